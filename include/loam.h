@@ -1,0 +1,238 @@
+/* loam.h: serve a large language model from your own program.
+ *
+ *     loam_engine *e;
+ *     loam_err err;
+ *     if (loam_engine_open(&e, &(loam_options){ .model = "models/smollm2-135m" }, &err) < 0)
+ *         fprintf(stderr, "%s\n", err.msg);
+ *
+ * Every function that can fail returns 0 (or a count) on success and a negative LOAM_E_* code on failure, and
+ * then puts words into the caller's loam_err, which is untouched on success and may be NULL. The library never
+ * prints and never exits. Options are structs whose zero is the default. Out-parameters come first.
+ *
+ * Threads: an engine may be used from any thread; one stream belongs to one reader at a time. */
+#ifndef LOAM_H
+#define LOAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LOAM_VERSION "0.1.0"
+
+/* ---- errors ------------------------------------------------------------------------------------------- */
+
+enum {
+    LOAM_OK = 0,
+    LOAM_E_ARG = -1,         /* the caller asked for something that makes no sense (HTTP 400) */
+    LOAM_E_NOMEM = -2,       /* memory, or a stated memory limit, ran out */
+    LOAM_E_IO = -3,          /* the operating system said no; the message has its words */
+    LOAM_E_FORMAT = -4,      /* a file is not what it claims to be; the message says where */
+    LOAM_E_UNSUPPORTED = -5, /* understood, and not offered; the message names it */
+    LOAM_E_NOT_FOUND = -6,   /* no such model, file or name */
+    LOAM_E_BUSY = -7,        /* the queue is full: try again later (HTTP 429) */
+    LOAM_E_TIMEOUT = -8,
+    LOAM_E_CANCELLED = -9,
+    LOAM_E_TOO_LONG = -10,   /* prompt and answer do not fit into the context (HTTP 400) */
+    LOAM_E_TEMPLATE = -11,   /* the chat template raised an error of its own; the message is the template's */
+    LOAM_E_MACHINE = -12,    /* the substrate failed in mid-run */
+};
+
+typedef struct loam_err {
+    int code;      /* LOAM_E_* */
+    char msg[500]; /* one line of UTF-8: what is wrong, where, what to do */
+} loam_err;
+
+/* "0.1.0". Static. */
+const char *loam_version(void);
+
+/* ---- text: tokenizer and chat template of a model, usable without its weights ---------------------------- */
+
+typedef struct loam_text loam_text;
+
+enum {
+    LOAM_NO_SPECIAL = 1, /* encode: do not add the tokens of the post-processor (BOS and the like);
+                            decode: leave special tokens out of the text */
+};
+
+/* Opens tokenizer and template of a model folder, or the path of a tokenizer.json alone. Free with
+ * loam_text_close. A loam_text never changes once open: any thread may use it. */
+int loam_text_open(loam_text **out, const char *path, loam_err *err);
+void loam_text_close(loam_text *t);
+
+/* Token ids of n bytes of UTF-8. Special tokens written out in the text are recognised as such.
+ * *ids is malloc'd, the caller's to free. Returns the number of ids. */
+int loam_encode(const loam_text *t, const char *text, size_t n, unsigned flags, int32_t **ids, loam_err *err);
+
+/* The text of n ids, NUL-terminated, malloc'd, the caller's to free; *len (may be NULL) its bytes. An id outside
+ * the vocabulary is LOAM_E_ARG. Returns 0. */
+int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags, char **text, size_t *len,
+                loam_err *err);
+
+/* Renders the chat template. vars_json: a JSON object of the template's variables (messages, tools,
+ * add_generation_prompt, ...); bos_token, eos_token and the like are added if absent. *prompt is malloc'd.
+ * A message raised by the template is LOAM_E_TEMPLATE. */
+int loam_chat_render(const loam_text *t, const char *vars_json, char **prompt, loam_err *err);
+
+/* ---- engine ------------------------------------------------------------------------------------------- */
+
+typedef struct loam_engine loam_engine;
+
+typedef struct loam_options {
+    const char *model;        /* a model folder in MLX format */
+    const char *name;         /* what to call it; NULL = the folder's own name */
+    const char *substrate;    /* "auto" (default), "cpu", "mlx", "reference" */
+    uint32_t threads;         /* compute threads; 0 = physical cores */
+    uint32_t context_tokens;  /* limit of prompt + answer; 0 = the model's own, at most 8192 */
+    uint32_t max_queued;      /* requests that may wait; 0 = 256 */
+    uint32_t max_running;     /* requests that run together; 0 = 8 */
+    bool exact;               /* float activations throughout: slower, for checking */
+} loam_options;
+
+/* Loads a model and starts the engine thread. Takes as long as loading takes. */
+int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *err);
+
+/* Cancels what runs, joins the engine thread, frees everything. Streams must be closed before. NULL is fine. */
+void loam_engine_close(loam_engine *e);
+
+/* The engine's tokenizer and template; belongs to the engine. */
+const loam_text *loam_engine_text(const loam_engine *e);
+
+typedef struct loam_model_info {
+    const char *name;         /* as the user named it */
+    const char *path;         /* the folder */
+    const char *family;       /* model_type */
+    const char *substrate;    /* "cpu", ... */
+    const char *device;       /* "cpu (avx512)", "Apple M1 Max", ... */
+    uint32_t vocab_tokens;
+    uint32_t context_tokens;  /* of this engine, after loam_options.context_tokens */
+    uint64_t parameters;
+    uint64_t weight_bytes;    /* all weights as they lie in the file */
+    uint64_t active_bytes;    /* of them, read for one token of decode */
+    uint64_t kv_bytes;        /* reserved for the KV cache */
+    uint32_t threads;
+} loam_model_info;
+
+/* Filled at open, constant until close; strings belong to the engine. */
+const loam_model_info *loam_engine_info(const loam_engine *e);
+
+/* ---- requests and streams ------------------------------------------------------------------------------ */
+
+enum { LOAM_MAX_STOP = 16, LOAM_MAX_LOGPROBS = 20 };
+
+typedef struct loam_logit_bias {
+    int32_t id;
+    float bias;
+} loam_logit_bias;
+
+/* How the next token is chosen. Zero is greedy decoding without penalties. */
+typedef struct loam_sampling {
+    float temperature;         /* 0 = greedy; otherwise divides the logits */
+    float top_p;               /* nucleus (Holtzman et al. 2019); 0 or 1 = off */
+    float min_p;               /* keep p >= min_p * p_max; 0 = off */
+    uint32_t top_k;            /* 0 = off */
+    float repetition_penalty;  /* divides positive and multiplies negative logits of tokens seen; 0 or 1 = off */
+    float presence_penalty;    /* subtracted once from tokens generated */
+    float frequency_penalty;   /* subtracted per occurrence from tokens generated */
+    uint64_t seed;             /* used when has_seed; otherwise one is drawn */
+    bool has_seed;
+    const loam_logit_bias *bias; /* [n_bias], added to the logits */
+    uint32_t n_bias;
+} loam_sampling;
+
+/* One piece of work. Everything is copied by loam_submit. */
+typedef struct loam_request {
+    const int32_t *tokens;     /* [n_tokens] the prompt, at least 1 */
+    uint32_t n_tokens;
+    uint32_t max_new;          /* tokens to generate at most; 0 = until the context is full */
+    uint32_t min_new;          /* end-of-text is not chosen before */
+    loam_sampling how;
+    const char *const *stop;   /* [n_stop] strings that end the answer and are not part of it */
+    uint32_t n_stop;
+    const int32_t *stop_tokens; /* [n_stop_tokens] ids that end the answer, besides the model's own */
+    uint32_t n_stop_tokens;
+    bool ignore_eos;
+    bool keep_special;         /* special tokens appear in the text */
+    uint32_t n_logprobs;       /* 0 = none; k = the chosen token's and the k most likely ones' */
+    bool want_logprobs;        /* the chosen token's alone counts too */
+    void (*on_ready)(void *arg); /* called on the engine thread when a reader that found nothing should look
+                                    again; must not block. NULL for readers that wait */
+    void *on_ready_arg;
+} loam_request;
+
+typedef enum loam_finish {
+    LOAM_FINISH_NONE = 0,      /* still running */
+    LOAM_FINISH_STOP,          /* end of text, or a stop string or token */
+    LOAM_FINISH_LENGTH,        /* max_new or the context */
+    LOAM_FINISH_CANCELLED,
+    LOAM_FINISH_ERROR,
+} loam_finish;
+
+typedef struct loam_logprob {
+    int32_t id;
+    float logprob;             /* natural logarithm, of the distribution before temperature and cuts */
+} loam_logprob;
+
+/* One step of an answer. text is complete UTF-8, may be empty (a character or a possible stop string is still
+ * open), and is valid until the next loam_stream_next on this stream. */
+typedef struct loam_token {
+    int32_t id;                /* -1: text held back earlier, no token of its own */
+    const char *text;
+    size_t text_len;
+    float logprob;             /* if asked for */
+    const loam_logprob *top;   /* [n_top] most likely first, valid as text is */
+    uint32_t n_top;
+} loam_token;
+
+typedef struct loam_result {
+    loam_finish finish;
+    int code;                  /* LOAM_OK or why it failed */
+    char msg[256];
+    const char *stop;          /* the stop string met, or NULL; the stream's */
+    uint32_t prompt_tokens, cached_tokens, new_tokens;
+    double queue_s, prefill_s, decode_s; /* waiting, prompt, first token to last */
+} loam_result;
+
+typedef struct loam_stream loam_stream;
+
+/* Queues a request. On success *out is the caller's to close. LOAM_E_BUSY: queue full. LOAM_E_TOO_LONG: the
+ * prompt does not fit. Any thread. */
+int loam_submit(loam_engine *e, loam_stream **out, const loam_request *request, loam_err *err);
+
+/* The next step of the answer: 1 with *out filled; 0 at the end (see loam_stream_result); LOAM_E_TIMEOUT if
+ * nothing came within wait_ms (0 = do not wait; UINT32_MAX = for ever). One reader at a time. */
+int loam_stream_next(loam_stream *s, loam_token *out, uint32_t wait_ms);
+
+/* Asks for an early end: obeyed in the queue, in prefill and in decode, within one step. Any thread. */
+void loam_stream_cancel(loam_stream *s);
+
+/* How it went; finish is LOAM_FINISH_NONE until loam_stream_next has returned 0. */
+void loam_stream_result(const loam_stream *s, loam_result *out);
+
+/* Cancels if still running, waits for the engine to let go, frees. NULL is fine. */
+void loam_stream_close(loam_stream *s);
+
+/* ---- state, checking ------------------------------------------------------------------------------------ */
+
+typedef struct loam_engine_state {
+    uint32_t running, waiting;      /* requests */
+    uint32_t pages_used, pages;     /* KV pages */
+    uint64_t prompt_tokens, new_tokens; /* since open */
+} loam_engine_state;
+
+/* A snapshot. Any thread. */
+void loam_engine_stat(const loam_engine *e, loam_engine_state *out);
+
+/* Logits after the last of n tokens: logits[vocab_tokens]. Runs between requests, alone. */
+int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits, loam_err *err);
+
+/* Natural log-probabilities of tokens[1..n) each given those before: logprobs[n-1]. n at most context_tokens. */
+int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

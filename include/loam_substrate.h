@@ -1,0 +1,216 @@
+/* loam_substrate.h: what a machine must offer to run loam's models.
+ *
+ * A substrate is a struct of functions over opaque tensors. Everything above it (models, scheduling, sampling,
+ * APIs) is the same for all; a new chip is one more of these structs and nothing else. Two live in this
+ * program: `reference`, slow and obviously right, and `cpu`. Others are shared objects that export
+ * loam_substrate_entry.
+ *
+ * Rules
+ *  - All calls come from one thread, `open` included. A substrate may have threads of its own below.
+ *  - A tensor handle lives from the operation that returns it until the next `begin`. Operations may only be
+ *    recorded; it is `end` that makes contents real, and only then may `read` be called. So a substrate is free
+ *    to compute at once, to enqueue, or to grow a graph and fuse it.
+ *  - Values between operations are float32 or better in `reference`; other substrates may carry less and say how
+ *    close they are in the conformance run.
+ *  - A failed operation returns LOAM_NO_TENSOR, operations on it do nothing, and `end` reports it. What can be
+ *    refused (a type, a shape, a mode) is refused by `weight` or `kv_open`, at load, never in mid-run.
+ *  - The engine decides which page belongs to which sequence; the substrate owns the bytes and says how many
+ *    tokens a page holds.
+ *
+ * Shapes are written [rows][columns], row-major, columns contiguous. */
+#ifndef LOAM_SUBSTRATE_H
+#define LOAM_SUBSTRATE_H
+
+#include "loam.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { LOAM_SUBSTRATE_ABI = 1 };
+
+/* ---- weights ------------------------------------------------------------------------------------------- */
+
+typedef enum loam_dtype {
+    LOAM_F32 = 0, LOAM_F16, LOAM_BF16,
+    LOAM_I8, LOAM_U8, LOAM_I16, LOAM_U16, LOAM_I32, LOAM_U32, LOAM_I64, LOAM_U64, LOAM_F64, LOAM_BOOL,
+} loam_dtype;
+
+typedef enum loam_quant {
+    LOAM_Q_NONE = 0,  /* plain numbers of `type` */
+    LOAM_Q_AFFINE,    /* w = scale * q + bias, one scale and bias a group (MLX "affine") */
+    LOAM_Q_MXFP4,     /* OCP MX: fp4 e2m1, group 32, one e8m0 scale byte */
+    LOAM_Q_MXFP8,     /* OCP MX: fp8 e4m3, group 32, one e8m0 scale byte */
+    LOAM_Q_NVFP4,     /* fp4 e2m1, group 16, one fp8 e4m3 scale byte */
+} loam_quant;
+
+/* A borrowed view of one matrix as it lies in the mapped file, in MLX's layout (mlx.core.quantize): codes are
+ * packed along the input, little end first, into 32-bit words: [rows][cols * bits / 32]; scales and biases are
+ * [rows][cols / group]. A vector is a matrix of one row. Bytes stay mapped for the life of the substrate.
+ * `data`, `scales` and `biases` need not be aligned beyond their element size. */
+typedef struct loam_matrix {
+    const char *name;         /* for messages: the tensor's name in the file */
+    uint32_t n_experts;       /* stacked matrices [n_experts][rows][cols]; 1 for an ordinary one */
+    uint32_t rows, cols;      /* outputs, inputs; logical, before packing */
+    loam_quant quant;
+    uint32_t bits, group;     /* of the codes; 0 when not quantised */
+    loam_dtype type;          /* of data when not quantised, else of scales and biases (U8 for the fp modes) */
+    const void *data;
+    const void *scales, *biases;
+    const void *bias;         /* [n_experts][rows] added to the output, or NULL */
+    loam_dtype bias_type;
+} loam_matrix;
+
+typedef struct loam_weight loam_weight; /* the substrate's own form of one or several matrices */
+typedef struct loam_sub loam_sub;       /* one open substrate */
+
+typedef uint32_t loam_tensor;           /* a float matrix of this step, [rows][columns] */
+#define LOAM_NO_TENSOR UINT32_MAX
+
+/* ---- a step -------------------------------------------------------------------------------------------- */
+
+/* Consecutive rows of one sequence. */
+typedef struct loam_seq_rows {
+    uint32_t first_row, n_rows;  /* in the batch */
+    uint32_t n_past;             /* tokens of this sequence already in the cache: row r is position n_past + r */
+    const uint32_t *pages;       /* [ceil((n_past + n_rows) / page_tokens)] page numbers, in order */
+} loam_seq_rows;
+
+/* The rows of one step. Decoding sequences have one row, those in prefill many. */
+typedef struct loam_batch {
+    uint32_t n_rows;
+    const int32_t *tokens;       /* [n_rows] */
+    uint32_t n_seqs;
+    const loam_seq_rows *seqs;   /* [n_seqs], in order of first_row, covering all rows */
+    uint32_t n_wanted;
+    const uint32_t *wanted;      /* [n_wanted] ascending rows whose results are read back; see gather */
+} loam_batch;
+
+/* ---- parameters of operations; they belong to the caller and stay valid until end ---------------------- */
+
+typedef enum loam_act { LOAM_ACT_SILU, LOAM_ACT_GELU_TANH, LOAM_ACT_GELU, LOAM_ACT_SWIGLU_OAI } loam_act;
+
+typedef enum loam_norm_kind { LOAM_NORM_RMS, LOAM_NORM_LAYER } loam_norm_kind;
+
+typedef struct loam_norm {
+    const loam_weight *weight;   /* one row; NULL = all ones */
+    loam_norm_kind kind;
+    float eps;
+    float offset;                /* added to the weight: 1 for Gemma's (1 + w), otherwise 0 */
+} loam_norm;
+
+/* Rotary embedding (Su et al. 2021) of the first `dims` of each head. */
+typedef struct loam_rope {
+    uint32_t dims;               /* 0 = none */
+    bool interleaved;            /* pairs (0,1),(2,3).. ("traditional"); otherwise (i, i + dims/2) */
+    const float *inv_freq;       /* [dims / 2] angle per position; scaling (llama3, yarn, linear) is in here */
+    float scale;                 /* multiplies the rotated values (yarn's, longrope's mscale); 1 = none */
+} loam_rope;
+
+/* How one layer's queries, keys and values lie in the output of its joined projection, and what happens to them
+ * before they are stored. */
+typedef struct loam_heads {
+    uint32_t n_q, n_kv;          /* heads; n_q is a multiple of n_kv */
+    uint32_t head_dim;
+    const loam_norm *q_norm, *k_norm; /* before rope, or NULL; their weight's columns tell over what: head_dim = each
+                                    head alone (Qwen3), n_q (n_kv) * head_dim = all heads at once (OLMo 2) */
+    const loam_rope *rope;       /* NULL = none */
+} loam_heads;
+
+typedef struct loam_attn {
+    float scale;                 /* of q·k */
+    float softcap;               /* cap * tanh(x / cap) on scores; 0 = none */
+    uint32_t window;             /* a position sees itself and the window-1 before it; 0 = all */
+    const loam_weight *sinks;    /* [n_q] one more logit a head that takes probability and no value, or NULL */
+} loam_attn;
+
+typedef enum loam_router { LOAM_ROUTE_SOFTMAX_TOPK, LOAM_ROUTE_TOPK_SOFTMAX } loam_router;
+
+/* A mixture of experts: out = sum over the k best experts of p_e * down_e(act(gate_e x) * (up_e x)). */
+typedef struct loam_moe {
+    const loam_weight *router;   /* [n_experts] outputs */
+    const loam_weight *gate_up;  /* two parts of n_experts matrices each */
+    const loam_weight *down;     /* n_experts matrices */
+    uint32_t top_k;
+    loam_router how;             /* softmax over all, then choose; or choose, then softmax over the chosen */
+    bool renormalise;            /* divide the chosen p by their sum */
+    loam_act act;
+} loam_moe;
+
+typedef struct loam_kv_config {
+    uint32_t n_layers, n_kv, head_dim; /* the same for all layers */
+    uint32_t n_pages;
+} loam_kv_config;
+
+typedef struct loam_sub_options {
+    uint32_t threads;            /* 0 = physical cores */
+    uint32_t max_rows;           /* the longest batch that will be begun */
+    bool exact;                  /* float activations, no integer shortcuts */
+} loam_sub_options;
+
+typedef struct loam_sub_info {
+    char device[96];             /* for people: "cpu (avx512-vnni)" */
+    uint32_t page_tokens;        /* tokens a KV page holds */
+    uint32_t threads;
+    double tolerance;            /* largest |difference| of logits from reference, relative to their spread,
+                                    that conformance allows it */
+} loam_sub_info;
+
+/* ---- the operations ------------------------------------------------------------------------------------- */
+
+typedef struct loam_substrate {
+    uint32_t abi;                /* LOAM_SUBSTRATE_ABI */
+    const char *name;
+
+    int (*open)(loam_sub **out, const loam_sub_options *options, loam_err *err);
+    void (*close)(loam_sub *s);  /* frees weights and pages too */
+    void (*info)(const loam_sub *s, loam_sub_info *out);
+
+    /* Takes n_parts matrices with the same cols (and n_experts) as one weight whose output is the parts' side by
+     * side. The matrices' bytes are borrowed for the life of s, the structs are not. LOAM_E_UNSUPPORTED names the
+     * tensor and what about it this machine can't do. */
+    int (*weight)(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint32_t n_parts, loam_err *err);
+
+    /* Memory for the KV cache, once; contents start undefined. *bytes = what it took. */
+    int (*kv_open)(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err);
+
+    /* Copies the first n_tokens of page src to page dst, in all layers. Between end and begin. */
+    void (*kv_copy)(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens);
+
+    /* Starts a step. b and what it points to stay valid until end. */
+    void (*begin)(loam_sub *s, const loam_batch *b);
+
+    loam_tensor (*embed)(loam_sub *s, const loam_weight *table, float scale);   /* [n_rows][dim] rows of the batch's tokens */
+    loam_tensor (*norm)(loam_sub *s, loam_tensor x, const loam_norm *norm);      /* as x */
+    loam_tensor (*linear)(loam_sub *s, loam_tensor x, const loam_weight *w);     /* [rows][sum of parts' rows], plus bias */
+    loam_tensor (*glu)(loam_sub *s, loam_tensor x, const loam_weight *gate_up, loam_act act); /* act(gate x) * (up x); gate_up: two
+                                                                                parts, or one whose upper half is gate */
+    loam_tensor (*add)(loam_sub *s, loam_tensor x, loam_tensor y, float y_scale);  /* x + y_scale * y */
+    loam_tensor (*cap)(loam_sub *s, loam_tensor x, float scale, float cap);        /* x * scale; then cap * tanh(. / cap) unless cap is 0 */
+
+    /* Splits qkv [rows][(n_q + 2 n_kv) * head_dim] (queries, keys, values), norms and rotates, writes keys and
+     * values into layer's pages; returns the queries [rows][n_q * head_dim]. */
+    loam_tensor (*store)(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads);
+
+    /* Causal attention of q over layer's pages, after store of the same layer: [rows][n_q * head_dim]. */
+    loam_tensor (*attend)(loam_sub *s, loam_tensor q, uint32_t layer, const loam_heads *heads, const loam_attn *attn);
+
+    loam_tensor (*moe)(loam_sub *s, loam_tensor x, const loam_moe *moe);           /* as x */
+
+    loam_tensor (*gather)(loam_sub *s, loam_tensor x);                             /* only the batch's wanted rows: [n_wanted][columns] */
+
+    /* Runs what was recorded. On failure this step's results are lost, the KV pages it wrote are undefined, and
+     * the next begin starts clean. */
+    int (*end)(loam_sub *s, loam_err *err);
+
+    /* After end: row-major floats of x, valid until the next begin. *rows and *cols may be NULL. */
+    const float *(*read)(loam_sub *s, loam_tensor x, uint32_t *rows, uint32_t *cols);
+} loam_substrate;
+
+/* What a substrate in a shared object exports. */
+const loam_substrate *loam_substrate_entry(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

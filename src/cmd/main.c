@@ -1,0 +1,37 @@
+#include "cmd/cmd.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    loami_cmd *run;
+    const char *about;
+} commands[] = {
+    { NULL, NULL, NULL },
+};
+
+static void print_usage(FILE *f)
+{
+    fprintf(f, "loam %s: serve large language models on the machines you own\n\nUsage: loam COMMAND [options]\n\n", loam_version());
+    for (size_t i = 0; commands[i].name; i++) fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].about);
+    fprintf(f, "\nloam COMMAND --help tells the options of each.\n");
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
+        printf("loam %s\n", loam_version());
+        return LOAMI_EXIT_OK;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_usage(stdout);
+        return LOAMI_EXIT_OK;
+    }
+    for (size_t i = 0; commands[i].name; i++)
+        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    if (!name[0]) print_usage(stderr);
+    else fprintf(stderr, "loam: unknown command %s (see loam --help)\n", name);
+    return LOAMI_EXIT_USAGE;
+}

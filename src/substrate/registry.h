@@ -1,0 +1,13 @@
+/* substrate/registry.h: which substrates there are. */
+#ifndef LOAMI_REGISTRY_H
+#define LOAMI_REGISTRY_H
+
+#include "loam_substrate.h"
+
+extern const loam_substrate loami_reference;
+extern const loam_substrate loami_cpu;
+
+/* By name; NULL or "auto" is the fastest that this machine has. LOAM_E_NOT_FOUND lists those there are. */
+int loami_substrate_find(const loam_substrate **out, const char *name, loam_err *err);
+
+#endif
