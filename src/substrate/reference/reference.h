@@ -1,0 +1,56 @@
+/* substrate/reference/reference.h: the substrate that is obviously right.
+ *
+ * It computes at once, in order, one number at a time: sums in double, values between operations in float32,
+ * weights dequantised row by row as they are used. No cleverness: others are held against it. */
+#ifndef LOAMI_REFERENCE_H
+#define LOAMI_REFERENCE_H
+
+#include "base/arena.h"
+#include "substrate/dequant.h"
+
+struct loam_weight {
+    loam_weight *next;           /* all weights of a substrate, for close */
+    uint32_t n_parts, cols, rows; /* rows: of all parts together */
+    loam_matrix part[];          /* [n_parts] */
+};
+
+typedef struct loami_ref_tensor {
+    uint32_t rows, cols;
+    float *data;                 /* [rows][cols], of the step's arena */
+} loami_ref_tensor;
+
+enum { LOAMI_REF_TENSORS = 16384, LOAMI_REF_PAGE = 16 /* tokens: small, so that tests cross pages */ };
+
+struct loam_sub {
+    loam_weight *weights;
+    loam_kv_config kv;
+    float *k, *v;                /* [layer][page][page_tokens][n_kv][head_dim] */
+    const loam_batch *batch;
+    loami_arena step;
+    loami_ref_tensor tensor[LOAMI_REF_TENSORS];
+    uint32_t n_tensors;
+    const char *failed;          /* why this step is lost, or NULL */
+};
+
+/* A new tensor of this step, zeroed; LOAM_NO_TENSOR (and failed) when there is no memory. */
+loam_tensor loami_ref_new(loam_sub *s, uint32_t rows, uint32_t cols, float **data);
+
+/* The tensor, or NULL when an operation before it failed. */
+const loami_ref_tensor *loami_ref_get(loam_sub *s, loam_tensor t);
+
+/* y[w->rows] = W x + bias for one row of inputs; false when memory ran out. */
+bool loami_ref_matvec(const loam_weight *w, uint32_t expert, const float *x, float *y);
+
+/* Norms n numbers in place. */
+void loami_ref_norm_row(const loam_norm *norm, float *x, uint32_t n);
+
+float loami_ref_act(loam_act act, float gate, float up);
+
+/* attention.c */
+loam_tensor loami_ref_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads);
+loam_tensor loami_ref_attend(loam_sub *s, loam_tensor q, uint32_t layer, const loam_heads *heads, const loam_attn *attn);
+
+/* moe.c */
+loam_tensor loami_ref_moe(loam_sub *s, loam_tensor x, const loam_moe *moe);
+
+#endif
