@@ -10,6 +10,7 @@ PYTHON     ?= $(VENV)/bin/python
 MODEL      ?= smollm2-135m-instruct
 PORT       ?= 8000
 SYSTEM     := $(shell uname -s)
+MAKEFLAGS  += --no-print-directory
 
 # Homebrew keeps its OpenSSL, which libevent_openssl asks for, out of pkg-config's way.
 KEGS       := $(wildcard /opt/homebrew/opt/openssl@3/lib/pkgconfig /usr/local/opt/openssl@3/lib/pkgconfig)
