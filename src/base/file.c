@@ -153,12 +153,8 @@ static int remove_entry(void *arg, const char *name)
 {
     struct remove_arg *a = arg;
     char p[LOAMI_PATH_MAX];
-    struct stat st;
     int rc = loami_path_join(p, a->dir, name, a->err);
-    if (rc < 0) return rc;
-    if (lstat(p, &st) < 0) return loami_fail_errno(a->err, "%s", p);
-    if (S_ISDIR(st.st_mode)) return loami_dir_remove(p, a->err);
-    return unlink(p) < 0 ? loami_fail_errno(a->err, "%s: cannot remove", p) : 0;
+    return rc < 0 ? rc : loami_dir_remove(p, a->err);
 }
 
 int loami_dir_remove(const char *path, loam_err *err)
@@ -166,6 +162,7 @@ int loami_dir_remove(const char *path, loam_err *err)
     struct remove_arg a = { path, err };
     struct stat st;
     if (lstat(path, &st) < 0) return errno == ENOENT ? 0 : loami_fail_errno(err, "%s", path);
+    if (!S_ISDIR(st.st_mode)) return unlink(path) < 0 ? loami_fail_errno(err, "%s: cannot remove", path) : 0;
     int rc = loami_dir_each(path, remove_entry, &a, err);
     if (rc < 0) return rc;
     return rmdir(path) < 0 ? loami_fail_errno(err, "%s: cannot remove", path) : 0;

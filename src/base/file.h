@@ -27,7 +27,7 @@ bool loami_dir_exists(const char *path);
 /* mkdir -p */
 int loami_dir_make(const char *path, loam_err *err);
 
-/* rm -r; follows no links. A path that does not exist is success. */
+/* rm -r; follows no links (a link is removed itself). A path that does not exist is success. */
 int loami_dir_remove(const char *path, loam_err *err);
 
 /* Calls fn for each entry's name but . and .., in alphabetical order; a negative result stops and is returned. */

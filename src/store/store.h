@@ -13,11 +13,14 @@
 int loami_store_find(char *path, const char *name, loam_err *err);
 
 /* Where a store model of this name is or would be. Names: letters, digits, . _ - and at most one '/' or ':' each;
- * no component of dots alone. */
+ * no part (between those) is empty or begins with '.' or '-'. */
 int loami_store_path(char *path, const char *name, loam_err *err);
 
 /* LOAM_HOME, made if need be. */
 int loami_store_home(char *path, loam_err *err);
+
+/* The Hugging Face cache; may not exist. */
+int loami_store_hub(char *path, loam_err *err);
 
 typedef struct loami_store_entry {
     const char *name, *path;
@@ -26,10 +29,17 @@ typedef struct loami_store_entry {
     int64_t changed_s;         /* unix time */
 } loami_store_entry;
 
-/* Calls fn for each model in both places. */
+/* Calls fn for each model in both places; a negative result stops and is returned. */
 int loami_store_each(int (*fn)(void *arg, const loami_store_entry *e), void *arg, loam_err *err);
 
 /* Removes a store model (hub models too, with all their blobs). */
 int loami_store_remove(const char *name, loam_err *err);
+
+/* A new model is made in a folder of its own and then renamed into place, so that what has the name is whole.
+ * begin: refuses a bad name, and a taken one unless force; dir[LOAMI_PATH_MAX] is the new empty folder. Folders
+ * left by programs that died are swept. Then either keep, which replaces what had the name, or drop. */
+int loami_store_begin(char *dir, const char *name, bool force, loam_err *err);
+int loami_store_keep(const char *dir, const char *name, bool force, loam_err *err);
+void loami_store_drop(const char *dir);
 
 #endif
