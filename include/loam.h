@@ -159,7 +159,7 @@ typedef struct loam_request {
     uint32_t n_logprobs;       /* 0 = none; k = the chosen token's and the k most likely ones' */
     bool want_logprobs;        /* the chosen token's alone counts too */
     void (*on_ready)(void *arg); /* called on the engine thread when a reader that found nothing should look
-                                    again; must not block. NULL for readers that wait */
+                                    again; must not block and must not call loam. NULL for readers that wait */
     void *on_ready_arg;
 } loam_request;
 
@@ -212,7 +212,7 @@ void loam_stream_cancel(loam_stream *s);
 /* How it went; finish is LOAM_FINISH_NONE until loam_stream_next has returned 0. */
 void loam_stream_result(const loam_stream *s, loam_result *out);
 
-/* Cancels if still running, waits for the engine to let go, frees. NULL is fine. */
+/* Cancels if still running, frees; on_ready is not called any more. Does not wait. NULL is fine. */
 void loam_stream_close(loam_stream *s);
 
 /* ---- state, checking ------------------------------------------------------------------------------------ */

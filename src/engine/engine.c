@@ -1,0 +1,406 @@
+#include "engine/engine.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "substrate/registry.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    CONTEXT_DEFAULT = 8192,     /* tokens: a longer context is the user's wish, since its memory is reserved */
+    CONTEXT_MAX = 1 << 20,
+    QUEUED_DEFAULT = 256,       /* about 30 s of work at 8 requests a second; beyond that "busy" is kinder */
+    RUNNING_DEFAULT = 8,
+    RUNNING_MAX = 256,          /* with prefill beside, they still fit into ROWS_MAX */
+};
+
+/* ---- one step ------------------------------------------------------------------------------------------- */
+
+/* Takes a sequence out of running, gives its pages back, tells its reader. */
+static void release(loam_engine *e, loam_stream *s, loam_finish finish, int code, const char *msg)
+{
+    uint32_t i = 0;
+    while (e->running[i] != s) i++;
+    memmove(&e->running[i], &e->running[i + 1], (--e->n_running - i) * sizeof *e->running);
+    loami_pages_give(&e->pages, s->pages, s->n_pages);
+    loami_stream_finish(s, finish, code, msg);
+}
+
+static void drop_cancelled(loam_engine *e)
+{
+    for (uint32_t i = e->n_running; i > 0; i--)
+        if (atomic_load(&e->running[i - 1]->cancelled))
+            release(e, e->running[i - 1], LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
+}
+
+static bool ends(const loam_engine *e, const loam_stream *s, int32_t id)
+{
+    if (!s->request.ignore_eos && e->text && loami_text_is_eos(e->text, id)) return true;
+    for (uint32_t i = 0; i < s->request.n_stop_tokens; i++)
+        if (s->request.stop_tokens[i] == id) return true;
+    return false;
+}
+
+/* Chooses a token from a row of logits and sends it up. */
+static void sample(loam_engine *e, loam_stream *s, const float *row)
+{
+    const loam_request *r = &s->request;
+    uint32_t vocab = e->info.vocab_tokens, n_new = s->n_tokens - s->n_prompt;
+    bool early = n_new < r->min_new && e->text;
+    loam_logprob top[LOAM_MAX_LOGPROBS];
+    loami_ring_item item = { .n_top = r->n_logprobs < vocab ? r->n_logprobs : vocab };
+
+    if (n_new == 0) {
+        s->first_token_s = loami_now_s();
+        loami_sampler_prompt(&s->sampler, s->tokens, s->n_prompt);
+    }
+    memcpy(e->logits, row, vocab * sizeof *row);
+    item.id = loami_sample(&s->sampler, e->logits, early ? e->text->eos : NULL, early ? e->text->n_eos : 0, e->scratch);
+    if (r->want_logprobs || r->n_logprobs) item.logprob = (float)(row[item.id] - loami_log_sum_exp(row, vocab));
+    if (item.n_top) loami_top_logprobs(row, vocab, top, item.n_top, e->scratch);
+    item.silent = ends(e, s, item.id);
+    s->tokens[s->n_tokens++] = item.id;
+    loami_sampler_accept(&s->sampler, item.id);
+    e->n_new++;
+    loami_stream_push(s, &item, top);
+    if (item.silent) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
+    else if (n_new + 1 == r->max_new) release(e, s, LOAM_FINISH_LENGTH, LOAM_OK, "");
+}
+
+/* Log-probabilities of the tokens that follow the rows just run. */
+static void score(loam_engine *e, loam_stream *s, const float *logits)
+{
+    uint32_t vocab = e->info.vocab_tokens;
+    for (uint32_t i = 0; i < s->n_rows; i++) {
+        uint32_t next = s->n_past + i + 1;
+        const float *row = logits + (size_t)i * vocab;
+        if (next < s->n_tokens) s->out[next - 1] = (float)(row[s->tokens[next]] - loami_log_sum_exp(row, vocab));
+    }
+}
+
+/* Hands each sequence of the step its rows of logits. */
+static void take_results(loam_engine *e, const loam_batch *b, const float *logits)
+{
+    uint32_t vocab = e->info.vocab_tokens;
+    for (uint32_t i = 0; i < b->n_seqs; i++) {
+        loam_stream *s = e->step_seqs[i];
+        bool whole = s->n_past + s->n_rows == s->n_tokens;
+        uint32_t n_wanted = s->job == LOAMI_JOB_SCORE ? s->n_rows : whole;
+        if (s->n_past < s->n_prompt) e->n_prompt += s->n_rows;
+        if (s->job == LOAMI_JOB_SCORE) score(e, s, logits);
+        if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out, logits, vocab * sizeof *logits);
+        s->n_past += s->n_rows;
+        if (whole && s->job == LOAMI_JOB_GENERATE) sample(e, s, logits);
+        else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
+        logits += (size_t)n_wanted * vocab;
+    }
+}
+
+/* Every runnable sequence advances by one token or one slice of its prompt. */
+static void step(loam_engine *e, const loam_batch *b)
+{
+    const loami_machine *m = &e->machine;
+    loam_err err = { 0 };
+
+    m->api->begin(m->sub, b);
+    loam_tensor logits = e->model->family->forward(e->model);
+    if (m->api->end(m->sub, &err) < 0) {
+        for (uint32_t i = 0; i < b->n_seqs; i++) release(e, e->step_seqs[i], LOAM_FINISH_ERROR, LOAM_E_MACHINE, err.msg);
+        return;
+    }
+    take_results(e, b, b->n_wanted ? m->api->read(m->sub, logits, NULL, NULL) : NULL);
+}
+
+static void publish(loam_engine *e)
+{
+    e->stat.running = e->n_running;
+    e->stat.waiting = e->n_waiting;
+    e->stat.pages = e->pages.n;
+    e->stat.pages_used = e->pages.n - e->pages.n_free;
+    e->stat.prompt_tokens = e->n_prompt;
+    e->stat.new_tokens = e->n_new;
+}
+
+static void fail_all(loam_engine *e)
+{
+    while (e->n_running) release(e, e->running[0], LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "the engine is closing");
+    while (e->waiting) {
+        loam_stream *s = e->waiting;
+        e->waiting = s->next;
+        loami_stream_finish(s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "the engine is closing");
+    }
+}
+
+/* Sleeps only when a whole round found nothing to do and nobody kicked since. */
+static void serve(loam_engine *e)
+{
+    bool idle = false;
+    pthread_mutex_lock(&e->lock);
+    while (!e->closing) {
+        if (idle && !e->kicked) pthread_cond_wait(&e->wake, &e->lock);
+        e->kicked = false;
+        drop_cancelled(e);
+        loami_sched_admit(e);
+        loam_batch b = loami_sched_plan(e);
+        publish(e);
+        pthread_mutex_unlock(&e->lock);
+        if (b.n_rows) step(e, &b);
+        idle = b.n_rows == 0;
+        pthread_mutex_lock(&e->lock);
+    }
+    fail_all(e);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void loami_engine_kick(loam_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->kicked = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- open and close ------------------------------------------------------------------------------------- */
+
+static int open_text(loam_engine *e, loam_err *err)
+{
+    char path[LOAMI_PATH_MAX];
+    int rc = loami_path_join(path, e->options.model, "tokenizer.json", err);
+    if (rc < 0 || !loami_file_exists(path)) return rc;
+    return loami_text_open_path(&e->text, e->options.model, err);
+}
+
+static int open_cache(loam_engine *e, loam_err *err)
+{
+    const loami_config *c = &e->model->config;
+    const loam_options *o = &e->options;
+    uint32_t context = o->context_tokens ? o->context_tokens : c->context < CONTEXT_DEFAULT ? c->context : CONTEXT_DEFAULT;
+    if (context > c->context)
+        return loami_fail(err, LOAM_E_ARG, "a context of %u tokens was asked for, the model has %u", context, c->context);
+    if (context > CONTEXT_MAX) return loami_fail(err, LOAM_E_ARG, "a context of %u tokens: at most %d", context, CONTEXT_MAX);
+    uint64_t per_seq = (context + e->sub_info.page_tokens - 1) / e->sub_info.page_tokens;
+    uint32_t n_pages = (uint32_t)(per_seq * e->max_running);
+    loam_kv_config kv = { c->n_layers, c->n_kv_heads, c->head_dim, n_pages };
+    int rc = e->machine.api->kv_open(e->machine.sub, &kv, &e->info.kv_bytes, err);
+    if (rc == 0) rc = loami_pages_open(&e->pages, n_pages, err);
+    e->info.context_tokens = context;
+    return rc;
+}
+
+static int open_step(loam_engine *e, loam_err *err)
+{
+    uint32_t vocab = e->model->config.vocab;
+    e->running = loami_arena_array(&e->arena, e->max_running, sizeof *e->running);
+    e->row_tokens = loami_arena_array(&e->arena, ROWS_MAX, sizeof *e->row_tokens);
+    e->row_wanted = loami_arena_array(&e->arena, ROWS_MAX, sizeof *e->row_wanted);
+    e->row_seqs = loami_arena_array(&e->arena, e->max_running, sizeof *e->row_seqs);
+    e->step_seqs = loami_arena_array(&e->arena, e->max_running, sizeof *e->step_seqs);
+    e->scratch = loami_arena_array(&e->arena, vocab, sizeof *e->scratch);
+    e->logits = loami_arena_array(&e->arena, vocab, sizeof *e->logits);
+    bool ok = e->running && e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs && e->scratch && e->logits;
+    return ok ? 0 : loami_fail_nomem(err);
+}
+
+static void describe(loam_engine *e)
+{
+    const loami_model *m = e->model;
+    const char *slash = strrchr(e->options.model, '/');
+    e->info.path = e->options.model;
+    e->info.name = e->options.name ? e->options.name : slash && slash[1] ? slash + 1 : e->options.model;
+    e->info.family = m->config.family;
+    e->info.substrate = e->machine.api->name;
+    e->info.device = e->sub_info.device;
+    e->info.threads = e->sub_info.threads;
+    e->info.vocab_tokens = m->config.vocab;
+    e->info.parameters = m->parameters;
+    e->info.weight_bytes = m->weight_bytes;
+    e->info.active_bytes = m->active_bytes;
+}
+
+static int load(loam_engine *e, loam_err *err)
+{
+    const loam_options *o = &e->options;
+    loam_sub_options so = { .threads = o->threads, .max_rows = ROWS_MAX, .exact = o->exact };
+    int rc = loami_substrate_find(&e->machine.api, o->substrate, err);
+    if (rc == 0) rc = e->machine.api->open(&e->machine.sub, &so, err);
+    if (rc < 0) return rc;
+    e->machine.api->info(e->machine.sub, &e->sub_info);
+    e->max_running = o->max_running ? o->max_running : RUNNING_DEFAULT;
+    if (e->max_running > RUNNING_MAX) return loami_fail(err, LOAM_E_ARG, "%u requests at once: at most %d", e->max_running, RUNNING_MAX);
+    rc = loami_model_open(&e->model, o->model, e->machine, err);
+    if (rc == 0) rc = open_cache(e, err);
+    if (rc == 0) rc = open_step(e, err);
+    if (rc == 0) rc = open_text(e, err);
+    if (rc == 0) describe(e);
+    return rc;
+}
+
+/* Everything of the substrate happens on this thread, from open to close. */
+static void *engine_thread(void *arg)
+{
+    loam_engine *e = arg;
+    int rc = load(e, &e->open_err);
+
+    pthread_mutex_lock(&e->lock);
+    e->open_rc = rc;
+    e->opened = true;
+    publish(e);
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    if (rc == 0) serve(e);
+    loami_model_close(e->model);
+    if (e->machine.sub) e->machine.api->close(e->machine.sub);
+    return NULL;
+}
+
+static int copy_options(loam_engine *e, const loam_options *o, loam_err *err)
+{
+    const char **strings[] = { &e->options.model, &e->options.name, &e->options.substrate };
+    e->options = *o;
+    if (!o->model || !*o->model) return loami_fail(err, LOAM_E_ARG, "no model folder was named");
+    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
+        const char **s = strings[i];
+        if (*s && !(*s = loami_arena_strndup(&e->arena, *s, strlen(*s)))) return loami_fail_nomem(err);
+    }
+    return 0;
+}
+
+static void destroy(loam_engine *e)
+{
+    loam_text_close(e->text);
+    loami_pages_close(&e->pages);
+    loami_arena_free(&e->arena);
+    pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->wake);
+    free(e);
+}
+
+int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *err)
+{
+    loam_engine *e = calloc(1, sizeof *e);
+    if (!e) return loami_fail_nomem(err);
+    e->waiting_end = &e->waiting;
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    int rc = copy_options(e, options, err);
+    if (rc == 0 && pthread_create(&e->thread, NULL, engine_thread, e) != 0)
+        rc = loami_fail(err, LOAM_E_NOMEM, "the engine thread can't be started");
+    if (rc < 0) goto out;
+
+    pthread_mutex_lock(&e->lock);
+    while (!e->opened) pthread_cond_wait(&e->wake, &e->lock);
+    rc = e->open_rc;
+    pthread_mutex_unlock(&e->lock);
+    if (rc < 0) {
+        pthread_join(e->thread, NULL);
+        if (err) *err = e->open_err;
+    }
+out:
+    if (rc < 0) destroy(e);
+    else *out = e;
+    return rc;
+}
+
+void loam_engine_close(loam_engine *e)
+{
+    if (!e) return;
+    pthread_mutex_lock(&e->lock);
+    e->closing = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    destroy(e);
+}
+
+/* ---- what others ask ------------------------------------------------------------------------------------ */
+
+const loam_text *loam_engine_text(const loam_engine *e)
+{
+    return e->text;
+}
+
+const loam_model_info *loam_engine_info(const loam_engine *e)
+{
+    return &e->info;
+}
+
+void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
+{
+    loam_engine *shared = (loam_engine *)e; /* its lock */
+    pthread_mutex_lock(&shared->lock);
+    *out = e->stat;
+    out->waiting = e->n_waiting;
+    pthread_mutex_unlock(&shared->lock);
+}
+
+static uint64_t random_seed(const loam_stream *s)
+{
+    static atomic_uint_fast64_t count;
+    uint64_t z = (uint64_t)loami_now_ns() + (uint64_t)time(NULL) * 1000003u + (uintptr_t)s;
+    return z + 0x9e3779b97f4a7c15u * (atomic_fetch_add(&count, 1) + 1);
+}
+
+/* Puts a stream into the queue; takes a reference for the engine. */
+static int enqueue(loam_engine *e, loam_stream *s, loam_err *err)
+{
+    uint32_t limit = e->options.max_queued ? e->options.max_queued : QUEUED_DEFAULT;
+    int rc = 0;
+    if (!s->request.how.has_seed) s->sampler.seed = random_seed(s);
+    pthread_mutex_lock(&e->lock);
+    if (e->n_waiting >= limit) {
+        rc = loami_fail(err, LOAM_E_BUSY, "%u requests are waiting already: try again later", e->n_waiting);
+    } else {
+        s->refs++;
+        s->next = NULL;
+        *e->waiting_end = s;
+        e->waiting_end = &s->next;
+        e->n_waiting++;
+        e->kicked = true;
+        pthread_cond_signal(&e->wake);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+int loam_submit(loam_engine *e, loam_stream **out, const loam_request *request, loam_err *err)
+{
+    loam_stream *s;
+    int rc = loami_stream_new(&s, e, request, LOAMI_JOB_GENERATE, NULL, err);
+    if (rc < 0) return rc;
+    rc = enqueue(e, s, err);
+    if (rc < 0) loami_stream_unref(s);
+    else *out = s;
+    return rc;
+}
+
+/* Runs a checking job to its end. */
+static int run_job(loam_engine *e, loami_job job, const int32_t *tokens, uint32_t n, float *out, loam_err *err)
+{
+    loam_stream *s;
+    loam_token t;
+    loam_result r;
+    int rc = loami_stream_new(&s, e, &(loam_request){ .tokens = tokens, .n_tokens = n }, job, out, err);
+    if (rc < 0) return rc;
+    rc = enqueue(e, s, err);
+    if (rc == 0) {
+        while (loam_stream_next(s, &t, UINT32_MAX) > 0) continue;
+        loam_stream_result(s, &r);
+        if (r.code < 0) rc = loami_fail(err, r.code, "%s", r.msg);
+    }
+    loam_stream_close(s);
+    return rc;
+}
+
+int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits, loam_err *err)
+{
+    return run_job(e, LOAMI_JOB_LOGITS, tokens, n, logits, err);
+}
+
+int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err)
+{
+    if (n < 2) return loami_fail(err, LOAM_E_ARG, "to score takes at least two tokens");
+    return run_job(e, LOAMI_JOB_SCORE, tokens, n, logprobs, err);
+}

@@ -1,0 +1,44 @@
+/* engine/sample.h: choosing the next token from logits.
+ *
+ * Order: bias, repetition, presence and frequency penalties, then temperature, min_p, top_k, top_p, and a draw. Equal
+ * logits are ordered by id, so that the same seed gives the same text everywhere the logits are the same. */
+#ifndef LOAMI_SAMPLE_H
+#define LOAMI_SAMPLE_H
+
+#include "loam.h"
+
+typedef struct loami_candidate {
+    float weight;             /* proportional to its probability */
+    int32_t id;
+} loami_candidate;
+
+typedef struct loami_sampler {
+    loam_sampling how;        /* how.bias is the request's */
+    uint64_t seed, n_draws;   /* the n-th draw is a function of seed and n alone */
+    uint32_t vocab;
+    uint32_t *seen;           /* [n_seen] ids in prompt or answer, each once; with penalties only */
+    uint32_t n_seen;
+    uint32_t *count;          /* [vocab] 1 + times in the answer; 0 = not seen at all */
+} loami_sampler;
+
+/* Prepares for a request; allocates only if there are penalties. */
+int loami_sampler_open(loami_sampler *s, const loam_sampling *how, uint32_t vocab, loam_err *err);
+void loami_sampler_close(loami_sampler *s);
+
+void loami_sampler_prompt(loami_sampler *s, const int32_t *ids, uint32_t n); /* counts for repetition_penalty */
+void loami_sampler_accept(loami_sampler *s, int32_t id);                      /* a token of the answer */
+
+/* Chooses. logits[vocab] are changed in place by bias and penalties; banned[n_banned] are never chosen;
+ * scratch[vocab]. */
+int32_t loami_sample(loami_sampler *s, float *logits, const int32_t *banned, uint32_t n_banned, loami_candidate *scratch);
+
+/* The largest logit, ties to the smaller id. NaN is never the largest; all NaN gives 0. */
+int32_t loami_argmax(const float *logits, uint32_t n);
+
+/* ln of the sum of e^logit: subtract it from a logit to get its log-probability. */
+double loami_log_sum_exp(const float *logits, uint32_t n);
+
+/* The k most likely of logits, most likely first: out[k]. scratch[vocab]. */
+void loami_top_logprobs(const float *logits, uint32_t vocab, loam_logprob *out, uint32_t k, loami_candidate *scratch);
+
+#endif

@@ -1,0 +1,63 @@
+#include "engine/engine.h"
+#include "base/clock.h"
+
+void loami_sched_admit(loam_engine *e)
+{
+    double now = loami_now_s();
+    for (loam_stream **at = &e->waiting; *at;) {
+        loam_stream *s = *at;
+        bool cancelled = atomic_load(&s->cancelled);
+        bool fits = e->n_running < e->max_running && loami_pages_take(&e->pages, s->pages, s->n_pages);
+        if (!cancelled && !fits) break; /* first come, first served: a small one does not overtake */
+        if (!(*at = s->next)) e->waiting_end = at;
+        e->n_waiting--;
+        if (cancelled) {
+            if (fits) loami_pages_give(&e->pages, s->pages, s->n_pages);
+            loami_stream_finish(s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
+            continue;
+        }
+        s->admitted_s = now;
+        e->running[e->n_running++] = s;
+    }
+}
+
+static bool decodes(const loam_stream *s)
+{
+    return s->n_past + 1 == s->n_tokens && s->n_past > 0;
+}
+
+/* Adds the next n rows of s to the batch. */
+static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
+{
+    uint32_t first = b->n_rows;
+    for (uint32_t i = 0; i < n; i++) {
+        e->row_tokens[first + i] = s->tokens[s->n_past + i];
+        bool last = s->n_past + i + 1 == s->n_tokens;
+        if (last || s->job == LOAMI_JOB_SCORE) e->row_wanted[b->n_wanted++] = first + i;
+    }
+    s->n_rows = n;
+    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->pages };
+    e->step_seqs[b->n_seqs++] = s;
+    b->n_rows += n;
+}
+
+loam_batch loami_sched_plan(loam_engine *e)
+{
+    loam_batch b = { .tokens = e->row_tokens, .seqs = e->row_seqs, .wanted = e->row_wanted };
+    for (uint32_t i = 0; i < e->n_running; i++) {
+        loam_stream *s = e->running[i];
+        s->n_rows = 0;
+        if (decodes(s) && !loami_stream_full(s)) take_rows(e, &b, s, 1);
+    }
+    uint32_t room = (b.n_rows ? ROWS_BESIDE_DECODE : ROWS_MAX);
+    for (uint32_t i = 0; i < e->n_running && room > 0; i++) {
+        loam_stream *s = e->running[i];
+        if (decodes(s)) continue;
+        uint32_t n = s->n_tokens - s->n_past;
+        if (s->job == LOAMI_JOB_SCORE && n > ROWS_SCORED) n = ROWS_SCORED;
+        if (n > room) n = room;
+        take_rows(e, &b, s, n);
+        room -= n;
+    }
+    return b;
+}
