@@ -46,6 +46,7 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
 NO_MAIN  := $(filter-out %/cmd/main.o,$(PROG_OBJ)) $(BUILD)/libloam.a
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c tests/kern/test_*.c))
+HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c))
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all model serve test check-c check-py lint bench asan tsan fuzz fuzz-smoke fuzz-run aarch64 install clean help
@@ -92,7 +93,7 @@ check-c: $(TESTS) ## the C tests alone
 	@failed=; for t in $(TESTS); do echo "== $$t"; $(RUN) $$t || failed="$$failed $$t"; done; \
 	  test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-check-py: all ## the Python tests alone (PYTEST="tests/golden -k llama" to choose)
+check-py: all $(HELPERS) ## the Python tests alone (PYTEST="tests/golden -k llama" to choose)
 	@LOAM="$(RUN) $(BUILD)/loam" $(PYTHON) -m pytest $(if $(PYTEST),$(PYTEST),tests)
 
 lint: ## warnings of gcc and clang, include arrows, global names, cppcheck; counts long functions and files
@@ -144,4 +145,4 @@ clean: ## remove what was built; the tests' Python in .venv stays
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
--include $(LIB_OBJ:.o=.d) $(PROG_OBJ:.o=.d) $(addsuffix .d,$(TESTS) $(FUZZERS))
+-include $(LIB_OBJ:.o=.d) $(PROG_OBJ:.o=.d) $(addsuffix .d,$(TESTS) $(HELPERS) $(FUZZERS))

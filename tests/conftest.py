@@ -44,6 +44,14 @@ class Loam:
     def json(self, *args, **how):
         return json.loads(self(*args, **how).stdout)
 
+    def helper(self, name, *args, stdin="", timeout=120):
+        """Runs a C program of the tests' own, tests/NAME.c, built beside the program under test; its stdout."""
+        program = pathlib.Path(COMMAND[-1]).parent / "tests" / name
+        done = subprocess.run([*COMMAND[:-1], program, *map(str, args)], input=stdin, text=True, timeout=timeout,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env)
+        assert done.returncode == 0, f"{name} exited {done.returncode}: {done.stderr[-4000:]}"
+        return done.stdout
+
     def start(self, *args, env=None, **how):
         """A running process (subprocess.Popen), for servers and chats; the caller ends it."""
         return subprocess.Popen([*COMMAND, *map(str, args)], env={**self.env, **(env or {})}, **how)
