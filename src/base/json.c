@@ -1,5 +1,6 @@
 #include "base/json.h"
 #include "base/file.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,4 +78,35 @@ int loami_json_string(const json_t *o, const char *what, const char *key, const 
 char *loami_json_text(const json_t *v)
 {
     return json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+}
+
+void loami_json_put(loami_buf *b, const char *s, size_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char letter[] = "btn\0fr"; /* for 8 to 13; 11 has none */
+    size_t from = 0;
+
+    loami_buf_putc(b, '"');
+    for (size_t i = 0; i < n;) {
+        unsigned char c = (unsigned char)s[i];
+        uint32_t cp;
+        size_t len = c < 0x80 ? 1 : loami_utf8_next(s + i, n - i, &cp);
+        if (len && c >= 0x20 && c != '"' && c != '\\') {
+            i += len;
+            continue;
+        }
+        loami_buf_put(b, s + from, i - from);
+        from = ++i;
+        if (!len) {
+            loami_buf_puts(b, "\\ufffd");
+        } else if (c == '"' || c == '\\' || (c >= 8 && c <= 13 && letter[c - 8])) {
+            loami_buf_putc(b, '\\');
+            loami_buf_putc(b, c >= 0x20 ? (char)c : letter[c - 8]);
+        } else {
+            char u[6] = { '\\', 'u', '0', '0', hex[c >> 4], hex[c & 15] };
+            loami_buf_put(b, u, sizeof u);
+        }
+    }
+    loami_buf_put(b, s + from, n - from);
+    loami_buf_putc(b, '"');
 }

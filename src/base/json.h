@@ -2,7 +2,7 @@
 #ifndef LOAMI_JSON_H
 #define LOAMI_JSON_H
 
-#include "base/err.h"
+#include "base/buf.h"
 
 #include <jansson.h>
 
@@ -19,6 +19,9 @@ int loami_json_u32(const json_t *o, const char *what, const char *key, uint32_t 
 int loami_json_float(const json_t *o, const char *what, const char *key, double lo, double hi, float *out, loam_err *err);
 int loami_json_bool(const json_t *o, const char *what, const char *key, bool *out, loam_err *err);
 int loami_json_string(const json_t *o, const char *what, const char *key, const char **out, loam_err *err); /* borrowed */
+
+/* Appends n bytes as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. For writers that know their shape. */
+void loami_json_put(loami_buf *b, const char *s, size_t n);
 
 /* A value as text, compact, malloc'd; NULL when memory ran out. */
 char *loami_json_text(const json_t *v);

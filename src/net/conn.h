@@ -1,0 +1,93 @@
+/* net/conn.h: what the files of the server share: connections and replies from the inside. */
+#ifndef LOAMI_CONN_H
+#define LOAMI_CONN_H
+
+#include "net/server.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <sys/queue.h>
+
+/* A client's connection. Made when it is accepted, freed when evhttp frees it (closecb). */
+typedef struct loami_conn {
+    struct loami_server *server;
+    struct bufferevent *bev;
+    struct evhttp_connection *evcon;  /* NULL until attached */
+    struct loami_reply *reply;        /* the request being answered, or NULL */
+    struct event *look;               /* active: attach, or look at output that no handler wrote */
+    struct evbuffer_cb_entry *in_cb, *out_cb;
+    loami_timer deadline;             /* of a request that is coming in, or of lingering */
+    double started_s;                 /* when its first byte came; 0 = between requests */
+    uint64_t got_bytes;               /* of it */
+    bool lingering;                   /* answered and half closed: what still comes is thrown away */
+    LIST_ENTRY(loami_conn) next;
+} loami_conn;
+
+enum { LOAMI_NOTES = 12, LOAMI_HIGH_WATER = 64 * 1024, LOAMI_PIPELINED = 64 * 1024 };
+
+struct loami_reply {
+    struct loami_server *server;
+    struct loami_conn *conn;          /* NULL once the client is gone */
+    struct evhttp_request *req;       /* NULL once evhttp has it back */
+    struct evbuffer *body;
+    const char *tail;
+    char *path, *decoded;
+    char id[24], peer[64], method[8];
+    const char *cors;                 /* the origin to name in the answer, or NULL */
+    enum { LOAMI_REPLY_OPEN, LOAMI_REPLY_STARTED, LOAMI_REPLY_ENDED } state; /* as the handler sees it */
+    bool head;                        /* HEAD: headers without body */
+    bool was_lost;                    /* the client left before the end */
+    bool full;                        /* write said false and drained is owed */
+    int status;
+    uint64_t sent_bytes;
+    double start_s, first_s;          /* request complete, answer begun */
+    void (*gone)(void *arg);
+    void (*drained)(void *arg);
+    void *watch_arg;
+    struct {
+        const char *key, *text;
+        double number;
+    } note[LOAMI_NOTES];
+    uint32_t n_notes;
+};
+
+struct loami_server {
+    loami_server_config config;
+    loami_loop *loop;
+    struct evhttp *http;
+    struct evhttp_bound_socket *bound;
+    struct event *on_term, *on_int;
+    loami_timer drain_timer, accept_timer;
+    uint16_t port;
+    char host[256];
+    bool loopback;                    /* bound to this machine alone */
+    bool draining, late;
+    LIST_HEAD(, loami_conn) conns;
+    uint64_t id_salt;
+    loami_server_state state;
+};
+
+/* conn.c */
+struct bufferevent *loami_conn_new(struct event_base *base, void *server); /* evhttp's bevcb */
+loami_conn *loami_conn_of(struct loami_server *s, struct evhttp_connection *evcon);
+void loami_conn_request_done(loami_conn *c);   /* a reply is out: wait for the next request */
+void loami_conn_close_idle(struct loami_server *s);
+
+/* reply.c */
+const char *loami_status_phrase(int status);
+void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_request *req);
+void loami_reply_lost(struct loami_reply *r);  /* the connection is being freed */
+
+/* server.c */
+void loami_server_route(loami_reply *r);
+void loami_server_settled(struct loami_server *s); /* a reply is over: perhaps the drain is */
+
+/* guard.c: whether this request may come from where it says it does. 0, or -1 with f filled. */
+int loami_guard_check(loami_reply *r, loami_fault *f);
+
+/* log.c */
+void loami_log_access(const loami_reply *r);
+
+#endif

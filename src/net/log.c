@@ -1,0 +1,66 @@
+#include "net/conn.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static void put_time(loami_buf *b)
+{
+    struct timespec now;
+    struct tm tm;
+    char text[32];
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    loami_buf_printf(b, "%s.%03dZ", text, (int)(now.tv_nsec / 1000000));
+}
+
+/* A path is the client's: nothing in it may look like another line, or steer a terminal. */
+static void put_plain(loami_buf *b, const char *s)
+{
+    for (int i = 0; s[i] && i < 200; i++) loami_buf_putc(b, s[i] > ' ' && s[i] < 0x7f ? s[i] : '?');
+}
+
+static void put_json(loami_buf *b, const loami_reply *r, double took_s)
+{
+    loami_buf_puts(b, "{\"time\":\"");
+    put_time(b);
+    loami_buf_printf(b, "\",\"peer\":\"%s\",\"method\":\"%s\",\"path\":\"", r->peer, r->method);
+    for (int i = 0; r->path[i] && i < 200; i++) {
+        char c = r->path[i];
+        loami_buf_putc(b, c > ' ' && c < 0x7f && c != '"' && c != '\\' ? c : '?');
+    }
+    loami_buf_printf(b, "\",\"status\":%d,\"bytes\":%llu,\"seconds\":%.4f,\"id\":\"%s\"", r->status, (unsigned long long)r->sent_bytes, took_s, r->id);
+    for (uint32_t i = 0; i < r->n_notes; i++) {
+        if (r->note[i].text) loami_buf_printf(b, ",\"%s\":\"%s\"", r->note[i].key, r->note[i].text);
+        else loami_buf_printf(b, ",\"%s\":%.6g", r->note[i].key, r->note[i].number);
+    }
+    loami_buf_puts(b, "}\n");
+}
+
+void loami_log_access(const loami_reply *r)
+{
+    if (r->server->config.log_off) return;
+    double took_s = loami_now_s() - r->start_s;
+    loami_buf b = { 0 };
+    if (r->server->config.log_json) {
+        put_json(&b, r, took_s);
+    } else {
+        put_time(&b);
+        loami_buf_printf(&b, " %s %s ", r->peer, r->method);
+        put_plain(&b, r->path);
+        loami_buf_printf(&b, " %d %lluB %.3fs %s", r->status, (unsigned long long)r->sent_bytes, took_s, r->id);
+        for (uint32_t i = 0; i < r->n_notes; i++) {
+            if (r->note[i].text) loami_buf_printf(&b, " %s=%s", r->note[i].key, r->note[i].text);
+            else loami_buf_printf(&b, " %s=%.6g", r->note[i].key, r->note[i].number);
+        }
+        loami_buf_putc(&b, '\n');
+    }
+    if (b.data && write(STDERR_FILENO, b.data, b.len) < 0) { /* nobody to tell */
+    }
+    loami_buf_free(&b);
+}

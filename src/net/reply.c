@@ -1,0 +1,331 @@
+#include "net/conn.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what went wrong -------------------------------------------------------------------------------------- */
+
+const char *loami_status_phrase(int status)
+{
+    static const struct {
+        int status;
+        const char *phrase;
+    } table[] = {
+        { 200, "OK" }, { 204, "No Content" }, { 400, "Bad Request" }, { 401, "Unauthorized" }, { 403, "Forbidden" },
+        { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 408, "Request Timeout" }, { 413, "Content Too Large" },
+        { 415, "Unsupported Media Type" }, { 417, "Expectation Failed" }, { 429, "Too Many Requests" },
+        { 500, "Internal Server Error" }, { 501, "Not Implemented" }, { 503, "Service Unavailable" },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (table[i].status == status) return table[i].phrase;
+    return "Unknown";
+}
+
+int loami_fault_set(loami_fault *f, int status, const char *code, const char *param, const char *fmt, ...)
+{
+    va_list ap;
+    f->status = status;
+    f->code = code;
+    snprintf(f->param, sizeof f->param, "%s", param);
+    va_start(ap, fmt);
+    vsnprintf(f->msg, sizeof f->msg, fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
+static const char *fault_type(int status)
+{
+    switch (status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 429: return "rate_limit_error";
+    default: return status < 500 ? "invalid_request_error" : "server_error";
+    }
+}
+
+void loami_fault_json(loami_buf *out, const loami_fault *f)
+{
+    loami_buf_puts(out, "{\"error\":{\"message\":");
+    loami_json_put(out, f->msg, strlen(f->msg));
+    loami_buf_printf(out, ",\"type\":\"%s\",\"param\":", fault_type(f->status));
+    if (f->param[0]) loami_json_put(out, f->param, strlen(f->param));
+    else loami_buf_puts(out, "null");
+    loami_buf_puts(out, ",\"code\":");
+    if (f->code) loami_json_put(out, f->code, strlen(f->code));
+    else loami_buf_puts(out, "null");
+    loami_buf_puts(out, "}}");
+}
+
+/* ---- life of a reply --------------------------------------------------------------------------------------- */
+
+static void release(loami_reply *r)
+{
+    struct loami_server *s = r->server;
+    loami_log_access(r);
+    s->state.replies--;
+    s->state.bytes_sent += r->sent_bytes;
+    loami_reply_body_free(r);
+    free(r->decoded);
+    free(r->path);
+    free(r);
+    loami_server_settled(s);
+}
+
+/* The last byte is with the kernel. Called just before evhttp frees the request. */
+static void on_complete(struct evhttp_request *req, void *arg)
+{
+    loami_reply *r = arg;
+    (void)req;
+    r->req = NULL;
+    loami_conn_request_done(r->conn);
+    r->conn = NULL;
+    release(r);
+}
+
+void loami_reply_lost(loami_reply *r)
+{
+    /* A request that was not answered in full has been taken off its connection, and is ours to free. */
+    if (!evhttp_request_get_connection(r->req)) evhttp_request_free(r->req);
+    r->req = NULL;
+    r->conn = NULL;
+    r->server->state.gone++;
+    if (r->state == LOAMI_REPLY_ENDED) {
+        release(r);
+        return;
+    }
+    r->was_lost = true;
+    if (r->gone) r->gone(r->watch_arg);
+}
+
+static const char *method_name(enum evhttp_cmd_type type)
+{
+    switch (type) {
+    case EVHTTP_REQ_GET: return "GET";
+    case EVHTTP_REQ_POST: return "POST";
+    case EVHTTP_REQ_HEAD: return "HEAD";
+    case EVHTTP_REQ_PUT: return "PUT";
+    case EVHTTP_REQ_DELETE: return "DELETE";
+    case EVHTTP_REQ_OPTIONS: return "OPTIONS";
+    case EVHTTP_REQ_PATCH: return "PATCH";
+    default: return "TRACE";
+    }
+}
+
+void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_request *req)
+{
+    loami_reply *r = calloc(1, sizeof *r);
+    const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
+    char *peer = NULL;
+    uint16_t port;
+
+    if (r) {
+        r->body = evbuffer_new();
+        r->path = strdup(path && path[0] ? path : "/");
+        r->decoded = r->path ? evhttp_uridecode(r->path, 0, NULL) : NULL;
+    }
+    if (!r || !r->body || !r->decoded) {
+        if (r && r->body) evbuffer_free(r->body);
+        if (r) free(r->path);
+        free(r);
+        evhttp_send_error(req, 503, NULL);
+        return;
+    }
+    r->server = s;
+    r->conn = c;
+    r->req = req;
+    r->start_s = loami_now_s();
+    evhttp_connection_get_peer(c->evcon, &peer, &port);
+    snprintf(r->peer, sizeof r->peer, "%s", peer ? peer : "");
+    snprintf(r->method, sizeof r->method, "%s", method_name(evhttp_request_get_command(req)));
+    snprintf(r->id, sizeof r->id, "req_%016llx", (unsigned long long)(s->id_salt + ++s->state.requests * 0x9e3779b97f4a7c15u));
+    r->head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
+    evbuffer_add_buffer(r->body, evhttp_request_get_input_buffer(req));
+    s->state.replies++;
+
+    c->reply = r;
+    loami_timer_clear(&c->deadline);
+    evhttp_request_set_on_complete_cb(req, on_complete, r);
+
+    /* evhttp stops reading while it waits for an answer, and so would not see the client leave. Read on, but hand
+     * what comes (a pipelined request) to nobody yet: evhttp takes it up when this one is done. */
+    bufferevent_data_cb write_cb;
+    bufferevent_event_cb event_cb;
+    void *arg;
+    struct timeval write = { s->config.write_s, 0 };
+    bufferevent_getcb(c->bev, NULL, &write_cb, &event_cb, &arg);
+    bufferevent_setcb(c->bev, NULL, write_cb, event_cb, arg);
+    bufferevent_setwatermark(c->bev, EV_READ, 0, LOAMI_PIPELINED);
+    bufferevent_set_timeouts(c->bev, NULL, &write);
+    bufferevent_enable(c->bev, EV_READ);
+
+    loami_server_route(r);
+}
+
+/* ---- the request -------------------------------------------------------------------------------------------- */
+
+const char *loami_reply_path(const loami_reply *r)
+{
+    return r->decoded;
+}
+
+const char *loami_reply_tail(const loami_reply *r)
+{
+    return r->tail;
+}
+
+const char *loami_reply_header(const loami_reply *r, const char *name)
+{
+    return r->req ? evhttp_find_header(evhttp_request_get_input_headers(r->req), name) : NULL;
+}
+
+const char *loami_reply_peer(const loami_reply *r)
+{
+    return r->peer;
+}
+
+const char *loami_reply_id(const loami_reply *r)
+{
+    return r->id;
+}
+
+const char *loami_reply_body(loami_reply *r, size_t *n)
+{
+    *n = evbuffer_get_length(r->body);
+    return *n ? (const char *)evbuffer_pullup(r->body, -1) : "";
+}
+
+void loami_reply_body_free(loami_reply *r)
+{
+    if (r->body) evbuffer_free(r->body);
+    r->body = NULL;
+}
+
+/* ---- the answer --------------------------------------------------------------------------------------------- */
+
+void loami_reply_watch(loami_reply *r, void (*gone)(void *arg), void (*drained)(void *arg), void *arg)
+{
+    r->gone = gone;
+    r->drained = drained;
+    r->watch_arg = arg;
+}
+
+bool loami_reply_gone(const loami_reply *r)
+{
+    return r->was_lost;
+}
+
+void loami_reply_set(loami_reply *r, const char *name, const char *value)
+{
+    if (!r->req) return;
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(r->req);
+    evhttp_remove_header(headers, name);
+    evhttp_add_header(headers, name, value);
+}
+
+static void set_common(loami_reply *r, int status, const char *type)
+{
+    r->status = status;
+    r->first_s = loami_now_s();
+    if (type) loami_reply_set(r, "Content-Type", type);
+    loami_reply_set(r, "X-Request-Id", r->id);
+    loami_reply_set(r, "X-Content-Type-Options", "nosniff");
+    if (r->server->draining) loami_reply_set(r, "Connection", "close");
+    if (r->cors) {
+        loami_reply_set(r, "Access-Control-Allow-Origin", r->cors);
+        loami_reply_set(r, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+        loami_reply_set(r, "Vary", "Origin");
+    }
+}
+
+void loami_reply_send(loami_reply *r, int status, const char *type, const void *bytes, size_t n)
+{
+    r->state = LOAMI_REPLY_ENDED;
+    if (!r->req) {
+        release(r);
+        return;
+    }
+    struct evbuffer *out = evhttp_request_get_output_buffer(r->req);
+    set_common(r, status, type);
+    if (r->head) {
+        char length[24];
+        snprintf(length, sizeof length, "%zu", n);
+        loami_reply_set(r, "Content-Length", length);
+    } else if (n) {
+        evbuffer_add(out, bytes, n);
+        r->sent_bytes = n;
+    }
+    evhttp_send_reply(r->req, status, loami_status_phrase(status), NULL);
+}
+
+void loami_reply_fail(loami_reply *r, const loami_fault *f)
+{
+    loami_buf body = { 0 };
+    loami_fault_json(&body, f);
+    if (f->status == 429 || f->status == 503) loami_reply_set(r, "Retry-After", "1");
+    loami_reply_send(r, f->status, "application/json", body.data, body.len);
+    loami_buf_free(&body);
+}
+
+void loami_reply_start(loami_reply *r, int status, const char *type)
+{
+    r->state = LOAMI_REPLY_STARTED;
+    if (!r->req) return;
+    set_common(r, status, type);
+    /* HTTP/1.0 has no chunks: such an answer ends with its connection, whatever the client asked for. */
+    struct evkeyvalq *in = evhttp_request_get_input_headers(r->req);
+    const char *keep = evhttp_find_header(in, "Connection");
+    if (keep && evutil_ascii_strncasecmp(keep, "keep-alive", 10) == 0) evhttp_remove_header(in, "Connection");
+    evhttp_send_reply_start(r->req, status, loami_status_phrase(status));
+}
+
+static void on_drained(struct evhttp_connection *evcon, void *arg)
+{
+    loami_reply *r = arg;
+    (void)evcon;
+    if (!r->full) return;
+    r->full = false;
+    if (r->drained && r->state != LOAMI_REPLY_ENDED) r->drained(r->watch_arg);
+}
+
+bool loami_reply_write(loami_reply *r, const void *bytes, size_t n)
+{
+    if (!r->req) return false;
+    struct evbuffer *piece = evhttp_request_get_output_buffer(r->req);
+    evbuffer_add(piece, bytes, n);
+    r->sent_bytes += n;
+    evhttp_send_reply_chunk_with_cb(r->req, piece, on_drained, r);
+    r->full = evbuffer_get_length(bufferevent_get_output(r->conn->bev)) > LOAMI_HIGH_WATER;
+    return !r->full;
+}
+
+void loami_reply_end(loami_reply *r)
+{
+    if (r->state == LOAMI_REPLY_OPEN && r->req) {
+        loami_fault f;
+        loami_fault_set(&f, 500, NULL, "", "The request ended without an answer.");
+        loami_reply_fail(r, &f);
+        return;
+    }
+    r->state = LOAMI_REPLY_ENDED;
+    if (r->req) evhttp_send_reply_end(r->req);
+    else release(r);
+}
+
+void loami_reply_note(loami_reply *r, const char *key, double number)
+{
+    if (r->n_notes == LOAMI_NOTES) return;
+    r->note[r->n_notes].key = key;
+    r->note[r->n_notes++].number = number;
+}
+
+void loami_reply_note_text(loami_reply *r, const char *key, const char *text)
+{
+    if (r->n_notes == LOAMI_NOTES) return;
+    r->note[r->n_notes].key = key;
+    r->note[r->n_notes++].text = text;
+}
