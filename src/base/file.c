@@ -14,7 +14,7 @@ int loami_file_map(loami_mapping *out, const char *path, loam_err *err)
 {
     int rc = 0;
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hold us up */
     if (fd < 0) return loami_fail_errno(err, "%s", path);
     if (fstat(fd, &st) < 0) {
         rc = loami_fail_errno(err, "%s", path);
@@ -120,6 +120,7 @@ bool loami_dir_exists(const char *path)
 int loami_dir_make(const char *path, loam_err *err)
 {
     char p[LOAMI_PATH_MAX];
+    if (!path[0]) return loami_fail(err, LOAM_E_ARG, "an empty path cannot be made a folder");
     int rc = loami_path_join(p, path, "", err);
     if (rc < 0) return rc;
     for (char *slash = p + 1; (slash = strchr(slash, '/')); slash++) {
