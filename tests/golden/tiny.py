@@ -39,11 +39,11 @@ FAMILIES = {
     "llama-odd-vocab": dict(BASE, model_type="llama", vocab_size=517),
     "qwen2": dict(BASE, model_type="qwen2", rms_norm_eps=1e-6, rope_theta=1000000.0),
     "qwen2-tied": dict(BASE, model_type="qwen2", rms_norm_eps=1e-6, rope_theta=1000000.0, tie_word_embeddings=True),
+    "mistral": dict(BASE, model_type="mistral", head_dim=32, sliding_window=None),
 }
 
 # What comes after first light, by the same recipe.
 MORE_FAMILIES = {
-    "mistral": dict(BASE, model_type="mistral", head_dim=32, sliding_window=None),
     "ministral": dict(BASE, model_type="ministral3", head_dim=32, sliding_window=48,
                       layer_types=["sliding_attention", "full_attention", "sliding_attention"],
                       rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "llama_4_scaling_beta": 0.1,
@@ -162,13 +162,14 @@ def make(folder, config, storage, seed=1):
 
 
 class Reference:
-    """mlx_lm on the dequantised weights of a model folder, in float32."""
+    """mlx_lm on the weights of a model folder in float32, dequantised at once, or where they are used (slower, smaller)."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, dequantise=True):
         model, _ = load_model(pathlib.Path(folder))
         model.set_dtype(mx.float32)  # scales first: weights are then made in float32 and not rounded to their type
-        model = dequantize_model(model)
-        model.set_dtype(mx.float32)
+        if dequantise:
+            model = dequantize_model(model)
+            model.set_dtype(mx.float32)
         self.model = model
         self.tokenizer = Tokenizer.from_file(str(pathlib.Path(folder) / "tokenizer.json"))
 
