@@ -12,9 +12,10 @@ PORT       ?= 8000
 SYSTEM     := $(shell uname -s)
 MAKEFLAGS  += --no-print-directory
 
-# Homebrew keeps its OpenSSL, which libevent_openssl asks for, out of pkg-config's way.
-KEGS       := $(wildcard /opt/homebrew/opt/openssl@3/lib/pkgconfig /usr/local/opt/openssl@3/lib/pkgconfig)
-PKG_CONFIG ?= $(if $(KEGS),PKG_CONFIG_PATH=$(firstword $(KEGS)):$$PKG_CONFIG_PATH )pkg-config
+# Homebrew keeps these out of pkg-config's way.
+KEGS       := $(wildcard $(foreach k,openssl@3 curl libedit,/opt/homebrew/opt/$(k)/lib/pkgconfig /usr/local/opt/$(k)/lib/pkgconfig))
+EMPTY      :=
+PKG_CONFIG ?= $(if $(KEGS),PKG_CONFIG_PATH=$(subst $(EMPTY) ,:,$(KEGS)):$$PKG_CONFIG_PATH )pkg-config
 LIBS       := libevent libevent_pthreads libevent_openssl libcurl jansson libpcre2-8 libutf8proc libedit
 
 # A bare machine: what the build needs is installed before anything else is looked at.
