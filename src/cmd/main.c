@@ -8,6 +8,10 @@ static const struct {
     loami_cmd *run;
     const char *about;
 } commands[] = {
+    { "import", loami_cmd_import, "turn a GGUF file or an Ollama model into a model folder in MLX format" },
+    { "ls", loami_cmd_ls, "list the models that are here" },
+    { "show", loami_cmd_show, "tell what a model is" },
+    { "rm", loami_cmd_rm, "remove models" },
     { NULL, NULL, NULL },
 };
 
