@@ -17,7 +17,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARAL
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = shlex.split(os.environ.get("LOAM", str(ROOT / "build" / "loam")))
 COMMAND[-1] = str((pathlib.Path.cwd() / COMMAND[-1]).resolve())
-SLOW = len(COMMAND) > 1 or any(word in COMMAND[-1] for word in ("asan", "tsan"))
+SLOW = len(COMMAND) > 1 or pathlib.Path(COMMAND[-1]).parent.name in ("build-asan", "build-tsan")
 
 
 class Loam:
