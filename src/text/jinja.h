@@ -10,6 +10,8 @@
 #include "base/buf.h"
 #include "base/json.h"
 
+#include <time.h>
+
 typedef struct loami_jinja loami_jinja;
 
 /* Compiles n bytes of template. LOAM_E_FORMAT with line number for a syntax error. */
@@ -19,5 +21,8 @@ void loami_jinja_close(loami_jinja *j);
 /* Appends the rendering with the variables of a JSON object. raise_exception in the template, and an operation
  * that Jinja2 would raise an error for, is LOAM_E_TEMPLATE; limits exceeded too. */
 int loami_jinja_render(const loami_jinja *j, loami_buf *out, const json_t *vars, loam_err *err);
+
+/* The same as if it were `now`: what strftime_now prints, in local time. */
+int loami_jinja_render_at(const loami_jinja *j, loami_buf *out, const json_t *vars, time_t now, loam_err *err);
 
 #endif
