@@ -12,6 +12,7 @@ static const struct {
     { "ls", loami_cmd_ls, "list the models that are here" },
     { "show", loami_cmd_show, "tell what a model is" },
     { "rm", loami_cmd_rm, "remove models" },
+    { "template", loami_cmd_template, "render a chat template" },
     { NULL, NULL, NULL },
 };
 

@@ -8,9 +8,8 @@
 #define LOAMI_JINJA_VALUE_H
 
 #include "base/arena.h"
-#include "base/buf.h"
+#include "base/json.h"
 
-#include <jansson.h>
 #include <setjmp.h>
 
 typedef enum jtype {
