@@ -13,6 +13,7 @@ static const struct {
     { "show", loami_cmd_show, "tell what a model is" },
     { "rm", loami_cmd_rm, "remove models" },
     { "template", loami_cmd_template, "render a chat template" },
+    { "tokenize", loami_cmd_tokenize, "text to token ids and back" },
     { NULL, NULL, NULL },
 };
 

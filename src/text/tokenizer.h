@@ -16,6 +16,9 @@ typedef struct loami_ids {
     size_t len, cap;
 } loami_ids;
 
+/* Appends; false when memory ran out. */
+bool loami_ids_put(loami_ids *ids, int32_t id);
+
 /* From the path of a tokenizer.json. */
 int loami_tokenizer_open(loami_tokenizer **out, const char *path, loam_err *err);
 /* From its text, n bytes; what names it in messages. */
