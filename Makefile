@@ -64,7 +64,13 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
-# A test program links everything but main; a fuzz target brings libFuzzer's main.
+# A test program links everything but main; a fuzz target brings libFuzzer's main. Kernel tests share a suite.
+KERN_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/kern/test_%,$(wildcard tests/kern/*.c)))
+$(KERN_OBJ): ISA := -Itests
+$(BUILD)/tests/kern/%: tests/kern/%.c $(KERN_OBJ) $(NO_MAIN)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -Itests -MMD -MP -o $@ $< $(KERN_OBJ) $(NO_MAIN) $(LINK) $(shell $(PKG_CONFIG) --libs cmocka)
+
 $(BUILD)/tests/%: tests/%.c $(NO_MAIN)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -Itests -MMD -MP -o $@ $< $(NO_MAIN) $(LINK) $(shell $(PKG_CONFIG) --libs cmocka)
@@ -146,4 +152,4 @@ clean: ## remove what was built; the tests' Python in .venv stays
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
--include $(LIB_OBJ:.o=.d) $(PROG_OBJ:.o=.d) $(addsuffix .d,$(TESTS) $(HELPERS) $(FUZZERS))
+-include $(LIB_OBJ:.o=.d) $(PROG_OBJ:.o=.d) $(KERN_OBJ:.o=.d) $(addsuffix .d,$(TESTS) $(HELPERS) $(FUZZERS))

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* In order of preference for "auto". */
-static const loam_substrate *const kinds[] = { &loami_reference, NULL };
+static const loam_substrate *const kinds[] = { &loami_cpu, &loami_reference, NULL };
 
 int loami_substrate_find(const loam_substrate **out, const char *name, loam_err *err)
 {
@@ -14,5 +14,5 @@ int loami_substrate_find(const loam_substrate **out, const char *name, loam_err 
         *out = kinds[i];
         return 0;
     }
-    return loami_fail(err, LOAM_E_NOT_FOUND, "no substrate \"%s\" here; there is: reference", name);
+    return loami_fail(err, LOAM_E_NOT_FOUND, "no substrate \"%s\" here; there are: cpu, reference", name);
 }

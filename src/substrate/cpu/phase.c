@@ -1,0 +1,85 @@
+#include "substrate/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+loami_phase *loami_phase_add(loam_sub *s, loami_run_fn *run, uint32_t n, const loami_node *node)
+{
+    if (s->failed) return NULL;
+    if (s->n_phases == s->cap_phases) {
+        uint32_t cap = s->cap_phases ? 2 * s->cap_phases : 512;
+        loami_phase *p = NULL;
+        if (posix_memalign((void **)&p, 64, cap * sizeof *p) != 0) {
+            s->failed = "out of memory in a step";
+            return NULL;
+        }
+        if (s->phase) memcpy((void *)p, (void *)s->phase, s->n_phases * sizeof *p);
+        free(s->phase);
+        s->phase = p;
+        s->cap_phases = cap;
+    }
+    loami_phase *p = &s->phase[s->n_phases++];
+    memset((void *)p, 0, sizeof *p);
+    p->run = run;
+    p->n = n;
+    p->node = node;
+    p->y = node->data;
+    p->rows = node->rows;
+    return p;
+}
+
+/* Every thread walks all phases. One that comes late finds phases whose chunks are all taken and passes. */
+static void walk(void *arg, uint32_t thread)
+{
+    loam_sub *s = arg;
+    loami_scratch *t = &s->scratch[thread];
+    for (uint32_t i = 0; i < s->n_phases; i++) {
+        loami_phase *p = &s->phase[i];
+        uint32_t chunk, did = 0, turns = 0;
+        while ((chunk = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->n) {
+            p->run(s, p, chunk, t);
+            did++;
+        }
+        if (did) atomic_fetch_add_explicit(&p->done, did, memory_order_acq_rel);
+        while (atomic_load_explicit(&p->done, memory_order_acquire) < p->n) loami_pool_pause(&turns);
+    }
+}
+
+void loami_phases_run(loam_sub *s)
+{
+    if (s->n_phases) loami_pool_run(s->pool, walk, s);
+}
+
+/* Floats of a panel: codes (or floats, the larger), scales, biases. */
+enum {
+    PANEL_FLOATS = LOAMI_PANEL_K * LOAMI_PANEL_ROWS_MAX,
+    PANEL_SCALES = LOAMI_PANEL_K / LOAMI_GROUP_MIN * LOAMI_PANEL_ROWS_MAX,
+};
+
+bool loami_scratch_fit(loam_sub *s)
+{
+    size_t floats = (s->need_floats + 15) & ~(size_t)15, panel = PANEL_FLOATS + 2 * PANEL_SCALES;
+    size_t size = (panel + floats) * sizeof(float) + s->need_ready;
+    for (uint32_t i = 0; i < s->threads; i++) {
+        loami_scratch *t = &s->scratch[i];
+        if (t->raw_size < size) {
+            free(t->raw);
+            *t = (loami_scratch){ 0 };
+            if (posix_memalign(&t->raw, 64, size) != 0) {
+                s->failed = "out of memory in a step";
+                t->raw = NULL;
+                return false;
+            }
+            t->raw_size = size;
+        }
+        float *f = t->raw;
+        t->panel.floats = f;
+        t->panel.codes = (uint8_t *)f;
+        t->panel.scale = f + PANEL_FLOATS;
+        t->panel.bias = t->panel.scale + PANEL_SCALES;
+        t->floats = f + panel;
+        t->ready_raw = (char *)(t->floats + floats);
+        t->ready_from = NULL;
+    }
+    return true;
+}

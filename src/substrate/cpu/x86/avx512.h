@@ -1,0 +1,56 @@
+/* substrate/cpu/x86/avx512.h: what the AVX-512 files share. */
+#ifndef LOAMI_AVX512_H
+#define LOAMI_AVX512_H
+
+#include "substrate/cpu/kern.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { NR = 32 }; /* panel rows: two registers of 16 */
+
+/* 16 scales or biases from p, those outside m 0. */
+INLINE __m512 load_scales(const uint8_t *p, __mmask16 m, loami_scale type)
+{
+    if (type == LOAMI_SCALE_F32) return _mm512_maskz_loadu_ps(m, p);
+    __m256i h = _mm256_maskz_loadu_epi16(m, p);
+    if (type == LOAMI_SCALE_F16) return _mm512_cvtph_ps(h);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+/* Transposes 16 rows of 16 32-bit words. */
+INLINE void transpose16(__m512i r[16])
+{
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 4) { /* 4x4 within each 128-bit lane */
+        __m512i a = _mm512_unpacklo_epi32(r[i], r[i + 1]), b = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+        __m512i c = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]), d = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
+        t[i] = _mm512_unpacklo_epi64(a, c);
+        t[i + 1] = _mm512_unpackhi_epi64(a, c);
+        t[i + 2] = _mm512_unpacklo_epi64(b, d);
+        t[i + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+    for (int j = 0; j < 4; j++) { /* then lanes */
+        __m512i a = _mm512_shuffle_i32x4(t[j], t[j + 4], 0x44), b = _mm512_shuffle_i32x4(t[j], t[j + 4], 0xee);
+        __m512i c = _mm512_shuffle_i32x4(t[j + 8], t[j + 12], 0x44), d = _mm512_shuffle_i32x4(t[j + 8], t[j + 12], 0xee);
+        r[j] = _mm512_shuffle_i32x4(a, c, 0x88);
+        r[j + 4] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        r[j + 8] = _mm512_shuffle_i32x4(b, d, 0x88);
+        r[j + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+}
+
+/* avx512_dot.c, avx512_panel.c, avx512_tile.c, avx512_attend.c */
+void loami_avx512_dot4(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
+void loami_avx512_dot8(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
+void loami_avx512_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, const float *x);
+void loami_avx512_unpack(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
+void loami_avx512_unpack_f(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
+void loami_avx512_dequant(float *out, const loami_mat *w, uint32_t row, uint32_t k0, uint32_t k);
+void loami_avx512_tile(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add);
+void loami_avx512_tile_f(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, uint32_t m, bool add);
+void loami_avx512_scores(float *s, const float *q, const float *k, uint32_t nq, uint32_t dim);
+void loami_avx512_values(float *out, const float *rescale, const float *p, const float *v, uint32_t nq, uint32_t n, uint32_t dim);
+
+#endif

@@ -1,0 +1,546 @@
+#include "kern/conformance.h"
+#include "kern/random_matrix.h"
+#include "substrate/registry.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A case is a function that, given a world (random numbers made once) and one side (a substrate to use them with),
+ * runs steps and leaves numbers in side->out. Both sides' numbers are compared. */
+
+enum { MAX_WEIGHTS = 64, MAX_PARTS = 4, MAX_STEPS = 8, MAX_SEQS = 8 };
+
+typedef struct side {
+    const loam_substrate *f;
+    loam_sub *s;
+    loam_weight *w[MAX_WEIGHTS];
+    uint32_t page_tokens;
+    uint32_t *pages[MAX_SEQS];  /* [n] of each sequence */
+    float *out;                 /* [n_out] */
+    size_t n_out;
+    int rc;
+    loam_err err;
+} side;
+
+typedef struct weight_plan {
+    loam_matrix part[MAX_PARTS];
+    uint32_t n_parts;
+} weight_plan;
+
+typedef struct world {
+    rnd r;
+    weight_plan w[MAX_WEIGHTS];
+    uint32_t n_w;
+    uint32_t vocab, dim;
+    const char *what;
+    char name[128];
+    uint32_t n_layers;
+    loam_kv_config kv;
+    uint32_t max_tokens;        /* of a sequence */
+    uint32_t n_seqs;
+    uint32_t page_seed;
+    bool lenient;               /* extreme numbers: only that it survives and stays finite where the reference does */
+    double slack;               /* multiplies the tolerance */
+} world;
+
+typedef void steps_fn(world *w, side *d);
+
+static bool good(const side *d)
+{
+    return d->rc == 0;
+}
+
+static void keep(side *d, loam_tensor t)
+{
+    uint32_t rows = 0, cols = 0;
+    if (!good(d)) return;
+    const float *p = d->f->read(d->s, t, &rows, &cols);
+    float *out = realloc(d->out, (d->n_out + (size_t)rows * cols + 1) * sizeof *out);
+    if (!out || !p) {
+        d->rc = LOAM_E_MACHINE;
+        snprintf(d->err.msg, sizeof d->err.msg, "read gave nothing");
+        if (out) d->out = out;
+        return;
+    }
+    memcpy(out + d->n_out, p, (size_t)rows * cols * sizeof *out);
+    d->out = out;
+    d->n_out += (size_t)rows * cols;
+}
+
+/* One step of one sequence without attention: rows tokens from 0. */
+static loam_batch plain_batch(uint32_t rows, int32_t *tokens, loam_seq_rows *seq, uint32_t *wanted, uint32_t vocab)
+{
+    for (uint32_t i = 0; i < rows; i++) {
+        tokens[i] = (int32_t)(i % vocab);
+        wanted[i] = i;
+    }
+    *seq = (loam_seq_rows){ 0, rows, 0, NULL };
+    return (loam_batch){ .n_rows = rows, .tokens = tokens, .n_seqs = 1, .seqs = seq, .n_wanted = rows, .wanted = wanted };
+}
+
+static int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_options *options)
+{
+    loam_sub_info info;
+    uint64_t bytes;
+    *d = (side){ .f = f };
+    if ((d->rc = f->open(&d->s, options, &d->err)) < 0) return d->rc;
+    f->info(d->s, &info);
+    d->page_tokens = info.page_tokens;
+    for (uint32_t i = 0; i < w->n_w; i++)
+        if ((d->rc = f->weight(d->s, &d->w[i], w->w[i].part, w->w[i].n_parts, &d->err)) < 0) return d->rc;
+    if (!w->kv.n_layers) return 0;
+    uint32_t each = (w->max_tokens + d->page_tokens - 1) / d->page_tokens, n = each * w->n_seqs;
+    loam_kv_config kv = w->kv;
+    kv.n_pages = n;
+    if ((d->rc = f->kv_open(d->s, &kv, &bytes, &d->err)) < 0) return d->rc;
+    uint32_t *all = malloc(n * sizeof *all);
+    rnd r = { w->page_seed + d->page_tokens };
+    for (uint32_t i = 0; i < n; i++) all[i] = i;
+    for (uint32_t i = n; i > 1; i--) {
+        uint32_t j = rnd_below(&r, i), t = all[i - 1];
+        all[i - 1] = all[j];
+        all[j] = t;
+    }
+    for (uint32_t i = 0; i < w->n_seqs; i++) {
+        d->pages[i] = malloc(each * sizeof **d->pages);
+        memcpy(d->pages[i], all + i * each, each * sizeof *all);
+    }
+    free(all);
+    return 0;
+}
+
+static void close_side(side *d)
+{
+    if (d->s) d->f->close(d->s);
+    for (uint32_t i = 0; i < MAX_SEQS; i++) free(d->pages[i]);
+    free(d->out);
+}
+
+/* Compares, reports, counts. */
+static void judge(conformance *c, const world *w, const side *want, const side *got)
+{
+    double diff = 0, norm = 0;
+    size_t odd = 0;
+    c->run++;
+    if (want->rc < 0 || got->rc < 0) {
+        if (got->rc == LOAM_E_UNSUPPORTED || want->rc == LOAM_E_UNSUPPORTED) {
+            c->refused++;
+            return;
+        }
+        c->failed++;
+        fprintf(stderr, "%s %s: %s\n", c->sub->name, w->name, got->rc < 0 ? got->err.msg : want->err.msg);
+        return;
+    }
+    for (size_t i = 0; i < want->n_out && i < got->n_out; i++) {
+        double a = want->out[i], b = got->out[i];
+        if (!isfinite(a)) continue;
+        odd += !isfinite(b);
+        diff += (a - b) * (a - b);
+        norm += a * a;
+    }
+    double error = norm > 0 ? sqrt(diff / norm) : sqrt(diff), limit = c->tolerance * (w->slack > 0 ? w->slack : 1);
+    if (c->verbose) fprintf(stderr, "%-90s %.2e\n", w->name, error);
+    if (error / limit * c->tolerance > c->worst && !w->lenient) {
+        c->worst = error / limit * c->tolerance;
+        snprintf(c->worst_name, sizeof c->worst_name, "%s", w->name);
+    }
+    if (want->n_out == got->n_out && !odd && (w->lenient || error <= limit)) return;
+    c->failed++;
+    fprintf(stderr, "%s %s: error %.3g over %.3g, %zu not finite, %zu of %zu numbers\n", c->sub->name, w->name, error, limit, odd, got->n_out,
+            want->n_out);
+}
+
+static void compare(conformance *c, world *w, steps_fn *steps)
+{
+    side want, got;
+    if (!c->only || strstr(w->name, c->only)) {
+        open_side(&want, w, &loami_reference, &(loam_sub_options){ .max_rows = 4096 });
+        if (good(&want)) steps(w, &want);
+        open_side(&got, w, c->sub, &c->options);
+        if (good(&got)) steps(w, &got);
+        judge(c, w, &want, &got);
+        close_side(&want);
+        close_side(&got);
+    }
+    for (uint32_t i = 0; i < w->n_w; i++)
+        for (uint32_t p = 0; p < w->w[i].n_parts; p++) random_matrix_free(&w->w[i].part[p]);
+}
+
+static uint32_t add_weight(world *w, const matrix_kind *k, uint32_t experts, uint32_t rows, uint32_t cols, bool bias)
+{
+    weight_plan *p = &w->w[w->n_w];
+    random_matrix(&w->r, &p->part[0], k, experts, rows, cols, bias);
+    p->n_parts = 1;
+    return w->n_w++;
+}
+
+static void add_part(world *w, uint32_t weight, const matrix_kind *k, uint32_t experts, uint32_t rows, uint32_t cols, bool bias)
+{
+    weight_plan *p = &w->w[weight];
+    random_matrix(&w->r, &p->part[p->n_parts++], k, experts, rows, cols, bias);
+}
+
+static const matrix_kind plain_f32 = { .quant = LOAM_Q_NONE, .type = LOAM_F32, .spread = 1 };
+
+/* A world with an embedding table of floats: the way arbitrary numbers get in. */
+static world table_world(const conformance *c, uint32_t vocab, uint32_t dim)
+{
+    world w = { .r = { c->seed }, .vocab = vocab, .dim = dim };
+    add_weight(&w, &plain_f32, 1, vocab, dim, false);
+    return w;
+}
+
+/* ---- one operation ------------------------------------------------------------------------------------------------ */
+
+typedef struct one {
+    world w;
+    uint32_t rows;
+    enum { EMBED, NORM, LINEAR, GLU, ADD, CAP, GATHER, NORM_LINEAR, LINEAR_ADD, MOE } op;
+    loam_norm norm;
+    bool weighted;
+    loam_act act;
+    float scale, cap;
+    loam_moe moe;
+} one;
+
+static loam_tensor build(const one *o, side *d, loam_tensor x)
+{
+    loam_sub *s = d->s;
+    loam_norm *norm = (loam_norm *)&o->norm;
+    loam_moe *moe = (loam_moe *)&o->moe;
+    norm->weight = o->weighted ? d->w[1] : NULL;
+    switch (o->op) {
+    case EMBED: return d->f->embed(s, d->w[1], o->scale);
+    case NORM: return d->f->norm(s, x, &o->norm);
+    case LINEAR: return d->f->linear(s, x, d->w[1]);
+    case GLU: return d->f->glu(s, x, d->w[1], o->act);
+    case ADD: return d->f->add(s, x, d->f->cap(s, x, 0.25f, 0), o->scale);
+    case CAP: return d->f->cap(s, x, o->scale, o->cap);
+    case GATHER: return d->f->gather(s, x);
+    case NORM_LINEAR: return d->f->linear(s, d->f->norm(s, x, &o->norm), d->w[2]);
+    case LINEAR_ADD: return d->f->add(s, x, d->f->linear(s, x, d->w[1]), o->scale);
+    case MOE:
+        moe->router = d->w[1];
+        moe->gate_up = d->w[2];
+        moe->down = d->w[3];
+        return d->f->moe(s, x, moe);
+    }
+    return LOAM_NO_TENSOR;
+}
+
+static void run_one(world *w, side *d)
+{
+    one *o = (one *)w;
+    int32_t tokens[64];
+    uint32_t wanted[64];
+    loam_seq_rows seq;
+    loam_batch b = plain_batch(o->rows, tokens, &seq, wanted, w->vocab);
+    if (o->op == GATHER)
+        for (b.n_wanted = 0; 2 * b.n_wanted + 1 < o->rows; b.n_wanted++) wanted[b.n_wanted] = 2 * b.n_wanted + 1;
+    d->f->begin(d->s, &b);
+    loam_tensor x = d->f->embed(d->s, d->w[0], 1);
+    loam_tensor y = build(o, d, x);
+    d->rc = d->f->end(d->s, &d->err);
+    keep(d, y);
+}
+
+static const uint32_t some_rows[] = { 1, 2, 3, 4, 5, 7, 8, 13, 16, 33 };
+enum { N_ROWS = sizeof some_rows / sizeof some_rows[0] };
+
+static void linear_cases(conformance *c)
+{
+    static const uint32_t shapes[][2] = { { 1, 128 }, { 33, 256 }, { 96, 640 }, { 70, 1408 }, { 17, 2304 } };
+    for (uint32_t k = 0; k < n_matrix_kinds; k++) {
+        for (uint32_t i = 0; i < N_ROWS; i++) {
+            const uint32_t *shape = shapes[(k + i) % 5];
+            one o = { .w = table_world(c, 33, shape[1]), .rows = some_rows[i], .op = LINEAR };
+            uint32_t w = add_weight(&o.w, &matrix_kinds[k], 1, shape[0], shape[1], i % 2);
+            if (i % 3 == 0) add_part(&o.w, w, &matrix_kinds[(k + 1) % n_matrix_kinds], 1, 24, shape[1], false);
+            if (i % 3 == 0) add_part(&o.w, w, &matrix_kinds[(k + 5) % n_matrix_kinds], 1, 7, shape[1], true);
+            snprintf(o.w.name, sizeof o.w.name, "linear %s %ux%u, %u rows, %u parts", matrix_kinds[k].name, shape[0], shape[1], o.rows,
+                     o.w.w[w].n_parts);
+            compare(c, &o.w, run_one);
+        }
+    }
+}
+
+/* cols that are a multiple of 32 only. */
+static void odd_cases(conformance *c)
+{
+    static const uint32_t cols[] = { 32, 96, 160, 288, 576, 1056, 1120 };
+    for (uint32_t k = 0; k < n_matrix_kinds; k++) {
+        if (matrix_kinds[k].group > 32) continue;
+        for (uint32_t i = 0; i < 7; i++) {
+            one o = { .w = table_world(c, 9, cols[i]), .rows = i % 2 ? 1 : 6, .op = LINEAR };
+            add_weight(&o.w, &matrix_kinds[k], 1, 5 + 31 * (i % 3), cols[i], false);
+            snprintf(o.w.name, sizeof o.w.name, "linear %s of %u inputs, %u rows", matrix_kinds[k].name, cols[i], o.rows);
+            compare(c, &o.w, run_one);
+        }
+    }
+}
+
+static void glu_cases(conformance *c)
+{
+    for (uint32_t act = 0; act < 4; act++) {
+        for (uint32_t i = 0; i < N_ROWS; i++) {
+            const matrix_kind *k = &matrix_kinds[(act + 3 * i) % n_matrix_kinds];
+            one o = { .w = table_world(c, 33, 256), .rows = some_rows[i], .op = GLU, .act = (loam_act)act };
+            uint32_t w = add_weight(&o.w, k, 1, i % 2 ? 2 * 72 : 72, 256, i % 4 == 1);
+            if (i % 2 == 0) add_part(&o.w, w, &matrix_kinds[i % n_matrix_kinds], 1, 72, 256, false);
+            o.w.slack = 2;
+            snprintf(o.w.name, sizeof o.w.name, "glu %u %s, %u rows", act, k->name, o.rows);
+            compare(c, &o.w, run_one);
+        }
+    }
+}
+
+static void row_cases(conformance *c)
+{
+    static const uint32_t dims[] = { 32, 33, 64, 100, 576, 1536 };
+    for (uint32_t i = 0; i < 6 * 4; i++) {
+        uint32_t dim = dims[i % 6], rows = some_rows[i % N_ROWS];
+        one o = { .w = table_world(c, 40, dim), .rows = rows, .op = NORM, .weighted = i % 4 != 3 };
+        o.norm = (loam_norm){ .kind = i % 2 ? LOAM_NORM_LAYER : LOAM_NORM_RMS, .eps = 1e-5f, .offset = i % 3 ? 0 : 1 };
+        add_weight(&o.w, &matrix_kinds[i % 3], 1, 1, dim, false);
+        if (i % 4 == 1) random_bias(&o.w.r, &o.w.w[1].part[0], dim);
+        snprintf(o.w.name, sizeof o.w.name, "norm kind %u of %u, %u rows", o.norm.kind, dim, rows);
+        compare(c, &o.w, run_one);
+        if (dim % 64) continue;
+        o = (one){ .w = table_world(c, 40, dim), .rows = rows, .op = NORM_LINEAR, .weighted = true, .norm = o.norm };
+        add_weight(&o.w, &plain_f32, 1, 1, dim, false);
+        add_weight(&o.w, &matrix_kinds[3], 1, 40, dim, false);
+        snprintf(o.w.name, sizeof o.w.name, "norm, linear of %u, %u rows", dim, rows);
+        o.w.slack = 2;
+        compare(c, &o.w, run_one);
+    }
+    for (uint32_t i = 0; i < N_ROWS; i++) {
+        one o = { .w = table_world(c, 40, 256), .rows = some_rows[i], .op = i % 2 ? ADD : CAP, .scale = 0.5f, .cap = i % 4 ? 30 : 0 };
+        snprintf(o.w.name, sizeof o.w.name, "%s, %u rows", i % 2 ? "add" : "cap", o.rows);
+        compare(c, &o.w, run_one);
+        o = (one){ .w = table_world(c, 40, 256), .rows = some_rows[i], .op = LINEAR_ADD, .scale = 1.5f };
+        add_weight(&o.w, &matrix_kinds[3], 1, 256, 256, false);
+        snprintf(o.w.name, sizeof o.w.name, "linear, add, %u rows", o.rows);
+        compare(c, &o.w, run_one);
+        if (o.rows < 2) continue;
+        o = (one){ .w = table_world(c, 40, 96), .rows = some_rows[i], .op = GATHER };
+        snprintf(o.w.name, sizeof o.w.name, "gather, %u rows", o.rows);
+        compare(c, &o.w, run_one);
+    }
+    for (uint32_t k = 0; k < n_matrix_kinds; k++) {
+        one o = { .w = table_world(c, 20, 256), .rows = 9, .op = EMBED, .scale = k % 2 ? 16 : 1 };
+        add_weight(&o.w, &matrix_kinds[k], 1, 20, 256, false);
+        snprintf(o.w.name, sizeof o.w.name, "embed %s", matrix_kinds[k].name);
+        compare(c, &o.w, run_one);
+    }
+}
+
+static void moe_cases(conformance *c)
+{
+    for (uint32_t i = 0; i < N_ROWS * 2; i++) {
+        const matrix_kind *k = &matrix_kinds[(5 * i) % n_matrix_kinds];
+        uint32_t experts = i % 2 ? 8 : 5, dim = 256, ffn = 128;
+        one o = { .w = table_world(c, 40, dim), .rows = some_rows[i % N_ROWS], .op = MOE };
+        o.moe = (loam_moe){ .top_k = 1 + i % 4, .how = i % 3 ? LOAM_ROUTE_SOFTMAX_TOPK : LOAM_ROUTE_TOPK_SOFTMAX, .renormalise = i % 2,
+                            .act = i % 4 == 3 ? LOAM_ACT_SWIGLU_OAI : LOAM_ACT_SILU };
+        add_weight(&o.w, &plain_f32, 1, experts, dim, i % 4 == 3); /* plain: a coarser router may choose otherwise */
+        uint32_t w = add_weight(&o.w, k, experts, ffn, dim, i % 5 == 0);
+        add_part(&o.w, w, k, experts, ffn, dim, false);
+        add_weight(&o.w, k, experts, dim, ffn, i % 5 == 1);
+        o.w.slack = 3;
+        snprintf(o.w.name, sizeof o.w.name, "moe %s, %u of %u, %u rows", k->name, o.moe.top_k, experts, o.rows);
+        compare(c, &o.w, run_one);
+    }
+}
+
+/* Numbers that break arithmetic: nothing may crash, and what is finite in the reference must be so here. */
+static void extreme_cases(conformance *c)
+{
+    static const float spreads[] = { 0, 1e-42f, 1e-30f, 1e-8f, 1e8f, 1e15f };
+    for (uint32_t i = 0; i < 6 * n_matrix_kinds; i++) {
+        matrix_kind table = plain_f32, k = matrix_kinds[i / 6];
+        table.spread = spreads[i % 6];
+        k.spread = k.type == LOAM_F16 || k.quant != LOAM_Q_AFFINE ? 1 : spreads[(i + 3) % 6];
+        one o = { .w = { .r = { c->seed }, .vocab = 9, .dim = 256, .lenient = true }, .rows = i % 2 ? 1 : 5, .op = LINEAR };
+        add_weight(&o.w, &table, 1, 9, 256, false);
+        add_weight(&o.w, &k, 1, 40, 256, false);
+        snprintf(o.w.name, sizeof o.w.name, "extreme %g linear %s", spreads[i % 6], k.name);
+        compare(c, &o.w, run_one);
+    }
+}
+
+/* ---- attention and whole models ------------------------------------------------------------------------------------- */
+
+typedef struct step_plan {
+    uint32_t rows[MAX_SEQS];    /* new tokens of each sequence */
+} step_plan;
+
+typedef struct model {
+    world w;
+    uint32_t n_q, n_kv, head_dim, n_layers, ffn;
+    loam_rope rope;
+    float inv_freq[64];
+    loam_norm q_norm, k_norm;
+    bool q_normed;
+    loam_attn attn;
+    bool sinks, whole;          /* whole: norms, ffn and logits too */
+    const step_plan *steps;
+    uint32_t n_steps;
+    bool copies;                /* sequence 1 starts as a copy of sequence 0's pages */
+} model;
+
+/* weights: 0 table, 1 final norm, 2 sinks, 3 q norm, 4 k norm; then of each layer: attn norm, qkv, o, ffn norm, gate_up, down */
+static loam_tensor layer(const model *m, side *d, loam_tensor x, uint32_t i, const loam_heads *heads, const loam_norm *norms)
+{
+    loam_sub *s = d->s;
+    loam_weight **w = d->w + 5 + 6 * i;
+    loam_tensor h = m->whole ? d->f->norm(s, x, &norms[2 * i]) : x;
+    loam_tensor q = d->f->store(s, d->f->linear(s, h, w[1]), i, heads);
+    loam_tensor a = d->f->attend(s, q, i, heads, &m->attn);
+    if (!m->whole) return a;
+    x = d->f->add(s, x, d->f->linear(s, a, w[2]), 1);
+    h = d->f->norm(s, x, &norms[2 * i + 1]);
+    return d->f->add(s, x, d->f->linear(s, d->f->glu(s, h, w[4], LOAM_ACT_SILU), w[5]), 1);
+}
+
+static void copy_pages(side *d, uint32_t tokens)
+{
+    for (uint32_t p = 0; p * d->page_tokens < tokens; p++) {
+        uint32_t left = tokens - p * d->page_tokens;
+        d->f->kv_copy(d->s, d->pages[1][p], d->pages[0][p], left < d->page_tokens ? left : d->page_tokens);
+    }
+}
+
+static void run_model(world *world, side *d)
+{
+    model *m = (model *)world;
+    enum { ROWS = 1024 };
+    int32_t tokens[ROWS];
+    uint32_t wanted[ROWS], past[MAX_SEQS] = { 0 };
+    loam_norm norms[16], final = { .weight = d->w[1], .eps = 1e-5f };
+    loam_heads heads = { m->n_q, m->n_kv, m->head_dim, m->q_normed ? &m->q_norm : NULL, m->q_normed ? &m->k_norm : NULL,
+                         m->rope.dims ? &m->rope : NULL };
+    m->rope.inv_freq = m->inv_freq;
+    m->q_norm.weight = d->w[3];
+    m->k_norm.weight = d->w[4];
+    m->attn.sinks = m->sinks ? d->w[2] : NULL;
+    for (uint32_t i = 0; i < m->n_layers; i++) {
+        norms[2 * i] = (loam_norm){ .weight = d->w[5 + 6 * i], .eps = 1e-5f };
+        norms[2 * i + 1] = (loam_norm){ .weight = d->w[5 + 6 * i + 3], .eps = 1e-5f };
+    }
+    for (uint32_t step = 0; step < m->n_steps && good(d); step++) {
+        loam_seq_rows seqs[MAX_SEQS];
+        loam_batch b = { .tokens = tokens, .seqs = seqs, .wanted = wanted };
+        for (uint32_t q = 0; q < world->n_seqs; q++) {
+            uint32_t n = m->steps[step].rows[q];
+            if (!n) continue;
+            seqs[b.n_seqs++] = (loam_seq_rows){ b.n_rows, n, past[q], d->pages[q] };
+            for (uint32_t r = 0; r < n; r++) tokens[b.n_rows + r] = (int32_t)((31 * q + 7 * (past[q] + r) + 3) % world->vocab);
+            b.n_rows += n;
+            wanted[b.n_wanted++] = b.n_rows - 1;
+            past[q] += n;
+        }
+        d->f->begin(d->s, &b);
+        loam_tensor x = d->f->embed(d->s, d->w[0], 1);
+        for (uint32_t i = 0; i < m->n_layers; i++) x = layer(m, d, x, i, &heads, norms);
+        if (m->whole) x = d->f->cap(d->s, d->f->linear(d->s, d->f->norm(d->s, d->f->gather(d->s, x), &final), d->w[0]), 1, 0);
+        d->rc = d->f->end(d->s, &d->err);
+        keep(d, x);
+        if (m->copies && step == 0) {
+            copy_pages(d, past[0]);
+            past[1] = past[0];
+        }
+    }
+}
+
+static void fill_model(model *m, const matrix_kind *k)
+{
+    world *w = &m->w;
+    uint32_t nq = m->n_q * m->head_dim, nkv = m->n_kv * m->head_dim;
+    bool all = m->q_normed && m->n_layers == 2; /* over all heads at once */
+    for (uint32_t i = 0; i < m->rope.dims / 2; i++) m->inv_freq[i] = powf(10000, -2.0f * (float)i / (float)m->rope.dims);
+    add_weight(w, &plain_f32, 1, 1, w->dim, false);
+    add_weight(w, &plain_f32, 1, 1, m->n_q, false);
+    add_weight(w, &plain_f32, 1, 1, all ? nq : m->head_dim, false);
+    add_weight(w, &plain_f32, 1, 1, all ? nkv : m->head_dim, false);
+    m->q_norm = m->k_norm = (loam_norm){ .eps = 1e-6f };
+    for (uint32_t i = 0; i < m->n_layers; i++) {
+        add_weight(w, &plain_f32, 1, 1, w->dim, false);
+        uint32_t qkv = add_weight(w, k, 1, nq, w->dim, i % 2);
+        add_part(w, qkv, k, 1, nkv, w->dim, i % 2);
+        add_part(w, qkv, k, 1, nkv, w->dim, i % 2);
+        add_weight(w, k, 1, w->dim, nq, false);
+        add_weight(w, &plain_f32, 1, 1, w->dim, false);
+        uint32_t up = add_weight(w, k, 1, m->ffn, w->dim, false);
+        add_part(w, up, k, 1, m->ffn, w->dim, false);
+        add_weight(w, k, 1, w->dim, m->ffn, false);
+    }
+    w->kv = (loam_kv_config){ m->n_layers, m->n_kv, m->head_dim, 0 };
+    w->max_tokens = 512;
+}
+
+static const step_plan ragged[] = { { { 70, 5, 0 } }, { { 1, 1, 130 } }, { { 1, 9, 1 } }, { { 64, 1, 1 } }, { { 1, 1, 1 } }, { { 0, 70, 1 } } };
+static const step_plan single[] = { { { 1 } }, { { 1 } }, { { 63 } }, { { 1 } }, { { 100 } }, { { 1 } } };
+static const step_plan brief[] = { { { 5, 3, 0 } }, { { 1, 1, 33 } }, { { 1, 2, 1 } }, { { 1, 1, 1 } } };
+static const step_plan copied[] = { { { 75, 0 } }, { { 1, 1 } }, { { 10, 3 } }, { { 1, 1 } } };
+
+static void attend_cases(conformance *c)
+{
+    static const uint32_t heads[][3] = { { 4, 4, 64 }, { 9, 3, 64 }, { 6, 1, 128 }, { 2, 1, 16 }, { 8, 2, 80 }, { 4, 2, 24 }, { 3, 3, 256 } };
+    static const float windows[] = { 0, 1, 7, 64, 100 };
+    for (uint32_t i = 0; i < 30; i++) {
+        model m = { .w = table_world(c, 97, 128), .n_q = heads[i % 7][0], .n_kv = heads[i % 7][1], .head_dim = heads[i % 7][2] };
+        m.n_layers = 1 + i % 2;
+        m.ffn = 128;
+        m.w.n_seqs = i % 3 == 0 ? 1 : i % 3 == 1 ? 3 : 2;
+        m.steps = i % 3 == 0 ? single : i % 3 == 1 ? ragged : copied;
+        m.n_steps = i % 3 == 2 ? 4 : 6;
+        m.copies = i % 3 == 2;
+        m.w.page_seed = i;
+        m.rope = (loam_rope){ .dims = i % 4 == 3 ? 0 : i % 4 == 2 ? m.head_dim / 4 * 2 : m.head_dim, .interleaved = i % 5 == 1, .scale = i % 5 ? 1 : 1.2f };
+        if (m.rope.dims > 128) m.rope.dims = 128;
+        m.attn = (loam_attn){ .scale = 1 / sqrtf((float)m.head_dim), .window = (uint32_t)windows[i % 5], .softcap = i % 6 == 4 ? 20 : 0 };
+        m.q_normed = i % 4 == 1;
+        m.sinks = i % 4 >= 2;
+        /* one layer: nothing is between the projection and the result; two: errors of the first pass through a softmax */
+        if (m.n_layers == 2 && m.n_q * m.head_dim != m.w.dim) m.n_layers = 1;
+        m.w.slack = 4;
+        fill_model(&m, &plain_f32);
+        snprintf(m.w.name, sizeof m.w.name, "attend %u/%u heads of %u, window %u, cap %g, rope %u%s, norm %d, sinks %d", m.n_q, m.n_kv,
+                 m.head_dim, m.attn.window, m.attn.softcap, m.rope.dims, m.rope.interleaved ? "i" : "", m.q_normed, m.sinks);
+        compare(c, &m.w, run_model);
+    }
+}
+
+static void model_cases(conformance *c)
+{
+    for (uint32_t k = 0; k < n_matrix_kinds; k++) {
+        model m = { .w = table_world(c, 97, 256), .n_q = 4, .n_kv = 2, .head_dim = 64, .n_layers = 2, .ffn = 384, .whole = true };
+        m.w.n_seqs = 3;
+        m.steps = brief;
+        m.n_steps = 4;
+        m.w.page_seed = k;
+        m.rope = (loam_rope){ .dims = 64, .scale = 1 };
+        m.attn = (loam_attn){ .scale = 0.03f }; /* small: a sharp softmax over random scores makes any error large */
+        m.w.slack = 8;
+        fill_model(&m, &matrix_kinds[k]);
+        snprintf(m.w.name, sizeof m.w.name, "model %s", matrix_kinds[k].name);
+        compare(c, &m.w, run_model);
+    }
+}
+
+unsigned conformance_run(conformance *c)
+{
+    c->run = c->refused = c->failed = 0;
+    c->worst = 0;
+    row_cases(c);
+    linear_cases(c);
+    odd_cases(c);
+    glu_cases(c);
+    moe_cases(c);
+    extreme_cases(c);
+    attend_cases(c);
+    model_cases(c);
+    return c->failed;
+}
