@@ -142,8 +142,8 @@ static void judge(conformance *c, const world *w, const side *want, const side *
     }
     double error = norm > 0 ? sqrt(diff / norm) : sqrt(diff), limit = c->tolerance * (w->slack > 0 ? w->slack : 1);
     if (c->verbose) fprintf(stderr, "%-90s %.2e\n", w->name, error);
-    if (error / limit * c->tolerance > c->worst && !w->lenient) {
-        c->worst = error / limit * c->tolerance;
+    if (error / limit > c->worst && !w->lenient) {
+        c->worst = error / limit;
         snprintf(c->worst_name, sizeof c->worst_name, "%s", w->name);
     }
     if (want->n_out == got->n_out && !odd && (w->lenient || error <= limit)) return;
@@ -522,8 +522,8 @@ static void model_cases(conformance *c)
         m.n_steps = 4;
         m.w.page_seed = k;
         m.rope = (loam_rope){ .dims = 64, .scale = 1 };
-        m.attn = (loam_attn){ .scale = 0.03f }; /* small: a sharp softmax over random scores makes any error large */
-        m.w.slack = 8;
+        m.attn = (loam_attn){ .scale = 0.03f };
+        m.w.slack = c->options.exact ? 8 : 40; /* coarse activations may turn a softmax over random scores; a wrong one gives 1.4 */
         fill_model(&m, &matrix_kinds[k]);
         snprintf(m.w.name, sizeof m.w.name, "model %s", matrix_kinds[k].name);
         compare(c, &m.w, run_model);

@@ -14,7 +14,7 @@ typedef struct conformance {
     bool verbose;
     /* results */
     unsigned run, refused, failed;
-    double worst;
+    double worst;            /* largest error over what was allowed */
     char worst_name[128];
 } conformance;
 
