@@ -523,7 +523,7 @@ static void model_cases(conformance *c)
         m.w.page_seed = k;
         m.rope = (loam_rope){ .dims = 64, .scale = 1 };
         m.attn = (loam_attn){ .scale = 0.03f };
-        m.w.slack = c->options.exact ? 8 : 40; /* coarse activations may turn a softmax over random scores; a wrong one gives 1.4 */
+        m.w.slack = c->options.exact ? 30 : 40; /* coarse activations may turn a softmax over random scores; a wrong one gives 1.4 */
         fill_model(&m, &matrix_kinds[k]);
         snprintf(m.w.name, sizeof m.w.name, "model %s", matrix_kinds[k].name);
         compare(c, &m.w, run_model);
