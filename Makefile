@@ -75,6 +75,11 @@ $(BUILD)/tests/%: tests/%.c $(NO_MAIN)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -Itests -MMD -MP -o $@ $< $(NO_MAIN) $(LINK) $(shell $(PKG_CONFIG) --libs cmocka)
 
+# The program with an engine whose pace and faults the server tests command; it comes before the library's.
+$(BUILD)/tests/loam-fake: tests/http/fake_engine.c $(PROG_OBJ) $(BUILD)/libloam.a
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -MMD -MP -o $@ $< $(PROG_OBJ) $(BUILD)/libloam.a $(LINK)
+
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(NO_MAIN)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -Itests -MMD -MP -fsanitize=fuzzer -o $@ $< $(NO_MAIN) $(LINK)

@@ -14,6 +14,7 @@ static const struct {
     { "rm", loami_cmd_rm, "remove models" },
     { "template", loami_cmd_template, "render a chat template" },
     { "tokenize", loami_cmd_tokenize, "text to token ids and back" },
+    { "serve", loami_cmd_serve, "answer the OpenAI API on a port" },
     { NULL, NULL, NULL },
 };
 

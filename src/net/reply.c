@@ -44,6 +44,7 @@ static const char *fault_type(int status)
     case 403: return "permission_error";
     case 404: return "not_found_error";
     case 429: return "rate_limit_error";
+    case 501: return "invalid_request_error";
     default: return status < 500 ? "invalid_request_error" : "server_error";
     }
 }

@@ -8,7 +8,7 @@ struct loami_workers {
     loami_loop *loop;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t some;
-    loami_job *first, **last;
+    loami_task *first, **last;
     uint32_t n_queued, max_queued;
     bool closing;
     uint32_t n_threads;
@@ -20,17 +20,17 @@ static void *work(void *arg)
     loami_workers *w = arg;
     pthread_mutex_lock(&w->lock);
     while (!w->closing) {
-        loami_job *job = w->first;
-        if (!job) {
+        loami_task *task = w->first;
+        if (!task) {
             pthread_cond_wait(&w->some, &w->lock);
             continue;
         }
-        w->first = job->next;
+        w->first = task->next;
         if (!w->first) w->last = &w->first;
         w->n_queued--;
         pthread_mutex_unlock(&w->lock);
-        job->work(job->arg);
-        loami_loop_post(w->loop, &job->back);
+        task->work(task->arg);
+        loami_loop_post(w->loop, &task->back);
         pthread_mutex_lock(&w->lock);
     }
     pthread_mutex_unlock(&w->lock);
@@ -73,16 +73,16 @@ void loami_workers_close(loami_workers *w)
     free(w);
 }
 
-bool loami_workers_run(loami_workers *w, loami_job *job)
+bool loami_workers_run(loami_workers *w, loami_task *task)
 {
     bool room;
-    job->back = (loami_post){ .run = job->done, .arg = job->arg };
-    job->next = NULL;
+    task->back = (loami_post){ .run = task->done, .arg = task->arg };
+    task->next = NULL;
     pthread_mutex_lock(&w->lock);
     room = w->n_queued < w->max_queued;
     if (room) {
-        *w->last = job;
-        w->last = &job->next;
+        *w->last = task;
+        w->last = &task->next;
         w->n_queued++;
         pthread_cond_signal(&w->some);
     }

@@ -1,0 +1,73 @@
+#include "api/endpoints.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { WORKERS = 2, MAX_WAITING = 256 /* parses; the engine has a queue of its own behind */ };
+
+const loami_route loami_api_routes[] = {
+    { "GET", "/health", loami_api_health },
+    { "GET", "/v1/models", loami_api_models },
+    { "GET", "/v1/models/*", loami_api_model_one },
+    { "POST", "/v1/chat/completions", loami_api_chat },
+    { NULL, NULL, NULL },
+};
+
+int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *config, loam_err *err)
+{
+    loami_api *a = calloc(1, sizeof *a);
+    if (!a) return loami_fail_nomem(err);
+    a->config = *config;
+    a->loop = loop;
+    a->opened_s = (int64_t)time(NULL);
+    a->id_salt = (uint64_t)a->opened_s * 0x2545f4914f6cdd1du;
+    LIST_INIT(&a->runs);
+    int rc = loami_workers_open(&a->workers, loop, config->workers ? config->workers : WORKERS, MAX_WAITING, err);
+    if (rc < 0) free(a);
+    else *out = a;
+    return rc;
+}
+
+void loami_api_close(loami_api *a)
+{
+    if (!a) return;
+    loami_workers_close(a->workers);
+    loami_run_abandon_all(a);
+    free(a);
+}
+
+void loami_api_ready(loami_api *a, loam_engine *engine)
+{
+    a->text = loam_engine_text(engine);
+    a->info = loam_engine_info(engine);
+    a->engine = engine;
+}
+
+void loami_api_drain(loami_api *a)
+{
+    a->draining = true;
+}
+
+/* ---- tokens in words ------------------------------------------------------------------------------------------ */
+
+void loami_put_token_text(loami_buf *out, const loam_text *text, int32_t id)
+{
+    char *s = NULL;
+    size_t n = 0;
+    if (loam_decode(text, &id, 1, 0, &s, &n, NULL) < 0) n = 0;
+    loami_json_put(out, s ? s : "", n);
+    free(s);
+}
+
+void loami_put_token_bytes(loami_buf *out, const loam_text *text, int32_t id)
+{
+    char *s = NULL;
+    size_t n = 0;
+    if (loam_decode(text, &id, 1, 0, &s, &n, NULL) < 0) n = 0;
+    loami_buf_putc(out, '[');
+    for (size_t i = 0; i < n; i++) loami_buf_printf(out, "%s%d", i ? "," : "", (unsigned char)s[i]);
+    loami_buf_putc(out, ']');
+    free(s);
+}

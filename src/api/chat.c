@@ -1,0 +1,223 @@
+/* POST /v1/chat/completions */
+#include "api/endpoints.h"
+#include "api/prompt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct chat_request {
+    loami_params p;
+    loami_dialogue d;
+    bool logprobs;
+    uint32_t top_logprobs;
+} chat_request;
+
+static int read_response_format(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    const char *type = json_string_value(json_object_get(v, "type"));
+    (void)to;
+    if (type && strcmp(type, "text") == 0) return 0;
+    if (type && (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0))
+        return loami_fault_set(f, 400, "unsupported_parameter", where, "'%s' of type \"%s\" is not supported: only \"text\" is.", where, type);
+    return loami_field_wrong(f, where, "an object with \"type\": \"text\"");
+}
+
+static int read_modalities(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    const char *one = json_string_value(json_array_get(v, 0));
+    (void)to;
+    if (json_array_size(v) == 1 && one && strcmp(one, "text") == 0) return 0;
+    return loami_fault_set(f, 400, "unsupported_parameter", where, "'%s' can only be [\"text\"].", where);
+}
+
+static int read_service_tier(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    const char *s = json_string_value(v);
+    (void)to;
+    if (s && (strcmp(s, "auto") == 0 || strcmp(s, "default") == 0)) return 0;
+    return loami_field_wrong(f, where, "\"auto\" or \"default\": there is one tier");
+}
+
+static const loami_field fields[] = {
+    LOAMI_PARAMS_FIELDS,
+    LOAMI_DIALOGUE_FIELDS(offsetof(chat_request, d)),
+    { .name = "max_completion_tokens", .kind = LOAMI_F_U32, .at = offsetof(chat_request, p.max_completion_tokens), .lo = 1, .hi = 1e8 },
+    { .name = "logprobs", .kind = LOAMI_F_BOOL, .at = offsetof(chat_request, logprobs) },
+    { .name = "top_logprobs", .kind = LOAMI_F_U32, .at = offsetof(chat_request, top_logprobs), .lo = 0, .hi = LOAM_MAX_LOGPROBS },
+    { .name = "response_format", .kind = LOAMI_F_CUSTOM, .read = read_response_format },
+    { .name = "modalities", .kind = LOAMI_F_CUSTOM, .read = read_modalities },
+    { .name = "service_tier", .kind = LOAMI_F_CUSTOM, .read = read_service_tier },
+    { .name = "store", .kind = LOAMI_F_FALSE, .words = "no answer is stored" },
+    { .name = "parallel_tool_calls", .kind = LOAMI_F_HINT, .hint_type = JSON_TRUE },
+    { .name = "audio", .kind = LOAMI_F_REFUSED, .words = "answers are text" },
+    { .name = "prediction", .kind = LOAMI_F_REFUSED, .words = "answers are not predicted" },
+    { .name = "web_search_options", .kind = LOAMI_F_REFUSED, .words = "nothing is fetched for a client" },
+    { .name = "functions", .kind = LOAMI_F_REFUSED, .words = "use tools" },
+    { .name = "function_call", .kind = LOAMI_F_REFUSED, .words = "use tool_choice" },
+    { .name = "prompt", .kind = LOAMI_F_REFUSED, .words = "a chat has messages; for plain text use /v1/completions" },
+    { 0 },
+};
+
+static int parse(loami_run *run, const json_t *body, loami_fault *f)
+{
+    chat_request *q = (chat_request *)run->request;
+    const loami_api *a = run->api;
+    loam_err err;
+
+    if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || loami_params_check(&q->p, f) < 0) return -1;
+    if (!(run->model = loami_api_model(a, q->p.model, f))) return -1;
+    if (q->top_logprobs && !q->logprobs) return loami_fault_set(f, 400, "invalid_value", "top_logprobs", "'top_logprobs' is for logprobs: true.");
+    q->p.want_logprobs = q->logprobs;
+    q->p.n_logprobs = q->top_logprobs;
+    if (!loami_run_prompts(run, 1)) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    loami_prompt *p = &run->prompts[0];
+    if (loami_prompt_render(&p->text, a->text, &q->d, f) < 0) return -1;
+    /* The template writes its own BOS. */
+    int n = loam_encode(a->text, p->text, strlen(p->text), LOAM_NO_SPECIAL, &p->ids, &err);
+    if (n < 0) return loami_fault_from(f, &err, "messages");
+    p->n = (uint32_t)n;
+    return 0;
+}
+
+/* ---- the answer ------------------------------------------------------------------------------------------------- */
+
+/* {"token":"…","logprob":-0.1,"bytes":[…] without its end, so that more can follow */
+static void put_token(loami_run *run, loami_buf *out, int32_t id, float logprob)
+{
+    loami_buf_puts(out, "{\"token\":");
+    loami_put_token_text(out, run->api->text, id);
+    loami_buf_printf(out, ",\"logprob\":%.6f,\"bytes\":", logprob);
+    loami_put_token_bytes(out, run->api->text, id);
+}
+
+static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
+{
+    loami_buf *out = &c->logprobs[0];
+    if (out->len) loami_buf_putc(out, ',');
+    put_token(run, out, t->id, t->logprob);
+    loami_buf_puts(out, ",\"top_logprobs\":[");
+    for (uint32_t i = 0; i < t->n_top; i++) {
+        if (i) loami_buf_putc(out, ',');
+        put_token(run, out, t->top[i].id, t->top[i].logprob);
+        loami_buf_putc(out, '}');
+    }
+    loami_buf_puts(out, "]}");
+}
+
+static void put_logprobs(loami_run *run, loami_choice *c)
+{
+    loami_buf *out = &run->out;
+    if (!run->request->want_logprobs) {
+        loami_buf_puts(out, "null");
+        return;
+    }
+    loami_buf_puts(out, "{\"content\":[");
+    loami_buf_put(out, c->logprobs[0].data, c->logprobs[0].len);
+    loami_buf_puts(out, "],\"refusal\":null}");
+}
+
+static void put_head(loami_run *run, const char *object)
+{
+    loami_buf_printf(&run->out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", run->id, object, (long long)run->created_s);
+    loami_json_put(&run->out, run->model, strlen(run->model));
+    loami_buf_printf(&run->out, ",\"system_fingerprint\":\"loam-%s\",\"choices\":[", loam_version());
+}
+
+static void put_token_ids(loami_run *run, loami_choice *c)
+{
+    if (!run->request->return_token_ids) return;
+    loami_buf_puts(&run->out, ",\"token_ids\":[");
+    loami_buf_put(&run->out, c->ids.data, c->ids.len);
+    loami_buf_putc(&run->out, ']');
+}
+
+/* One chunk: what is in delta and what else belongs to the choice. */
+static void open_chunk(loami_run *run, uint32_t index)
+{
+    loami_buf_puts(&run->out, "data: ");
+    put_head(run, "chat.completion.chunk");
+    loami_buf_printf(&run->out, "{\"index\":%u,\"delta\":{", index);
+}
+
+static void close_chunk(loami_run *run)
+{
+    loami_buf_puts(&run->out, run->request->include_usage ? "}],\"usage\":null}\n\n" : "}]}\n\n");
+}
+
+static void begin(loami_run *run)
+{
+    for (uint32_t i = 0; i < run->n_choices; i++) {
+        open_chunk(run, i);
+        loami_buf_puts(&run->out, "\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null");
+        close_chunk(run);
+    }
+}
+
+static void piece(loami_run *run, loami_choice *c)
+{
+    open_chunk(run, c->index);
+    loami_buf_puts(&run->out, "\"content\":");
+    loami_json_put(&run->out, c->text.data, c->text.len);
+    loami_buf_puts(&run->out, "},\"logprobs\":");
+    put_logprobs(run, c);
+    loami_buf_puts(&run->out, ",\"finish_reason\":null");
+    put_token_ids(run, c);
+    close_chunk(run);
+}
+
+static void finish(loami_run *run, loami_choice *c)
+{
+    open_chunk(run, c->index);
+    loami_buf_puts(&run->out, "},\"logprobs\":");
+    if (c->logprobs[0].len) put_logprobs(run, c);
+    else loami_buf_puts(&run->out, "null");
+    loami_buf_printf(&run->out, ",\"finish_reason\":\"%s\"", loami_finish_name(c->result.finish));
+    if (c->ids.len) put_token_ids(run, c);
+    close_chunk(run);
+}
+
+static void end(loami_run *run)
+{
+    if (!run->request->include_usage) return;
+    loami_buf_puts(&run->out, "data: ");
+    put_head(run, "chat.completion.chunk");
+    loami_buf_puts(&run->out, "],\"usage\":");
+    loami_put_usage(&run->out, run);
+    loami_buf_puts(&run->out, "}\n\n");
+}
+
+static void whole(loami_run *run)
+{
+    put_head(run, "chat.completion");
+    for (uint32_t i = 0; i < run->n_choices; i++) {
+        loami_choice *c = &run->choices[i];
+        loami_buf_printf(&run->out, "%s{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":", i ? "," : "", i);
+        loami_json_put(&run->out, c->text.data ? c->text.data : "", c->text.len);
+        loami_buf_puts(&run->out, ",\"refusal\":null},\"logprobs\":");
+        put_logprobs(run, c);
+        loami_buf_printf(&run->out, ",\"finish_reason\":\"%s\"", loami_finish_name(c->result.finish));
+        put_token_ids(run, c);
+        loami_buf_putc(&run->out, '}');
+    }
+    loami_buf_puts(&run->out, "],\"usage\":");
+    loami_put_usage(&run->out, run);
+    loami_buf_putc(&run->out, '}');
+}
+
+static const loami_shape shape = {
+    .id_prefix = "chatcmpl-",
+    .prompt_field = "messages",
+    .request_size = sizeof(chat_request),
+    .parse = parse,
+    .logprob = logprob,
+    .begin = begin,
+    .piece = piece,
+    .finish = finish,
+    .end = end,
+    .whole = whole,
+};
+
+void loami_api_chat(loami_reply *r, void *api)
+{
+    loami_run_open(api, r, &shape);
+}

@@ -1,0 +1,50 @@
+/* api/fields.h: reading a JSON object into a struct by a table.
+ *
+ * Every field a client sends is either in the table or an error that names it. null is the same as absent. */
+#ifndef LOAMI_FIELDS_H
+#define LOAMI_FIELDS_H
+
+#include "base/json.h"
+#include "net/server.h"
+
+typedef enum loami_field_kind {
+    LOAMI_F_BOOL,    /* bool */
+    LOAMI_F_U32,     /* uint32_t, within [lo, hi] */
+    LOAMI_F_I64,     /* int64_t */
+    LOAMI_F_FLOAT,   /* float, within [lo, hi] */
+    LOAMI_F_STRING,  /* const char *, borrowed from the JSON */
+    LOAMI_F_OBJECT,  /* json_t *, borrowed */
+    LOAMI_F_ARRAY,   /* json_t *, borrowed */
+    LOAMI_F_CUSTOM,  /* read(into, value, where, f) */
+    LOAMI_F_CHOICE,  /* const char *, one of words ("auto|none") */
+    LOAMI_F_HINT,    /* of type hint_type, no effect on the answer: taken and left */
+    LOAMI_F_FALSE,   /* false is taken; true is refused, because words */
+    LOAMI_F_REFUSED, /* because words */
+} loami_field_kind;
+
+/* A table of these ends with { 0 }. */
+typedef struct loami_field {
+    const char *name;
+    loami_field_kind kind;
+    size_t at;              /* offsetof the struct's member */
+    double lo, hi;
+    const char *words;
+    bool required;
+    json_type hint_type;
+    int (*read)(void *into, const json_t *value, const char *where, loami_fault *f);
+} loami_field;
+
+/* Fills *into from the fields of o. where is what o is called in messages: "" or "messages[1]". 0, or -1 with f
+ * filled (status 400, param = the field). lenient: fields that are not in the table are left, not refused. */
+int loami_fields_read(const loami_field *table, const json_t *o, const char *where, bool lenient, void *into, loami_fault *f);
+
+/* 400: where must be what.  return loami_field_wrong(f, "stop", "a string or an array of strings"); */
+int loami_field_wrong(loami_fault *f, const char *where, const char *what);
+
+/* "messages[1].content" into out[128]; parent may be "". */
+void loami_field_path(char *out, const char *parent, const char *name);
+
+/* Parses a request's body, which must be a JSON object. *out is the caller's to decref. */
+int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f);
+
+#endif

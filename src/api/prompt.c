@@ -1,0 +1,318 @@
+#include "api/prompt.h"
+
+#include "api/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one message -------------------------------------------------------------------------------------------- */
+
+static int no_memory(loami_fault *f)
+{
+    return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+}
+
+static void path_at(char *out, const char *parent, size_t i, const char *field)
+{
+    snprintf(out, 128, "%.80s[%zu]%s%.40s", parent, i, field[0] ? "." : "", field);
+}
+
+/* The text of one part of a content array, appended. */
+static int read_part(loami_buf *text, const json_t *part, const char *where, loami_fault *f)
+{
+    const char *type = NULL;
+    const json_t *words = NULL;
+    char path[128];
+    if (json_is_object(part)) {
+        type = json_string_value(json_object_get(part, "type"));
+        words = json_object_get(part, "text");
+    }
+    loami_field_path(path, where, "type");
+    if (!type) return loami_field_wrong(f, path, "a string such as \"text\"");
+    if (strncmp(type, "image", 5) == 0 || strcmp(type, "input_image") == 0)
+        return loami_fault_set(f, 400, "unsupported_parameter", path, "'%s' is \"%.40s\": this model reads text, not images.", path, type);
+    if (strcmp(type, "text") != 0)
+        return loami_fault_set(f, 400, "unsupported_parameter", path, "'%s' is \"%.40s\": only \"text\" is supported.", path, type);
+    loami_field_path(path, where, "text");
+    if (!json_is_string(words)) return loami_field_wrong(f, path, "a string");
+    if (text->len) loami_buf_putc(text, '\n');
+    loami_buf_put(text, json_string_value(words), json_string_length(words));
+    return 0;
+}
+
+/* Content as a string: itself, or the parts of an array one a line. */
+static json_t *read_content(const json_t *v, const char *where, loami_fault *f)
+{
+    loami_buf text = { 0 };
+    size_t i;
+    json_t *part, *out = NULL;
+    char path[128];
+    if (json_is_string(v)) return json_incref((json_t *)v);
+    if (!json_is_array(v)) {
+        loami_field_wrong(f, where, "a string or an array of parts");
+        return NULL;
+    }
+    json_array_foreach(v, i, part) {
+        path_at(path, where, i, "");
+        if (read_part(&text, part, path, f) < 0) goto out;
+    }
+    out = text.failed ? NULL : json_stringn(text.data ? text.data : "", text.len);
+    if (!out) no_memory(f);
+out:
+    loami_buf_free(&text);
+    return out;
+}
+
+/* One of an assistant's calls, its arguments parsed: OpenAI sends them as a string, templates want the object. */
+static json_t *read_call(const json_t *call, const char *where, loami_fault *f)
+{
+    const json_t *function = json_is_object(call) ? json_object_get(call, "function") : NULL;
+    const json_t *name = json_is_object(function) ? json_object_get(function, "name") : NULL;
+    const json_t *arguments = json_is_object(function) ? json_object_get(function, "arguments") : NULL;
+    char path[128];
+    if (!json_is_string(name)) {
+        loami_field_path(path, where, "function.name");
+        loami_field_wrong(f, path, "a string");
+        return NULL;
+    }
+    json_t *parsed = NULL, *copy = NULL, *inner = NULL;
+    if (json_is_string(arguments)) {
+        const char *text = json_string_value(arguments);
+        parsed = text[0] ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : json_object();
+    } else if (!arguments || json_is_object(arguments)) {
+        parsed = arguments ? json_incref((json_t *)arguments) : json_object();
+    }
+    if (!json_is_object(parsed)) {
+        loami_field_path(path, where, "function.arguments");
+        loami_field_wrong(f, path, "the text of a JSON object");
+        json_decref(parsed);
+        return NULL;
+    }
+    copy = json_copy((json_t *)call);
+    inner = json_copy((json_t *)function);
+    if (!copy || !inner || json_object_set_new(inner, "arguments", parsed) < 0 || json_object_set(copy, "function", inner) < 0) {
+        json_decref(copy);
+        copy = NULL;
+        no_memory(f);
+    }
+    json_decref(inner);
+    return copy;
+}
+
+static json_t *read_calls(const json_t *calls, const char *where, loami_fault *f)
+{
+    size_t i;
+    json_t *call, *out = json_array();
+    char path[128];
+    json_array_foreach(calls, i, call) {
+        path_at(path, where, i, "");
+        json_t *one = read_call(call, path, f);
+        if (!one || json_array_append_new(out, one) < 0) {
+            json_decref(out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
+typedef struct message {
+    const char *role;
+    const json_t *content, *tool_calls;
+    const char *name, *tool_call_id, *reasoning_content, *reasoning;
+} message;
+
+static int read_any(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    (void)where, (void)f;
+    *(const json_t **)to = v;
+    return 0;
+}
+
+/* Clients send back what they got, so the fields of an answer's message are taken here too. */
+static const loami_field message_fields[] = {
+    { .name = "role", .kind = LOAMI_F_CHOICE, .at = offsetof(message, role), .words = "system|developer|user|assistant|tool", .required = true },
+    { .name = "content", .kind = LOAMI_F_CUSTOM, .at = offsetof(message, content), .read = read_any },
+    { .name = "name", .kind = LOAMI_F_STRING, .at = offsetof(message, name) },
+    { .name = "tool_call_id", .kind = LOAMI_F_STRING, .at = offsetof(message, tool_call_id) },
+    { .name = "tool_calls", .kind = LOAMI_F_ARRAY, .at = offsetof(message, tool_calls) },
+    { .name = "reasoning_content", .kind = LOAMI_F_STRING, .at = offsetof(message, reasoning_content) },
+    { .name = "reasoning", .kind = LOAMI_F_STRING, .at = offsetof(message, reasoning) },
+    { .name = "refusal", .kind = LOAMI_F_HINT, .hint_type = JSON_STRING },
+    { .name = "annotations", .kind = LOAMI_F_HINT, .hint_type = JSON_ARRAY },
+    { .name = "audio", .kind = LOAMI_F_REFUSED, .words = "this model reads text" },
+    { .name = "function_call", .kind = LOAMI_F_REFUSED, .words = "use tool_calls" },
+    { 0 },
+};
+
+static json_t *read_message(const json_t *v, const char *where, loami_fault *f)
+{
+    message m = { 0 };
+    char path[128];
+    json_t *out = NULL, *content = NULL, *calls = NULL;
+
+    if (!json_is_object(v)) {
+        loami_field_wrong(f, where, "an object");
+        return NULL;
+    }
+    if (loami_fields_read(message_fields, v, where, false, &m, f) < 0) return NULL;
+    bool may_be_empty = strcmp(m.role, "assistant") == 0;
+    loami_field_path(path, where, "content");
+    if (!m.content && !may_be_empty) {
+        loami_fault_set(f, 400, "missing_required_parameter", path, "Missing required parameter: '%s'.", path);
+        return NULL;
+    }
+    content = m.content ? read_content(m.content, path, f) : json_string("");
+    if (!content) return NULL;
+    if (m.tool_calls && json_array_size(m.tool_calls)) {
+        loami_field_path(path, where, "tool_calls");
+        calls = read_calls(m.tool_calls, path, f);
+        if (!calls) goto out;
+    }
+    out = json_object();
+    const char *role = strcmp(m.role, "developer") == 0 ? "system" : m.role;
+    const char *reasoning = m.reasoning_content ? m.reasoning_content : m.reasoning;
+    bool ok = out && json_object_set_new(out, "role", json_string(role)) == 0 && json_object_set(out, "content", content) == 0;
+    if (ok && m.name) ok = json_object_set_new(out, "name", json_string(m.name)) == 0;
+    if (ok && m.tool_call_id) ok = json_object_set_new(out, "tool_call_id", json_string(m.tool_call_id)) == 0;
+    if (ok && reasoning) ok = json_object_set_new(out, "reasoning_content", json_string(reasoning)) == 0;
+    if (ok && calls) ok = json_object_set(out, "tool_calls", calls) == 0;
+    if (!ok) {
+        json_decref(out);
+        out = NULL;
+        no_memory(f);
+    }
+out:
+    json_decref(content);
+    json_decref(calls);
+    return out;
+}
+
+json_t *loami_prompt_messages(const json_t *messages, loami_fault *f)
+{
+    size_t i;
+    json_t *one, *out = json_array();
+    char path[128];
+    if (!messages) {
+        loami_fault_set(f, 400, "missing_required_parameter", "messages", "Missing required parameter: 'messages'.");
+        goto fail;
+    }
+    if (json_array_size(messages) == 0 || json_array_size(messages) > LOAMI_MAX_MESSAGES) {
+        loami_field_wrong(f, "messages", "an array of 1 to 4096 messages");
+        goto fail;
+    }
+    json_array_foreach(messages, i, one) {
+        path_at(path, "messages", i, "");
+        json_t *m = read_message(one, path, f);
+        if (!m || json_array_append_new(out, m) < 0) goto fail;
+    }
+    return out;
+fail:
+    json_decref(out);
+    return NULL;
+}
+
+/* ---- tools ---------------------------------------------------------------------------------------------------- */
+
+static int check_tools(const json_t *tools, loami_fault *f)
+{
+    size_t i;
+    json_t *tool;
+    char path[128];
+    if (json_array_size(tools) > LOAMI_MAX_TOOLS) return loami_field_wrong(f, "tools", "an array of at most 256 tools");
+    json_array_foreach(tools, i, tool) {
+        const char *type = json_string_value(json_object_get(tool, "type"));
+        const json_t *function = json_object_get(tool, "function"), *parameters = json_object_get(function, "parameters");
+        path_at(path, "tools", i, "type");
+        if (!type || strcmp(type, "function") != 0) return loami_field_wrong(f, path, "\"function\"");
+        path_at(path, "tools", i, "function.name");
+        if (!json_is_string(json_object_get(function, "name"))) return loami_field_wrong(f, path, "a string");
+        path_at(path, "tools", i, "function.parameters");
+        if (parameters && !json_is_null(parameters) && !json_is_object(parameters)) return loami_field_wrong(f, path, "an object (a JSON Schema)");
+    }
+    return 0;
+}
+
+int loami_read_tool_choice(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    const char *s = json_string_value(v);
+    if (s && (strcmp(s, "none") == 0 || strcmp(s, "auto") == 0)) {
+        *(const char **)to = s;
+        return 0;
+    }
+    if ((s && strcmp(s, "required") == 0) || json_is_object(v))
+        return loami_fault_set(f, 400, "unsupported_parameter", where, "'%s' can be \"none\" or \"auto\": a call cannot be forced.", where);
+    return loami_field_wrong(f, where, "\"none\" or \"auto\"");
+}
+
+int loami_read_generation_prompt(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    if (!json_is_boolean(v)) return loami_field_wrong(f, where, "true or false");
+    *(bool *)to = json_is_false(v);
+    return 0;
+}
+
+/* ---- the prompt ------------------------------------------------------------------------------------------------ */
+
+/* Templates close the last message like any other; to continue it, the prompt is cut after its text. */
+static int cut_after_last(char *prompt, const json_t *messages, loami_fault *f)
+{
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const char *content = json_string_value(json_object_get(last, "content"));
+    size_t n = strlen(content);
+    char *at = NULL;
+    while (n && strchr(" \t\r\n", content[n - 1])) n--; /* many templates trim it */
+    char *key = strndup(content, n);
+    if (!key) return no_memory(f);
+    for (char *p = n ? strstr(prompt, key) : NULL; p; p = strstr(p + 1, key)) at = p;
+    free(key);
+    if (!at) return loami_fault_set(f, 400, "invalid_value", "continue_final_message", "The last message has no text that could be continued.");
+    if (strncmp(at, content, strlen(content)) == 0) n = strlen(content);
+    at[n] = 0;
+    return 0;
+}
+
+static json_t *variables(const loami_dialogue *d, json_t *messages)
+{
+    bool with_tools = d->tools && json_array_size(d->tools) && !(d->tool_choice && strcmp(d->tool_choice, "none") == 0);
+    bool generate = !d->no_generation_prompt && !d->continue_final;
+    json_t *vars = d->kwargs ? json_copy((json_t *)d->kwargs) : json_object();
+    bool ok = vars && json_object_set(vars, "messages", messages) == 0 &&
+              json_object_set_new(vars, "add_generation_prompt", json_boolean(generate)) == 0;
+    if (ok && with_tools) ok = json_object_set(vars, "tools", (json_t *)d->tools) == 0;
+    if (ok && d->reasoning_effort) ok = json_object_set_new(vars, "reasoning_effort", json_string(d->reasoning_effort)) == 0;
+    if (ok) return vars;
+    json_decref(vars);
+    return NULL;
+}
+
+int loami_prompt_render(char **prompt, const loam_text *text, const loami_dialogue *d, loami_fault *f)
+{
+    loam_err err;
+    char *vars_text = NULL, *out = NULL;
+    int rc = -1;
+    json_t *vars = NULL, *messages = loami_prompt_messages(d->messages, f);
+
+    if (!messages) return -1;
+    if (d->tools && check_tools(d->tools, f) < 0) goto out;
+    vars = variables(d, messages);
+    vars_text = vars ? loami_json_text(vars) : NULL;
+    if (!vars_text) {
+        no_memory(f);
+        goto out;
+    }
+    if (loam_chat_render(text, vars_text, &out, &err) < 0) {
+        loami_fault_from(f, &err, "messages");
+        goto out;
+    }
+    if (d->continue_final && cut_after_last(out, messages, f) < 0) goto out;
+    *prompt = out;
+    out = NULL;
+    rc = 0;
+out:
+    free(out);
+    free(vars_text);
+    json_decref(vars);
+    json_decref(messages);
+    return rc;
+}

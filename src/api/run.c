@@ -1,0 +1,369 @@
+#include "api/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const double KEEP_ALIVE_S = 15; /* proxies give up on a silent stream after 30 to 60 */
+
+/* ---- what the endpoints share ------------------------------------------------------------------------------- */
+
+int loami_api_check_ready(const loami_api *a, loami_fault *f)
+{
+    if (a->engine) return 0;
+    return loami_fault_set(f, 503, "loading", "", "The model is still being loaded. Try again in a moment.");
+}
+
+const char *loami_api_model(const loami_api *a, const char *model, loami_fault *f)
+{
+    if (!model || strcmp(model, "default") == 0) return a->config.names[0];
+    for (uint32_t i = 0; i < a->config.n_names; i++)
+        if (strcmp(model, a->config.names[i]) == 0) return a->config.names[i];
+    loami_fault_set(f, 404, "model_not_found", "model", "The model '%.200s' does not exist; this server has '%.200s'.", model, a->config.names[0]);
+    return NULL;
+}
+
+int loami_fault_from(loami_fault *f, const loam_err *err, const char *param)
+{
+    static const struct {
+        int code, status;
+        const char *name;
+        bool blames; /* the client's field */
+    } table[] = {
+        { LOAM_E_ARG, 400, "invalid_value", true },
+        { LOAM_E_FORMAT, 400, "invalid_value", true },
+        { LOAM_E_UNSUPPORTED, 400, "unsupported_parameter", true },
+        { LOAM_E_NOT_FOUND, 404, "not_found", false },
+        { LOAM_E_BUSY, 429, "queue_full", false },
+        { LOAM_E_TOO_LONG, 400, "context_length_exceeded", true },
+        { LOAM_E_TEMPLATE, 400, "template_error", true },
+        { LOAM_E_NOMEM, 503, "out_of_memory", false },
+        { LOAM_E_CANCELLED, 503, "shutting_down", false },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (table[i].code == err->code)
+            return loami_fault_set(f, table[i].status, table[i].name, table[i].blames ? param : "", "%s", err->msg);
+    return loami_fault_set(f, 500, "engine_failed", "", "%s", err->msg);
+}
+
+const char *loami_finish_name(loam_finish f)
+{
+    return f == LOAM_FINISH_LENGTH ? "length" : "stop";
+}
+
+void loami_put_usage(loami_buf *out, const loami_run *run)
+{
+    uint64_t prompt = 0, cached = 0, new = 0;
+    for (uint32_t i = 0; i < run->n_prompts; i++) prompt += run->prompts[i].n;
+    for (uint32_t i = 0; i < run->n_choices; i++) {
+        cached += run->choices[i].result.cached_tokens;
+        new += run->choices[i].result.new_tokens;
+    }
+    loami_buf_printf(out,
+                     "{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu,\"prompt_tokens_details\":{\"cached_tokens\":%llu}}",
+                     (unsigned long long)prompt, (unsigned long long)new, (unsigned long long)(prompt + new),
+                     (unsigned long long)(cached < prompt ? cached : prompt));
+}
+
+bool loami_run_prompts(loami_run *run, uint32_t n)
+{
+    run->prompts = calloc(n, sizeof *run->prompts);
+    run->n_prompts = run->prompts ? n : 0;
+    return run->prompts;
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------------- */
+
+static void run_free(loami_run *run)
+{
+    LIST_REMOVE(run, next);
+    for (uint32_t i = 0; i < run->n_choices; i++) {
+        loami_choice *c = &run->choices[i];
+        loam_stream_close(c->stream);
+        loami_buf_free(&c->text);
+        loami_buf_free(&c->ids);
+        for (int k = 0; k < 4; k++) loami_buf_free(&c->logprobs[k]);
+    }
+    loami_loop_unpost(run->api->loop, &run->ready);
+    loami_timer_clear(&run->keep_alive);
+    for (uint32_t i = 0; i < run->n_prompts; i++) {
+        free(run->prompts[i].ids);
+        free(run->prompts[i].text);
+    }
+    if (run->request) loami_params_free(run->request);
+    free(run->request);
+    free(run->prompts);
+    free(run->choices);
+    loami_buf_free(&run->out);
+    free(run);
+}
+
+static void note(loami_run *run, const char *finish)
+{
+    if (run->n_choices == 0) return;
+    uint64_t prompt = 0, cached = 0, new = 0;
+    double queue_s = 0, prefill_s = 0, decode_s = 0;
+    for (uint32_t i = 0; i < run->n_prompts; i++) prompt += run->prompts[i].n;
+    for (uint32_t i = 0; i < run->n_choices; i++) {
+        loam_result *r = &run->choices[i].result;
+        cached += r->cached_tokens;
+        new += r->new_tokens;
+        if (r->queue_s > queue_s) queue_s = r->queue_s;
+        if (r->prefill_s > prefill_s) prefill_s = r->prefill_s;
+        if (r->decode_s > decode_s) decode_s = r->decode_s;
+    }
+    loami_reply_note(run->reply, "prompt_tokens", (double)prompt);
+    loami_reply_note(run->reply, "cached_tokens", (double)cached);
+    loami_reply_note(run->reply, "new_tokens", (double)new);
+    loami_reply_note(run->reply, "queue_s", queue_s);
+    loami_reply_note(run->reply, "prefill_s", prefill_s);
+    loami_reply_note(run->reply, "decode_s", decode_s);
+    loami_reply_note_text(run->reply, "finish", finish);
+}
+
+static void end_gone(loami_run *run)
+{
+    for (uint32_t i = 0; i < run->n_choices; i++) {
+        loami_choice *c = &run->choices[i];
+        if (c->stream && !c->done) loam_stream_result(c->stream, &c->result);
+    }
+    note(run, "gone");
+    loami_reply_end(run->reply);
+    run_free(run);
+}
+
+/* Says what went wrong, in the way that is still open. */
+static void end_failed(loami_run *run)
+{
+    note(run, "error");
+    if (run->started) {
+        loami_buf_clear(&run->out);
+        loami_buf_puts(&run->out, "data: ");
+        loami_fault_json(&run->out, &run->fault);
+        loami_buf_puts(&run->out, "\n\ndata: [DONE]\n\n");
+        loami_reply_write(run->reply, run->out.data, run->out.len);
+        loami_reply_end(run->reply);
+    } else {
+        loami_reply_fail(run->reply, &run->fault);
+    }
+    run_free(run);
+}
+
+static void end_well(loami_run *run)
+{
+    note(run, loami_finish_name(run->choices[0].result.finish));
+    if (run->started) {
+        run->shape->end(run);
+        loami_buf_puts(&run->out, "data: [DONE]\n\n");
+        loami_reply_write(run->reply, run->out.data, run->out.len);
+        loami_reply_end(run->reply);
+    } else {
+        run->shape->whole(run);
+        loami_reply_send(run->reply, 200, "application/json", run->out.data, run->out.len);
+    }
+    run_free(run);
+}
+
+void loami_run_abandon_all(loami_api *a)
+{
+    while (!LIST_EMPTY(&a->runs)) {
+        loami_run *run = LIST_FIRST(&a->runs);
+        loami_reply_end(run->reply);
+        run_free(run);
+    }
+}
+
+void loami_api_cancel_all(loami_api *a)
+{
+    loami_run *run;
+    LIST_FOREACH(run, &a->runs, next)
+        for (uint32_t i = 0; run->live && i < run->n_choices; i++)
+            if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
+}
+
+/* ---- tokens ---------------------------------------------------------------------------------------------------- */
+
+static void take(loami_run *run, loami_choice *c, const loam_token *t)
+{
+    loami_buf_put(&c->text, t->text, t->text_len);
+    if (t->id >= 0) {
+        c->n_tokens++;
+        if (run->request->want_logprobs) run->shape->logprob(run, c, t);
+        if (run->request->return_token_ids) loami_buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", (int)t->id);
+    }
+    if (!run->started || !t->text_len) return;
+    run->shape->piece(run, c);
+    c->text_offset += c->text.len;
+    loami_buf_clear(&c->text);
+    loami_buf_clear(&c->ids);
+    for (int k = 0; k < 4; k++) loami_buf_clear(&c->logprobs[k]);
+}
+
+static void take_end(loami_run *run, loami_choice *c)
+{
+    loam_stream_result(c->stream, &c->result);
+    loam_stream_close(c->stream);
+    c->stream = NULL;
+    c->done = true;
+    run->n_done++;
+    if (c->result.finish == LOAM_FINISH_ERROR || c->result.finish == LOAM_FINISH_CANCELLED) {
+        loam_err err = { .code = c->result.code ? c->result.code : LOAM_E_CANCELLED };
+        snprintf(err.msg, sizeof err.msg, "%s", c->result.msg[0] ? c->result.msg : "The server is shutting down.");
+        run->failed = true;
+        loami_fault_from(&run->fault, &err, run->shape->prompt_field);
+    } else if (run->started) {
+        run->shape->finish(run, c);
+    }
+}
+
+static void flush(loami_run *run)
+{
+    if (!run->out.len || !run->started) return;
+    run->paused = !loami_reply_write(run->reply, run->out.data, run->out.len);
+    run->told = true;
+    loami_buf_clear(&run->out);
+}
+
+/* Takes what the engine has, and no more than the client reads. */
+static void pump(void *arg)
+{
+    loami_run *run = arg;
+    loam_token t;
+    if (!run->live) return;
+    for (uint32_t i = 0; i < run->n_choices && !run->failed; i++) {
+        loami_choice *c = &run->choices[i];
+        while (!c->done && !run->paused) {
+            int rc = loam_stream_next(c->stream, &t, 0);
+            if (rc < 0) break;
+            if (rc > 0) take(run, c, &t);
+            else take_end(run, c);
+        }
+        flush(run);
+    }
+    if (run->failed) end_failed(run);
+    else if (run->n_done == run->n_choices) end_well(run);
+}
+
+static void on_ready(void *arg) /* on the engine's thread */
+{
+    loami_run *run = arg;
+    loami_loop_post(run->api->loop, &run->ready);
+}
+
+static void on_drained(void *arg)
+{
+    loami_run *run = arg;
+    run->paused = false;
+    pump(run);
+}
+
+static void on_gone(void *arg)
+{
+    loami_run *run = arg;
+    atomic_store(&run->gone, true);
+    if (run->live) end_gone(run); /* otherwise the worker still has it */
+}
+
+static void on_keep_alive(void *arg)
+{
+    loami_run *run = arg;
+    if (!run->told && !run->paused) run->paused = !loami_reply_write(run->reply, ": keep-alive\n\n", 14);
+    run->told = false;
+    loami_timer_set(run->api->loop, &run->keep_alive, KEEP_ALIVE_S, on_keep_alive, run);
+}
+
+/* ---- the beginning ---------------------------------------------------------------------------------------------- */
+
+static int submit(loami_run *run, loami_fault *f)
+{
+    loam_request request;
+    loam_err err;
+    uint32_t n = run->request->n;
+
+    loami_params_request(run->request, run->api->config.max_tokens, &request);
+    request.on_ready = on_ready;
+    request.on_ready_arg = run;
+    run->choices = calloc((size_t)run->n_prompts * n, sizeof *run->choices);
+    if (!run->choices) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    for (uint32_t i = 0; i < run->n_prompts * n; i++) {
+        loami_choice *c = &run->choices[i];
+        c->run = run;
+        c->index = i;
+        c->prompt = &run->prompts[i / n];
+        request.tokens = c->prompt->ids;
+        request.n_tokens = c->prompt->n;
+        if (loam_submit(run->api->engine, &c->stream, &request, &err) < 0) return loami_fault_from(f, &err, run->shape->prompt_field);
+        run->n_choices++;
+        request.how.seed++; /* the answers to one request differ, and the same request gives the same ones */
+    }
+    return 0;
+}
+
+static void prepare(void *arg) /* on a worker */
+{
+    loami_run *run = arg;
+    json_t *body = NULL;
+    run->failed = true;
+    if (atomic_load(&run->gone)) return;
+    if (loami_body_parse(&body, run->reply, &run->fault) < 0) return;
+    if (run->shape->parse(run, body, &run->fault) == 0 && !atomic_load(&run->gone) && submit(run, &run->fault) == 0) run->failed = false;
+    json_decref(body);
+}
+
+static void prepared(void *arg)
+{
+    loami_run *run = arg;
+    run->live = true;
+    if (atomic_load(&run->gone)) {
+        end_gone(run);
+        return;
+    }
+    if (run->failed) {
+        end_failed(run);
+        return;
+    }
+    if (run->request->stream) {
+        loami_reply_set(run->reply, "Cache-Control", "no-cache");
+        loami_reply_set(run->reply, "X-Accel-Buffering", "no");
+        loami_reply_start(run->reply, 200, "text/event-stream; charset=utf-8");
+        run->started = true;
+        run->shape->begin(run);
+        flush(run);
+        loami_timer_set(run->api->loop, &run->keep_alive, KEEP_ALIVE_S, on_keep_alive, run);
+    }
+    pump(run);
+}
+
+void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape)
+{
+    loami_fault f;
+    loami_run *run = NULL;
+
+    if (loami_api_check_ready(a, &f) < 0) goto fail;
+    run = calloc(1, sizeof *run);
+    if (run) run->request = calloc(1, shape->request_size);
+    if (!run || !run->request) {
+        free(run);
+        run = NULL;
+        loami_fault_set(&f, 503, "out_of_memory", "", "Out of memory.");
+        goto fail;
+    }
+    run->api = a;
+    run->reply = r;
+    run->shape = shape;
+    run->created_s = (int64_t)time(NULL);
+    snprintf(run->id, sizeof run->id, "%s%016llx", shape->id_prefix, (unsigned long long)(a->id_salt + ++a->n_runs * 0x9e3779b97f4a7c15u));
+    run->request->n = 1;
+    run->request->how = a->config.sampling;
+    run->ready = (loami_post){ .run = pump, .arg = run };
+    run->task = (loami_task){ .work = prepare, .done = prepared, .arg = run };
+    atomic_init(&run->gone, false);
+    LIST_INSERT_HEAD(&a->runs, run, next);
+    loami_reply_watch(r, on_gone, on_drained, run);
+    if (loami_workers_run(a->workers, &run->task)) return;
+    loami_fault_set(&f, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
+fail:
+    loami_reply_fail(r, &f);
+    if (run) run_free(run);
+}

@@ -1,0 +1,363 @@
+/* A fake engine behind loam.h: no model, one token a byte, and pace and faults on command. The server tests run
+ * against the real program linked with this where they need an answer to take exactly so long or to fail there.
+ *
+ * The last "[fake k=v k=v]" in a prompt says: tokens=N (default 8), delay=MS a token, prefill=MS before the first,
+ * fail=N (the machine fails after N tokens), busy=1 (queue full). The answer is "abcdefghij" over and over, or with
+ * echo=1 the prompt. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { EOS = 256, VOCAB = 257, CONTEXT = 200000, RING = 64 };
+
+struct loam_text {
+    int nothing;
+};
+
+struct loam_stream {
+    loam_engine *engine;
+    loam_stream *next;
+    void (*on_ready)(void *arg);
+    void *arg;
+    char *prompt;
+    uint32_t n_prompt, n_new, max_new, delay_ms, fail_at, n_logprobs;
+    bool echo, want_logprobs, hungry, closed, done;
+    atomic_bool cancelled;
+    double next_s, submitted_s, first_s;
+    unsigned char ring[RING];
+    uint32_t head, tail, n_read;
+    loam_result result;
+    char text[4];
+    loam_logprob top[LOAM_MAX_LOGPROBS];
+};
+
+struct loam_engine {
+    struct loam_text text;
+    loam_model_info info;
+    pthread_mutex_t lock; /* over everything */
+    pthread_cond_t change;
+    pthread_t thread;
+    loam_stream *streams;
+    bool closing;
+    uint64_t prompt_tokens, new_tokens;
+};
+
+static uint32_t option(const char *prompt, const char *key, uint32_t otherwise)
+{
+    const char *at = NULL, *end;
+    char word[32];
+    for (const char *p = strstr(prompt, "[fake "); p; p = strstr(p + 1, "[fake ")) at = p;
+    if (!at || !(end = strchr(at, ']'))) return otherwise;
+    snprintf(word, sizeof word, " %s=", key);
+    const char *v = strstr(at, word);
+    return v && v < end ? (uint32_t)strtoul(v + strlen(word), NULL, 10) : otherwise;
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------------ */
+
+int loam_text_open(loam_text **out, const char *path, loam_err *err)
+{
+    (void)path;
+    *out = calloc(1, sizeof **out);
+    return *out ? 0 : loami_fail_nomem(err);
+}
+
+void loam_text_close(loam_text *t)
+{
+    free(t);
+}
+
+int loam_encode(const loam_text *t, const char *text, size_t n, unsigned flags, int32_t **ids, loam_err *err)
+{
+    (void)t, (void)flags;
+    *ids = malloc((n + 1) * sizeof **ids);
+    if (!*ids) return loami_fail_nomem(err);
+    for (size_t i = 0; i < n; i++) (*ids)[i] = (unsigned char)text[i];
+    return (int)n;
+}
+
+int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags, char **text, size_t *len, loam_err *err)
+{
+    loami_buf b = { 0 };
+    (void)t, (void)flags;
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= VOCAB) {
+            loami_buf_free(&b);
+            return loami_fail(err, LOAM_E_ARG, "token %d is outside the vocabulary of %d", ids[i], VOCAB);
+        }
+        if (ids[i] != EOS) loami_buf_putc(&b, (char)ids[i]);
+    }
+    *text = loami_buf_take(&b, len);
+    return 0;
+}
+
+int loam_chat_render(const loam_text *t, const char *vars_json, char **prompt, loam_err *err)
+{
+    json_t *vars, *m;
+    size_t i;
+    loami_buf b = { 0 };
+    (void)t;
+    int rc = loami_json_parse(&vars, vars_json, strlen(vars_json), "variables", err);
+    if (rc < 0) return rc;
+    if (json_object_get(vars, "complain")) {
+        rc = loami_fail(err, LOAM_E_TEMPLATE, "%s", json_string_value(json_object_get(vars, "complain")));
+        goto out;
+    }
+    json_array_foreach(json_object_get(vars, "messages"), i, m)
+        loami_buf_printf(&b, "<%s>%s\n", json_string_value(json_object_get(m, "role")), json_string_value(json_object_get(m, "content")));
+    if (json_object_get(vars, "tools")) loami_buf_puts(&b, "<tools>");
+    if (json_is_true(json_object_get(vars, "add_generation_prompt"))) loami_buf_puts(&b, "<assistant>");
+    *prompt = loami_buf_take(&b, NULL);
+out:
+    json_decref(vars);
+    return rc;
+}
+
+/* ---- engine ---------------------------------------------------------------------------------------------------- */
+
+static void tell(loam_stream *s)
+{
+    if (!s->hungry || !s->on_ready) return;
+    s->hungry = false;
+    s->on_ready(s->arg);
+}
+
+static void finish(loam_stream *s, loam_finish why, int code, const char *msg)
+{
+    s->done = true;
+    s->result.finish = why;
+    s->result.code = code;
+    snprintf(s->result.msg, sizeof s->result.msg, "%s", msg);
+    tell(s);
+}
+
+/* Does what is due; returns when the next thing is. */
+static double advance(loam_engine *e, loam_stream *s, double now)
+{
+    if (s->done) return 1e18;
+    if (atomic_load(&s->cancelled)) {
+        finish(s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
+        return 1e18;
+    }
+    if (s->head - s->tail == RING) return 1e18; /* the reader is behind: rest */
+    if (now < s->next_s) return s->next_s;
+    if (s->fail_at && s->n_new == s->fail_at) {
+        finish(s, LOAM_FINISH_ERROR, LOAM_E_MACHINE, "the machine failed");
+        return 1e18;
+    }
+    if (s->n_new == s->max_new) {
+        finish(s, LOAM_FINISH_LENGTH, 0, "");
+        return 1e18;
+    }
+    unsigned char c = s->echo ? (unsigned char)s->prompt[s->n_new] : (unsigned char)("abcdefghij"[s->n_new % 10]);
+    if (s->n_new++ == 0) s->first_s = now;
+    s->ring[s->head++ % RING] = c;
+    e->new_tokens++;
+    s->next_s = now + s->delay_ms * 1e-3;
+    tell(s);
+    return s->next_s;
+}
+
+static void free_stream(loam_stream *s)
+{
+    free(s->prompt);
+    free(s);
+}
+
+static void *engine(void *arg)
+{
+    loam_engine *e = arg;
+    pthread_mutex_lock(&e->lock);
+    while (!e->closing) {
+        double now = loami_now_s(), next = 1e18;
+        for (loam_stream **at = &e->streams; *at;) {
+            loam_stream *s = *at;
+            double due = advance(e, s, now);
+            if (due < next) next = due;
+            if (s->done && s->closed) {
+                *at = s->next;
+                free_stream(s);
+            } else {
+                at = &s->next;
+            }
+        }
+        if (next == 1e18) {
+            pthread_cond_wait(&e->change, &e->lock);
+        } else if (next > now) {
+            struct timespec t;
+            clock_gettime(CLOCK_REALTIME, &t);
+            double until = (double)t.tv_sec + (double)t.tv_nsec * 1e-9 + (next - now);
+            t.tv_sec = (time_t)until;
+            t.tv_nsec = (long)((until - (double)t.tv_sec) * 1e9);
+            pthread_cond_timedwait(&e->change, &e->lock, &t);
+        }
+    }
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
+int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *err)
+{
+    const char *ms = getenv("LOAM_FAKE_LOAD_MS");
+    if (ms) {
+        struct timespec t = { atol(ms) / 1000, atol(ms) % 1000 * 1000000 };
+        nanosleep(&t, NULL);
+    }
+    if (getenv("LOAM_FAKE_LOAD_FAIL")) return loami_fail(err, LOAM_E_FORMAT, "%s: not a model", options->model);
+    loam_engine *e = calloc(1, sizeof *e);
+    if (!e) return loami_fail_nomem(err);
+    e->info = (loam_model_info){ .name = options->name, .path = options->model, .family = "fake", .substrate = "fake", .device = "fake",
+                                 .vocab_tokens = VOCAB, .context_tokens = options->context_tokens ? options->context_tokens : CONTEXT };
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->change, NULL);
+    pthread_create(&e->thread, NULL, engine, e);
+    *out = e;
+    return 0;
+}
+
+void loam_engine_close(loam_engine *e)
+{
+    if (!e) return;
+    pthread_mutex_lock(&e->lock);
+    e->closing = true;
+    pthread_cond_broadcast(&e->change);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    while (e->streams) {
+        loam_stream *s = e->streams;
+        e->streams = s->next;
+        free_stream(s);
+    }
+    free(e);
+}
+
+const loam_text *loam_engine_text(const loam_engine *e)
+{
+    return &e->text;
+}
+
+const loam_model_info *loam_engine_info(const loam_engine *e)
+{
+    return &e->info;
+}
+
+void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
+{
+    loam_engine *shared = (loam_engine *)e;
+    pthread_mutex_lock(&shared->lock);
+    *out = (loam_engine_state){ .prompt_tokens = e->prompt_tokens, .new_tokens = e->new_tokens };
+    for (loam_stream *s = e->streams; s; s = s->next) out->running += !s->done;
+    pthread_mutex_unlock(&shared->lock);
+}
+
+int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits, loam_err *err)
+{
+    (void)e, (void)tokens, (void)n, (void)logits;
+    return loami_fail(err, LOAM_E_UNSUPPORTED, "the fake engine has no logits");
+}
+
+int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err)
+{
+    (void)e, (void)tokens, (void)err;
+    for (uint32_t i = 0; i + 1 < n; i++) logprobs[i] = -1;
+    return 0;
+}
+
+/* ---- streams --------------------------------------------------------------------------------------------------- */
+
+int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_err *err)
+{
+    if (r->n_tokens >= e->info.context_tokens)
+        return loami_fail(err, LOAM_E_TOO_LONG, "the prompt has %u tokens, the context takes %u at most", r->n_tokens, e->info.context_tokens - 1);
+    loam_stream *s = calloc(1, sizeof *s);
+    if (!s || !(s->prompt = malloc(r->n_tokens + 1))) {
+        free(s);
+        return loami_fail_nomem(err);
+    }
+    for (uint32_t i = 0; i < r->n_tokens; i++) s->prompt[i] = (char)r->tokens[i];
+    s->prompt[r->n_tokens] = 0;
+    if (option(s->prompt, "busy", 0)) {
+        free_stream(s);
+        return loami_fail(err, LOAM_E_BUSY, "the queue is full");
+    }
+    s->engine = e;
+    s->on_ready = r->on_ready;
+    s->arg = r->on_ready_arg;
+    s->hungry = true;
+    s->n_prompt = r->n_tokens;
+    s->echo = option(s->prompt, "echo", 0);
+    s->delay_ms = option(s->prompt, "delay", 0);
+    s->fail_at = option(s->prompt, "fail", 0);
+    s->max_new = s->echo ? s->n_prompt : option(s->prompt, "tokens", 8);
+    if (r->max_new && r->max_new < s->max_new) s->max_new = r->max_new;
+    s->want_logprobs = r->want_logprobs;
+    s->n_logprobs = r->n_logprobs;
+    s->submitted_s = loami_now_s();
+    s->next_s = s->submitted_s + option(s->prompt, "prefill", 0) * 1e-3;
+    pthread_mutex_lock(&e->lock);
+    e->prompt_tokens += s->n_prompt;
+    s->next = e->streams;
+    e->streams = s;
+    pthread_cond_broadcast(&e->change);
+    pthread_mutex_unlock(&e->lock);
+    *out = s;
+    return 0;
+}
+
+int loam_stream_next(loam_stream *s, loam_token *out, uint32_t wait_ms)
+{
+    loam_engine *e = s->engine;
+    int rc = LOAM_E_TIMEOUT;
+    (void)wait_ms; /* the server never waits */
+    pthread_mutex_lock(&e->lock);
+    if (s->head != s->tail) {
+        if (s->head - s->tail == RING) pthread_cond_broadcast(&e->change);
+        s->text[0] = (char)s->ring[s->tail++ % RING];
+        s->n_read++;
+        for (uint32_t i = 0; i < s->n_logprobs; i++) s->top[i] = (loam_logprob){ 'a' + (int32_t)i, -0.5f - (float)i };
+        *out = (loam_token){ .id = (unsigned char)s->text[0], .text = s->text, .text_len = 1, .logprob = -0.5f, .top = s->top, .n_top = s->n_logprobs };
+        rc = 1;
+    } else if (s->done) {
+        rc = 0;
+    } else {
+        s->hungry = true;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+void loam_stream_cancel(loam_stream *s)
+{
+    atomic_store(&s->cancelled, true);
+    pthread_mutex_lock(&s->engine->lock);
+    pthread_cond_broadcast(&s->engine->change);
+    pthread_mutex_unlock(&s->engine->lock);
+}
+
+void loam_stream_result(const loam_stream *s, loam_result *out)
+{
+    pthread_mutex_lock(&s->engine->lock);
+    *out = s->result;
+    out->prompt_tokens = s->n_prompt;
+    out->new_tokens = s->n_read;
+    pthread_mutex_unlock(&s->engine->lock);
+}
+
+void loam_stream_close(loam_stream *s)
+{
+    if (!s) return;
+    loam_engine *e = s->engine;
+    pthread_mutex_lock(&e->lock);
+    s->on_ready = NULL;
+    s->closed = true;
+    atomic_store(&s->cancelled, true);
+    pthread_cond_broadcast(&e->change);
+    pthread_mutex_unlock(&e->lock);
+}
