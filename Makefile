@@ -47,7 +47,7 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
 NO_MAIN  := $(filter-out %/cmd/main.o,$(PROG_OBJ)) $(BUILD)/libloam.a
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c tests/kern/test_*.c))
-HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c))
+HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c)) $(BUILD)/tests/loam-fake
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all model serve test check-c check-py lint bench asan tsan fuzz fuzz-smoke fuzz-run aarch64 install clean help
@@ -76,7 +76,7 @@ $(BUILD)/tests/%: tests/%.c $(NO_MAIN)
 	$(CC) $(FLAGS) -Itests -MMD -MP -o $@ $< $(NO_MAIN) $(LINK) $(shell $(PKG_CONFIG) --libs cmocka)
 
 # The program with an engine whose pace and faults the server tests command; it comes before the library's.
-$(BUILD)/tests/loam-fake: tests/http/fake_engine.c $(PROG_OBJ) $(BUILD)/libloam.a
+$(BUILD)/tests/loam-fake: tests/server/fake_engine.c $(PROG_OBJ) $(BUILD)/libloam.a
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -MMD -MP -o $@ $< $(PROG_OBJ) $(BUILD)/libloam.a $(LINK)
 

@@ -137,6 +137,7 @@ static void begin_request(loami_conn *c)
 {
     c->started_s = loami_now_s();
     c->got_bytes = evbuffer_get_length(bufferevent_get_input(c->bev));
+    set_timeouts(c, 0); /* the deadline alone counts now */
     loami_timer_set(c->server->loop, &c->deadline, c->server->config.request_s, on_deadline, c);
 }
 
@@ -196,7 +197,6 @@ static void attach(loami_conn *c)
     c->in_cb = evbuffer_add_cb(bufferevent_get_input(c->bev), on_input, c);
     c->out_cb = evbuffer_add_cb(bufferevent_get_output(c->bev), on_output, c);
     setsockopt(bufferevent_getfd(c->bev), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* a token is a small packet */
-    set_timeouts(c, s->config.idle_s);
     begin_request(c);
     if (s->state.connections > s->config.max_connections) {
         loami_fault f;

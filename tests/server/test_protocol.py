@@ -1,0 +1,223 @@
+"""What the server makes of bytes: well-formed, malformed, slow, large, cut off."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from servers import chat_bytes, events, read_all, read_answer, read_until
+
+
+def error_of(answer):
+    status, headers, body = answer
+    assert headers["content-type"] == "application/json"
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["message"]
+    return status, error
+
+
+def parse(data):
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    return int(lines[0].split()[1]), {k.lower(): v for k, v in (line.split(": ", 1) for line in lines[1:])}, body
+
+
+def test_keep_alive(server):
+    with server.connect() as s:
+        for i in range(5):
+            s.sendall(chat_bytes(f"number {i} [fake echo=1]"))
+            status, headers, body = read_answer(s)
+            assert status == 200 and f"number {i}" in json.loads(body)["choices"][0]["message"]["content"]
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    with server.connect() as s:
+        s.sendall(b"".join(chat_bytes(f"number {i} [fake echo=1 delay=1]") for i in range(8)))
+        data, texts = b"", []
+        for i in range(8):
+            data = read_until(s, b"\r\n\r\n", data)
+            head, _, rest = data.partition(b"\r\n\r\n")
+            n = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            while len(rest) < n:
+                rest += s.recv(65536)
+            texts.append(json.loads(rest[:n])["choices"][0]["message"]["content"])
+            data = rest[n:]
+        assert [f"number {i}" in t for i, t in enumerate(texts)] == [True] * 8
+
+
+def test_many_pipelined_bytes_wait_in_the_kernel(server):
+    """While an answer runs, what is sent ahead is neither lost nor read without a limit."""
+    with server.connect() as s:
+        s.sendall(chat_bytes("[fake tokens=20 delay=10]"))
+        more = chat_bytes("x" * 180_000 + "[fake tokens=1]", connection="close")
+        s.sendall(more)
+        data = read_all(s)
+        assert data.count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_chunked_body(server):
+    body = json.dumps({"messages": [{"role": "user", "content": "chunks [fake echo=1]"}]}).encode()
+    pieces = b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + 7]), body[i:i + 7]) for i in range(0, len(body), 7))
+    status, _, answer = server.raw(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                   + pieces + b"0\r\n\r\n", close=False)
+    assert status == 200 and b"chunks" in answer
+
+
+def test_byte_by_byte(server):
+    with server.connect() as s:
+        for b in chat_bytes("slow [fake tokens=3]"):
+            s.send(bytes([b]))
+        assert read_answer(s)[0] == 200
+
+
+def test_expect_100_continue(server):
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
+    with server.connect() as s:
+        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+        assert read_until(s, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+        s.sendall(body)
+        assert read_answer(s)[0] == 200
+
+
+@pytest.mark.parametrize("data, status", [
+    (b"nonsense\r\n\r\n", 400),
+    (b"GET / HTTP/9.9\r\n\r\n", 400),
+    (b"GET /health HTTP/1.1\r\nno colon here\r\n\r\n", 400),
+    (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
+    (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: twelve\r\n\r\n", 400),
+    (b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 413),
+    (b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 400),
+    (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", 400),
+    (b"BREW /coffee HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+    (b"GET /health HTTP/1.1\r\nHost: localhost\r\nExpect: miracles\r\nContent-Length: 3\r\n\r\nabc", 417),
+    (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\nGET /health HTTP/1.1\r\n\r\n", 400),
+], ids=lambda v: v[:40].decode("latin-1").replace("\r\n", " ") if isinstance(v, bytes) else str(v))
+def test_malformed_is_a_json_error_and_the_end_of_the_connection(server, data, status):
+    answer = server.raw(data)
+    assert answer.count(b"HTTP/1.1 ") == 1, "one answer, and nothing that followed was taken for a request"
+    got, error = error_of(parse(answer))
+    assert got in (status, 400)
+    assert b"<html" not in answer.lower()
+    assert server.health()["status"] == "ok"
+
+
+def test_the_start_of_a_body_is_not_a_second_request(server):
+    """Two lengths that contradict each other must not let a body be read as a request (smuggling)."""
+    hidden = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = server.raw(b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nContent-Length: 0\r\n\r\n" % len(hidden) + hidden
+                        + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert b'"object":"list"' not in answer
+
+
+@pytest.mark.parametrize("method, path, status, allow", [
+    ("GET", "/nothing/here", 404, None),
+    ("GET", "/v1/chat/completions", 405, "POST"),
+    ("DELETE", "/v1/models", 405, "GET"),
+    ("PATCH", "/health", 405, "GET"),
+    ("TRACE", "/health", 405, "GET"),
+    ("POST", "/v1/models/default", 405, "GET"),
+])
+def test_paths_and_methods(server, method, path, status, allow):
+    got, headers, body = server.request(method, path)
+    assert got == status and body["error"]["message"]
+    if allow:
+        assert allow in headers["Allow"].split(", ")
+
+
+def test_options_names_the_methods(server):
+    status, headers, _ = server.request("OPTIONS", "/v1/chat/completions")
+    assert status == 204 and "POST" in headers["Allow"] and "Access-Control-Allow-Origin" not in headers
+
+
+def test_head_is_get_without_a_body(server):
+    answer = server.raw(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    status, headers, body = parse(answer)
+    assert status == 200 and int(headers["content-length"]) > 50 and body == b""
+
+
+def test_http_1_0(server):
+    whole = server.raw(chat_bytes("[fake tokens=3]").replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"keep-alive", b"close"))
+    assert b'"abc"' in whole
+    stream = server.raw(chat_bytes("[fake tokens=3]", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    head, _, body = stream.partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower() and b"content-length" not in head.lower()
+    chunks, done = events(body)
+    assert done and "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == "abc"
+
+
+def test_body_too_large(start):
+    s = start("--max-body", 100_000)
+    status, _, body = s.post("/v1/chat/completions", b"x" * 100_001)
+    assert status == 413 and "100000" in body["error"]["message"]
+    assert s.post("/v1/chat/completions", b" " * 20_000_000)[0] == 413, "even far larger ones can read the answer"
+    with s.connect() as c:
+        c.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        c.sendall(b"186a1\r\n" + b"x" * 100_001 + b"\r\n")
+        assert read_answer(c)[0] == 413
+    assert s.chat("x" * 90_000)[0] == 200
+
+
+def test_slow_loris(start):
+    """A request must arrive in time, however steadily it trickles; a silent connection must go, too."""
+    s = start("--request-timeout", 1, "--idle-timeout", 1)
+    before = time.monotonic()
+    trickle, silent, kept = s.connect(), s.connect(), s.connect()
+    kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert read_answer(kept)[0] == 200
+    trickle.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+    trickle.settimeout(0.05)
+    answer = b""
+    while not answer and time.monotonic() < before + 20:
+        try:
+            trickle.send(b"x")
+            answer = trickle.recv(65536)
+        except socket.timeout:
+            pass
+    assert b" 408 " in answer and b'"code":"request_timeout"' in answer
+    assert b" 408 " in read_all(silent), "nothing was ever said"
+    assert read_all(kept) == b"", "idle after its request"
+    assert 0.9 < time.monotonic() - before < 15
+    for c in (trickle, silent, kept):
+        c.close()
+
+
+def test_too_many_connections(start):
+    s = start("--max-connections", 5)
+    held = [s.connect() for _ in range(5)]
+    for c in held:  # each is there before the next comes
+        c.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert read_answer(c)[0] == 200
+    with s.connect() as c:
+        status, error = error_of(parse(read_all(c)))
+        assert status == 503 and error["code"] == "too_many_connections"
+    for c in held:
+        c.close()
+    while b" 200 " not in s.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
+        pass
+
+
+def test_request_ids_differ_and_are_logged(start):
+    s = start()
+    ids = {s.get("/health")[1]["X-Request-Id"] for _ in range(20)}
+    assert s.stop() == 0
+    assert len(ids) == 20 and all(i in s.log() for i in ids)
+
+
+def test_log_has_no_prompt_and_no_forged_line(start):
+    s = start("--log-json")
+    s.chat("a secret prompt")
+    s.raw(b'GET /x%0aforged\x1b[2J" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+    assert s.stop() == 0
+    lines = [json.loads(line) for line in s.log().splitlines()]
+    assert len(lines) == 2
+    assert "secret" not in s.log() and "\x1b" not in s.log()
+    assert lines[0]["status"] == 200 and lines[0]["new_tokens"] == 8 and lines[0]["finish"] == "length"
+
+
+def test_query_is_allowed_and_not_logged(start):
+    s = start()
+    assert s.get("/health?token=hush")[0] == 200
+    assert s.stop() == 0
+    assert "hush" not in s.log() and "/health 200" in s.log()
