@@ -1,4 +1,5 @@
 #include "api/endpoints.h"
+#include "api/errand.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,10 @@ const loami_route loami_api_routes[] = {
     { "GET", "/v1/models", loami_api_models },
     { "GET", "/v1/models/*", loami_api_model_one },
     { "POST", "/v1/chat/completions", loami_api_chat },
+    { "POST", "/v1/completions", loami_api_completions },
+    { "POST", "/tokenize", loami_api_tokenize },
+    { "POST", "/detokenize", loami_api_detokenize },
+    { "POST", "/apply-template", loami_api_template },
     { NULL, NULL, NULL },
 };
 
@@ -24,6 +29,7 @@ int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *co
     a->opened_s = (int64_t)time(NULL);
     a->id_salt = (uint64_t)a->opened_s * 0x2545f4914f6cdd1du;
     LIST_INIT(&a->runs);
+    LIST_INIT(&a->errands);
     int rc = loami_workers_open(&a->workers, loop, config->workers ? config->workers : WORKERS, MAX_WAITING, err);
     if (rc < 0) free(a);
     else *out = a;
@@ -35,6 +41,7 @@ void loami_api_close(loami_api *a)
     if (!a) return;
     loami_workers_close(a->workers);
     loami_run_abandon_all(a);
+    loami_errand_abandon_all(a);
     free(a);
 }
 

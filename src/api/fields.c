@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int loami_field_wrong(loami_fault *f, const char *where, const char *what)
@@ -143,6 +144,30 @@ int loami_fields_read(const loami_field *table, const json_t *o, const char *whe
         return loami_fault_set(f, 400, "missing_required_parameter", path, "Missing required parameter: '%s'.", path);
     }
     return 0;
+}
+
+int32_t *loami_token_array(const json_t *v, const char *where, uint32_t *n, loami_fault *f)
+{
+    size_t i;
+    json_t *one;
+    int32_t *ids = malloc((json_array_size(v) + 1) * sizeof *ids);
+    if (!ids) {
+        loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+        return NULL;
+    }
+    json_array_foreach(v, i, one) {
+        json_int_t id = json_integer_value(one);
+        if (!json_is_integer(one) || id < 0 || id > INT32_MAX) {
+            char path[128];
+            snprintf(path, sizeof path, "%.80s[%zu]", where, i);
+            loami_field_wrong(f, path, "a token id");
+            free(ids);
+            return NULL;
+        }
+        ids[i] = (int32_t)id;
+    }
+    *n = (uint32_t)i;
+    return ids;
 }
 
 int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f)

@@ -44,6 +44,9 @@ int loami_field_wrong(loami_fault *f, const char *where, const char *what);
 /* "messages[1].content" into out[128]; parent may be "". */
 void loami_field_path(char *out, const char *parent, const char *name);
 
+/* An array of token ids as numbers, malloc'd; NULL with f filled. */
+int32_t *loami_token_array(const json_t *v, const char *where, uint32_t *n, loami_fault *f);
+
 /* Parses a request's body, which must be a JSON object. *out is the caller's to decref. */
 int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f);
 

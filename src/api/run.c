@@ -194,7 +194,7 @@ static void take(loami_run *run, loami_choice *c, const loam_token *t)
     }
     if (!run->started || !t->text_len) return;
     run->shape->piece(run, c);
-    c->text_offset += c->text.len;
+    for (size_t i = 0; i < c->text.len; i++) c->text_offset += ((unsigned char)c->text.data[i] & 0xc0) != 0x80;
     loami_buf_clear(&c->text);
     loami_buf_clear(&c->ids);
     for (int k = 0; k < 4; k++) loami_buf_clear(&c->logprobs[k]);

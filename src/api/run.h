@@ -24,6 +24,7 @@ struct loami_api {
     int64_t opened_s;                /* unix time */
     uint64_t id_salt, n_runs;
     LIST_HEAD(, loami_run) runs;
+    LIST_HEAD(, loami_errand) errands;
 };
 
 typedef struct loami_prompt {
@@ -44,7 +45,7 @@ typedef struct loami_choice {
     loami_buf logprobs[4];           /* likewise; the shape's lists of entries, with commas between */
     loami_buf ids;                   /* likewise, for return_token_ids */
     uint32_t n_tokens;
-    size_t text_offset;              /* bytes of text before this piece, in the whole answer */
+    size_t text_offset;              /* characters of the answer that were sent before this piece */
 } loami_choice;
 
 typedef struct loami_run loami_run;

@@ -1,6 +1,7 @@
 #include "api/api.h"
 #include "cmd/cmd.h"
 #include "store/store.h"
+#include "web/web.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -108,6 +109,8 @@ static int read_settings(settings *s, int argc, char **argv)
 
 /* ---- loading, beside the loop --------------------------------------------------------------------------------- */
 
+enum { MAX_ROUTES = 64 };
+
 typedef struct service {
     const settings *settings;
     loami_loop *loop;
@@ -120,6 +123,7 @@ typedef struct service {
     bool back;              /* the loading thread is done */
     loami_post post;
     pthread_t thread;
+    loami_route routes[MAX_ROUTES];
 } service;
 
 static void *load(void *arg)
@@ -144,8 +148,9 @@ static void on_loaded(void *arg)
     char url[320];
     snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host, loami_server_port(v->server));
     printf("loam: %s on %s at %s\n"
+           "chat: %s/\n"
            "try:  curl %s/v1/chat/completions -H 'Content-Type: application/json' -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}],\"max_tokens\":100}'\n",
-           v->options.name, loam_engine_info(v->engine)->device, url, url);
+           v->options.name, loam_engine_info(v->engine)->device, url, url, url);
     fflush(stdout);
 }
 
@@ -169,6 +174,13 @@ static void on_drain_late(void *arg)
     loami_api_cancel_all(arg);
 }
 
+static uint32_t add_routes(loami_route *to, uint32_t n, const loami_route *from)
+{
+    for (; from->method && n + 1 < MAX_ROUTES; from++) to[n++] = *from;
+    to[n] = (loami_route){ 0 };
+    return n;
+}
+
 static int run(service *v, const settings *s, const char *const *names, uint32_t n_names, loam_err *err)
 {
     loami_api_config api = {
@@ -179,13 +191,14 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
         .workers = s->workers,
         .lenient = s->lenient,
     };
+    add_routes(v->routes, add_routes(v->routes, 0, loami_api_routes), loami_web_routes);
     int rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_api_open(&v->api, v->loop, &api, err);
     if (rc < 0) return rc;
     loami_server_config server = {
         .host = s->host,
         .port = (uint16_t)s->port,
-        .routes = loami_api_routes,
+        .routes = v->routes,
         .arg = v->api,
         .max_body_bytes = (size_t)s->max_body,
         .max_connections = s->max_connections,

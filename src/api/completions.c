@@ -1,0 +1,246 @@
+/* POST /v1/completions */
+#include "api/endpoints.h"
+
+#include "base/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAX_PROMPTS = 64,
+    DEFAULT_TOKENS = 16, /* OpenAI's, unless the server was started with another */
+};
+
+typedef struct text_request {
+    loami_params p;
+    const json_t *prompt;
+    bool echo, has_logprobs;
+    uint32_t logprobs;
+} text_request;
+
+static int read_prompt(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    if (!json_is_string(v) && !json_is_array(v)) return loami_field_wrong(f, where, "a string, or an array of strings or of token ids");
+    *(const json_t **)to = v;
+    return 0;
+}
+
+static int read_logprobs(void *request, const json_t *v, const char *where, loami_fault *f)
+{
+    text_request *q = request;
+    json_int_t k = json_integer_value(v);
+    if (!json_is_integer(v) || k < 0 || k > LOAM_MAX_LOGPROBS) return loami_field_wrong(f, where, "an integer from 0 to 20");
+    q->has_logprobs = true;
+    q->logprobs = (uint32_t)k;
+    return 0;
+}
+
+static const loami_field fields[] = {
+    LOAMI_PARAMS_FIELDS,
+    { .name = "prompt", .kind = LOAMI_F_CUSTOM, .at = offsetof(text_request, prompt), .read = read_prompt, .required = true },
+    { .name = "echo", .kind = LOAMI_F_BOOL, .at = offsetof(text_request, echo) },
+    { .name = "logprobs", .kind = LOAMI_F_CUSTOM, .read = read_logprobs },
+    { .name = "suffix", .kind = LOAMI_F_REFUSED, .words = "text is only added at the end" },
+    { .name = "messages", .kind = LOAMI_F_REFUSED, .words = "for a chat use /v1/chat/completions" },
+    { 0 },
+};
+
+/* ---- prompts ----------------------------------------------------------------------------------------------------- */
+
+static int add_text(loami_run *run, loami_prompt *p, const char *text, loami_fault *f)
+{
+    loam_err err;
+    int n = loam_encode(run->api->text, text, strlen(text), 0, &p->ids, &err);
+    if (n < 0) return loami_fault_from(f, &err, "prompt");
+    p->n = (uint32_t)n;
+    p->text = strdup(text);
+    return p->text ? 0 : loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+}
+
+static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const char *where, loami_fault *f)
+{
+    loam_err err;
+    p->ids = loami_token_array(ids, where, &p->n, f);
+    if (!p->ids) return -1;
+    if (loam_decode(run->api->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0) return loami_fault_from(f, &err, where);
+    return 0;
+}
+
+static int add_prompts(loami_run *run, const json_t *v, loami_fault *f)
+{
+    bool one = json_is_string(v) || json_is_integer(json_array_get(v, 0));
+    size_t n = one ? 1 : json_array_size(v);
+    char where[32] = "prompt";
+    if (n == 0 || n > MAX_PROMPTS) return loami_field_wrong(f, "prompt", "1 to 64 prompts");
+    if (n * run->request->n > LOAMI_MAX_CHOICES * 2) return loami_fault_set(f, 400, "invalid_value", "n", "%zu prompts times n = %u are more than 64 answers.", n, run->request->n);
+    if (!loami_run_prompts(run, (uint32_t)n)) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    for (size_t i = 0; i < n; i++) {
+        const json_t *it = one ? v : json_array_get(v, i);
+        if (!one) snprintf(where, sizeof where, "prompt[%zu]", i);
+        if (!json_is_string(it) && !json_is_array(it)) return loami_field_wrong(f, where, "a string or an array of token ids");
+        if (json_is_string(it) && json_string_length(it) == 0) return loami_field_wrong(f, where, "not empty");
+        int rc = json_is_string(it) ? add_text(run, &run->prompts[i], json_string_value(it), f) : add_ids(run, &run->prompts[i], it, where, f);
+        if (rc < 0) return -1;
+    }
+    return 0;
+}
+
+static int parse(loami_run *run, const json_t *body, loami_fault *f)
+{
+    text_request *q = (text_request *)run->request;
+    const loami_api *a = run->api;
+    if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || loami_params_check(&q->p, f) < 0) return -1;
+    if (!(run->model = loami_api_model(a, q->p.model, f))) return -1;
+    if (q->echo && q->has_logprobs) return loami_fault_set(f, 400, "unsupported_parameter", "echo", "'echo' together with 'logprobs' is not supported: see /v1/score.");
+    if (!q->p.max_tokens && !a->config.max_tokens) q->p.max_tokens = DEFAULT_TOKENS;
+    q->p.want_logprobs = q->has_logprobs;
+    q->p.n_logprobs = q->logprobs;
+    return add_prompts(run, q->prompt, f);
+}
+
+/* ---- the answer --------------------------------------------------------------------------------------------------- */
+
+static size_t count_chars(const char *s, size_t n)
+{
+    size_t chars = 0;
+    for (size_t i = 0; i < n; i++) chars += ((unsigned char)s[i] & 0xc0) != 0x80;
+    return chars;
+}
+
+/* Four lists side by side: tokens, token_logprobs, top_logprobs, text_offset. */
+static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
+{
+    text_request *q = (text_request *)run->request;
+    loami_buf *list = c->logprobs;
+    bool more = list[0].len > 0;
+    size_t echoed = q->echo ? count_chars(c->prompt->text, strlen(c->prompt->text)) : 0;
+    for (int k = 0; k < 4; k++)
+        if (more) loami_buf_putc(&list[k], ',');
+    loami_put_token_text(&list[0], run->api->text, t->id);
+    loami_buf_printf(&list[1], "%.6f", t->logprob);
+    if (q->logprobs == 0) {
+        loami_buf_puts(&list[2], "null");
+    } else {
+        loami_buf_putc(&list[2], '{');
+        for (uint32_t i = 0; i < t->n_top; i++) {
+            if (i) loami_buf_putc(&list[2], ',');
+            loami_put_token_text(&list[2], run->api->text, t->top[i].id);
+            loami_buf_printf(&list[2], ":%.6f", t->top[i].logprob);
+        }
+        loami_buf_putc(&list[2], '}');
+    }
+    loami_buf_printf(&list[3], "%zu", echoed + c->text_offset + count_chars(c->text.data ? c->text.data : "", c->text.len - t->text_len));
+}
+
+static void put_choice(loami_run *run, loami_choice *c, const char *finish)
+{
+    static const char *const names[4] = { "tokens", "token_logprobs", "top_logprobs", "text_offset" };
+    text_request *q = (text_request *)run->request;
+    loami_buf *out = &run->out;
+    bool echo = q->echo && c->text_offset == 0;
+
+    loami_buf_printf(out, "{\"index\":%u,\"text\":", c->index);
+    if (echo) {
+        loami_buf text = { 0 };
+        loami_buf_puts(&text, c->prompt->text);
+        loami_buf_put(&text, c->text.data, c->text.len);
+        loami_json_put(out, text.data ? text.data : "", text.len);
+        loami_buf_free(&text);
+    } else {
+        loami_json_put(out, c->text.data ? c->text.data : "", c->text.len);
+    }
+    loami_buf_puts(out, ",\"logprobs\":");
+    if (q->has_logprobs) {
+        for (int k = 0; k < 4; k++) {
+            loami_buf_printf(out, "%s\"%s\":[", k ? "," : "{", names[k]);
+            loami_buf_put(out, c->logprobs[k].data, c->logprobs[k].len);
+            loami_buf_putc(out, ']');
+        }
+        loami_buf_putc(out, '}');
+    } else {
+        loami_buf_puts(out, "null");
+    }
+    if (finish) loami_buf_printf(out, ",\"finish_reason\":\"%s\"", finish);
+    else loami_buf_puts(out, ",\"finish_reason\":null");
+    if (q->p.return_token_ids) {
+        loami_buf_puts(out, ",\"token_ids\":[");
+        loami_buf_put(out, c->ids.data, c->ids.len);
+        loami_buf_putc(out, ']');
+    }
+    loami_buf_putc(out, '}');
+}
+
+static void put_head(loami_run *run)
+{
+    loami_buf_printf(&run->out, "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", run->id, (long long)run->created_s);
+    loami_json_put(&run->out, run->model, strlen(run->model));
+    loami_buf_printf(&run->out, ",\"system_fingerprint\":\"loam-%s\",\"choices\":[", loam_version());
+}
+
+static void put_event(loami_run *run, loami_choice *c, const char *finish)
+{
+    loami_buf_puts(&run->out, "data: ");
+    put_head(run);
+    put_choice(run, c, finish);
+    loami_buf_puts(&run->out, run->request->include_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
+}
+
+static void begin(loami_run *run)
+{
+    (void)run;
+}
+
+static void piece(loami_run *run, loami_choice *c)
+{
+    put_event(run, c, NULL);
+}
+
+static void finish(loami_run *run, loami_choice *c)
+{
+    put_event(run, c, loami_finish_name(c->result.finish));
+}
+
+static void put_usage(loami_run *run)
+{
+    loami_buf_puts(&run->out, "],\"usage\":");
+    loami_put_usage(&run->out, run);
+    loami_buf_putc(&run->out, '}');
+}
+
+static void end(loami_run *run)
+{
+    if (!run->request->include_usage) return;
+    loami_buf_puts(&run->out, "data: ");
+    put_head(run);
+    put_usage(run);
+    loami_buf_puts(&run->out, "\n\n");
+}
+
+static void whole(loami_run *run)
+{
+    put_head(run);
+    for (uint32_t i = 0; i < run->n_choices; i++) {
+        if (i) loami_buf_putc(&run->out, ',');
+        put_choice(run, &run->choices[i], loami_finish_name(run->choices[i].result.finish));
+    }
+    put_usage(run);
+}
+
+static const loami_shape shape = {
+    .id_prefix = "cmpl-",
+    .prompt_field = "prompt",
+    .request_size = sizeof(text_request),
+    .parse = parse,
+    .logprob = logprob,
+    .begin = begin,
+    .piece = piece,
+    .finish = finish,
+    .end = end,
+    .whole = whole,
+};
+
+void loami_api_completions(loami_reply *r, void *api)
+{
+    loami_run_open(api, r, &shape);
+}

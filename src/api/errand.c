@@ -1,0 +1,73 @@
+#include "api/errand.h"
+
+#include <stdlib.h>
+
+struct loami_errand {
+    loami_api *api;
+    loami_reply *reply;
+    loami_errand_work *work;
+    loami_buf out;
+    loami_fault fault;
+    bool failed;
+    loami_task task;
+    LIST_ENTRY(loami_errand) next;
+};
+
+static void errand_free(struct loami_errand *e)
+{
+    LIST_REMOVE(e, next);
+    loami_buf_free(&e->out);
+    free(e);
+}
+
+static void work(void *arg)
+{
+    struct loami_errand *e = arg;
+    json_t *body;
+    e->failed = loami_body_parse(&body, e->reply, &e->fault) < 0;
+    if (e->failed) return;
+    e->failed = e->work(e->api, body, &e->out, &e->fault) < 0;
+    json_decref(body);
+    if (e->failed || !e->out.failed) return;
+    e->failed = true;
+    loami_fault_set(&e->fault, 503, "out_of_memory", "", "Out of memory.");
+}
+
+static void done(void *arg)
+{
+    struct loami_errand *e = arg;
+    if (e->failed) loami_reply_fail(e->reply, &e->fault);
+    else loami_reply_send(e->reply, 200, "application/json", e->out.data, e->out.len);
+    errand_free(e);
+}
+
+void loami_errand_open(loami_api *a, loami_reply *r, loami_errand_work *to_do)
+{
+    loami_fault f;
+    struct loami_errand *e = NULL;
+    if (loami_api_check_ready(a, &f) < 0) goto fail;
+    e = calloc(1, sizeof *e);
+    if (!e) {
+        loami_fault_set(&f, 503, "out_of_memory", "", "Out of memory.");
+        goto fail;
+    }
+    e->api = a;
+    e->reply = r;
+    e->work = to_do;
+    e->task = (loami_task){ .work = work, .done = done, .arg = e };
+    LIST_INSERT_HEAD(&a->errands, e, next);
+    if (loami_workers_run(a->workers, &e->task)) return;
+    loami_fault_set(&f, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
+    errand_free(e);
+fail:
+    loami_reply_fail(r, &f);
+}
+
+void loami_errand_abandon_all(loami_api *a)
+{
+    while (!LIST_EMPTY(&a->errands)) {
+        struct loami_errand *e = LIST_FIRST(&a->errands);
+        loami_reply_end(e->reply);
+        errand_free(e);
+    }
+}

@@ -1,0 +1,136 @@
+/* POST /tokenize, /detokenize, /apply-template: the model's text without its weights. Fields are those of vLLM and
+ * of llama-server (prompt and content mean the same). */
+#include "api/endpoints.h"
+#include "api/errand.h"
+#include "api/prompt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct tokens_request {
+    const char *model, *prompt, *content;
+    loami_dialogue d;
+    const json_t *tokens;
+    bool no_special, strings;
+} tokens_request;
+
+static int read_add_special(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    if (!json_is_boolean(v)) return loami_field_wrong(f, where, "true or false");
+    *(bool *)to = json_is_false(v);
+    return 0;
+}
+
+#define MODEL_FIELD { .name = "model", .kind = LOAMI_F_STRING, .at = offsetof(tokens_request, model) }
+
+static int render(const loami_api *a, const tokens_request *q, char **prompt, loami_fault *f)
+{
+    return loami_prompt_render(prompt, a->text, &q->d, f);
+}
+
+static int tokenize(const loami_api *a, const json_t *body, loami_buf *out, loami_fault *f)
+{
+    static const loami_field fields[] = {
+        MODEL_FIELD,
+        LOAMI_DIALOGUE_FIELDS(offsetof(tokens_request, d)),
+        { .name = "prompt", .kind = LOAMI_F_STRING, .at = offsetof(tokens_request, prompt) },
+        { .name = "content", .kind = LOAMI_F_STRING, .at = offsetof(tokens_request, content) },
+        { .name = "add_special_tokens", .kind = LOAMI_F_CUSTOM, .at = offsetof(tokens_request, no_special), .read = read_add_special },
+        { .name = "add_special", .kind = LOAMI_F_CUSTOM, .at = offsetof(tokens_request, no_special), .read = read_add_special },
+        { .name = "return_token_strs", .kind = LOAMI_F_BOOL, .at = offsetof(tokens_request, strings) },
+        { 0 },
+    };
+    tokens_request q = { 0 };
+    char *rendered = NULL;
+    int32_t *ids = NULL;
+    loam_err err;
+    int rc = -1;
+
+    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f)) return -1;
+    const char *text = q.prompt ? q.prompt : q.content;
+    if ((text != NULL) + (q.d.messages != NULL) != 1)
+        return loami_fault_set(f, 400, "invalid_value", "prompt", "Say either 'prompt' (or 'content') or 'messages'.");
+    if (q.d.messages) {
+        if (render(a, &q, &rendered, f) < 0) return -1;
+        text = rendered;
+    }
+    int n = loam_encode(a->text, text, strlen(text), q.no_special || rendered ? LOAM_NO_SPECIAL : 0, &ids, &err);
+    if (n < 0) {
+        loami_fault_from(f, &err, "prompt");
+        goto out;
+    }
+    loami_buf_puts(out, "{\"tokens\":[");
+    for (int i = 0; i < n; i++) loami_buf_printf(out, i ? ",%d" : "%d", (int)ids[i]);
+    loami_buf_printf(out, "],\"count\":%d,\"max_model_len\":%u", n, a->info->context_tokens);
+    if (q.strings) {
+        loami_buf_puts(out, ",\"token_strs\":[");
+        for (int i = 0; i < n; i++) {
+            if (i) loami_buf_putc(out, ',');
+            loami_put_token_text(out, a->text, ids[i]);
+        }
+        loami_buf_putc(out, ']');
+    }
+    loami_buf_putc(out, '}');
+    rc = 0;
+out:
+    free(ids);
+    free(rendered);
+    return rc;
+}
+
+static int detokenize(const loami_api *a, const json_t *body, loami_buf *out, loami_fault *f)
+{
+    static const loami_field fields[] = {
+        MODEL_FIELD,
+        { .name = "tokens", .kind = LOAMI_F_ARRAY, .at = offsetof(tokens_request, tokens), .required = true },
+        { 0 },
+    };
+    tokens_request q = { 0 };
+    loam_err err;
+    char *text = NULL;
+    size_t n_text;
+    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f)) return -1;
+
+    uint32_t n;
+    int32_t *ids = loami_token_array(q.tokens, "tokens", &n, f);
+    if (!ids) return -1;
+    int rc = loam_decode(a->text, ids, n, 0, &text, &n_text, &err);
+    free(ids);
+    if (rc < 0) return loami_fault_from(f, &err, "tokens");
+    loami_buf_puts(out, "{\"prompt\":");
+    loami_json_put(out, text, n_text);
+    loami_buf_puts(out, ",\"content\":");
+    loami_json_put(out, text, n_text);
+    loami_buf_putc(out, '}');
+    free(text);
+    return 0;
+}
+
+static int apply_template(const loami_api *a, const json_t *body, loami_buf *out, loami_fault *f)
+{
+    static const loami_field fields[] = { MODEL_FIELD, LOAMI_DIALOGUE_FIELDS(offsetof(tokens_request, d)), { 0 } };
+    tokens_request q = { 0 };
+    char *text;
+    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f)) return -1;
+    if (render(a, &q, &text, f) < 0) return -1;
+    loami_buf_puts(out, "{\"prompt\":");
+    loami_json_put(out, text, strlen(text));
+    loami_buf_putc(out, '}');
+    free(text);
+    return 0;
+}
+
+void loami_api_tokenize(loami_reply *r, void *api)
+{
+    loami_errand_open(api, r, tokenize);
+}
+
+void loami_api_detokenize(loami_reply *r, void *api)
+{
+    loami_errand_open(api, r, detokenize);
+}
+
+void loami_api_template(loami_reply *r, void *api)
+{
+    loami_errand_open(api, r, apply_template);
+}
