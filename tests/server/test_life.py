@@ -268,6 +268,7 @@ def test_second_signal_exits_at_once(start):
         assert s.wait() == 130
 
 
+@pytest.mark.heavy  # a sanitizer has threads of its own
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
 def test_idle_costs_nothing(start):
     """No tick: between requests the process does not run at all, whatever connections are open."""
