@@ -36,8 +36,8 @@ def test_mlx_lm_opens_the_folder(smollm2):
 
 
 def test_tokens(loam, smollm2, ids):
-    out = loam("tokenize", "--model", smollm2, "--json", stdin=NOVELS.read_text(encoding="utf-8"))
-    assert [int(i) for i in out.stdout.strip().strip("[]").split(",")] == ids
+    out = loam.json("tokenize", "--model", smollm2, "--json", stdin=NOVELS.read_text(encoding="utf-8"))
+    assert out["ids"] == ids
 
 
 @pytest.mark.heavy
