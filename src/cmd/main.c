@@ -8,13 +8,18 @@ static const struct {
     loami_cmd *run;
     const char *about;
 } commands[] = {
+    { "serve", loami_cmd_serve, "answer the OpenAI API on a port" },
+    { "chat", loami_cmd_chat, "talk with a model in the terminal" },
+    { "generate", loami_cmd_generate, "answer one prompt" },
     { "import", loami_cmd_import, "turn a GGUF file or an Ollama model into a model folder in MLX format" },
     { "ls", loami_cmd_ls, "list the models that are here" },
     { "show", loami_cmd_show, "tell what a model is" },
     { "rm", loami_cmd_rm, "remove models" },
-    { "template", loami_cmd_template, "render a chat template" },
     { "tokenize", loami_cmd_tokenize, "text to token ids and back" },
-    { "serve", loami_cmd_serve, "answer the OpenAI API on a port" },
+    { "template", loami_cmd_template, "render a chat template" },
+    { "logits", loami_cmd_logits, "print the logits after some tokens, for checking" },
+    { "perplexity", loami_cmd_perplexity, "measure how well a model predicts a text" },
+    { "bench", loami_cmd_bench, "measure prompt and generation speed" },
     { NULL, NULL, NULL },
 };
 

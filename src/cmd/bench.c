@@ -1,0 +1,132 @@
+#include "base/clock.h"
+#include "base/system.h"
+#include "cmd/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RUNS_MAX = 100, STREAMS_MAX = 256 };
+
+typedef struct bench {
+    loami_run_opts run;
+    uint32_t n_prompt, n_new, runs, streams;
+    bool json;
+} bench;
+
+typedef struct figures {
+    double prompt_tps[RUNS_MAX], generation_tps[RUNS_MAX];
+    double open_s, first_token_s;
+} figures;
+
+/* The same pseudo-random ids every time: content does not matter to speed, except to experts. */
+static void fill_prompt(int32_t *ids, uint32_t n, uint32_t vocab, uint32_t salt)
+{
+    uint32_t x = 12345 + salt;
+    for (uint32_t i = 0; i < n; i++) {
+        x = x * 1664525 + 1013904223;
+        ids[i] = (int32_t)((x >> 8) % (vocab < 1000 ? vocab : 1000));
+    }
+}
+
+/* Submits `streams` requests together and reads them all. Decode speed is counted from the last first token to
+ * the first last one, while all of them run. */
+static int run_once(const bench *b, loam_engine *e, int32_t *ids, double *prompt_tps, double *tps, loam_err *err)
+{
+    loam_stream *s[STREAMS_MAX] = { 0 };
+    double start = loami_now_s(), prefill_end = start, end = 0;
+    uint32_t n_tokens = 0;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < b->streams; i++) {
+        fill_prompt(ids, b->n_prompt, loam_engine_info(e)->vocab_tokens, i);
+        loam_request r = { .tokens = ids, .n_tokens = b->n_prompt, .max_new = b->n_new, .ignore_eos = true };
+        rc = loam_submit(e, &s[i], &r, err);
+    }
+    loam_token t;
+    for (uint32_t i = 0; rc == 0 && i < b->streams; i++) {
+        if (loam_stream_next(s[i], &t, UINT32_MAX) <= 0) rc = -1;
+        if (i + 1 == b->streams) prefill_end = loami_now_s();
+    }
+    for (uint32_t left = rc == 0; left;) {
+        left = 0;
+        for (uint32_t i = 0; i < b->streams; i++) left += loam_stream_next(s[i], &t, UINT32_MAX) > 0;
+        n_tokens += left;
+        if (left) end = loami_now_s();
+    }
+    loam_result r = { 0 };
+    if (s[0]) loam_stream_result(s[0], &r);
+    if (rc == 0) *prompt_tps = b->streams == 1 ? b->n_prompt / r.prefill_s : b->streams * b->n_prompt / (prefill_end - start);
+    if (rc == 0) *tps = b->streams == 1 ? (b->n_new - 1) / r.decode_s : n_tokens / (end - prefill_end);
+    if (rc < 0 && s[0] && r.code < 0 && err) *err = (loam_err){ .code = r.code };
+    for (uint32_t i = 0; i < b->streams; i++) loam_stream_close(s[i]);
+    return rc;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *x, uint32_t n)
+{
+    qsort(x, n, sizeof *x, by_value);
+    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
+static int report(const bench *b, const loam_engine *e, figures *f)
+{
+    const loam_model_info *i = loam_engine_info(e);
+    double prompt = median(f->prompt_tps, b->runs), gen = median(f->generation_tps, b->runs);
+    double gbs = gen * (double)i->active_bytes * 1e-9;
+    if (b->json)
+        return loami_run_print_json(json_pack(
+            "{ss ss si si si si si sf sf sI sI sf sf sI}", "model", i->name, "device", i->device, "threads", (int)i->threads, "prompt_tokens",
+            (int)b->n_prompt, "new_tokens", (int)b->n_new, "streams", (int)b->streams, "runs", (int)b->runs, "prompt_tps", prompt,
+            "generation_tps", gen, "weight_bytes", (json_int_t)i->weight_bytes, "active_bytes", (json_int_t)i->active_bytes,
+            "weight_gb_per_s", b->streams == 1 ? gbs : 0, "open_s", f->open_s, "peak_memory_bytes", (json_int_t)loami_peak_memory_bytes()));
+    printf("%s on %s, %u threads, median of %u\n", i->name, i->device, i->threads, b->runs);
+    printf("  prompt      %5u tokens x %u  %9.1f tok/s\n", b->n_prompt, b->streams, prompt);
+    printf("  generation  %5u tokens x %u  %9.1f tok/s", b->n_new, b->streams, gen);
+    if (b->streams == 1) printf("  (%.1f GB/s of weights)", gbs);
+    printf("\n  open %.3f s, weights %.3f GB, peak memory %.3f GB\n", f->open_s, (double)i->weight_bytes * 1e-9,
+           (double)loami_peak_memory_bytes() * 1e-9);
+    return LOAMI_EXIT_OK;
+}
+
+static int run(const bench *b, loam_engine *e, figures *f)
+{
+    loam_err err = { .msg = "a request failed" };
+    double warm_up[2];
+    int32_t *ids = malloc(b->n_prompt * sizeof *ids);
+    int rc = ids ? run_once(b, e, ids, &warm_up[0], &warm_up[1], &err) : -1;
+    for (uint32_t i = 0; rc == 0 && i < b->runs; i++) rc = run_once(b, e, ids, &f->prompt_tps[i], &f->generation_tps[i], &err);
+    free(ids);
+    return rc < 0 ? loami_cmd_fail("bench", &err) : report(b, e, f);
+}
+
+int loami_cmd_bench(int argc, char **argv)
+{
+    bench b = { .n_prompt = 512, .n_new = 128, .runs = 3, .streams = 1 };
+    const loami_opt table[] = {
+        LOAMI_RUN_OPTS(b.run),
+        { "--prompt-tokens", 'p', "N", "tokens of the prompt (default 512)", LOAMI_OPT_U32, &b.n_prompt, NULL, 1, 1 << 20 },
+        { "--new-tokens", 'n', "N", "tokens to generate (default 128)", LOAMI_OPT_U32, &b.n_new, NULL, 2, 1 << 20 },
+        { "--streams", 's', "N", "requests at the same time (default 1)", LOAMI_OPT_U32, &b.streams, NULL, 1, STREAMS_MAX },
+        { "--runs", 'r', "N", "runs, of which the median counts (default 3)", LOAMI_OPT_U32, &b.runs, NULL, 1, RUNS_MAX },
+        { "--json", 0, NULL, "print one JSON object", LOAMI_OPT_FLAG, &b.json, NULL, 0, 0 },
+        { 0 },
+    };
+    int rc = loami_opt_parse(argc, argv, table, "measure prompt and generation speed");
+    if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
+    figures f = { 0 };
+    loam_engine *e;
+    double start = loami_now_s();
+    b.run.engine.max_running = b.streams;
+    if (!b.run.engine.context_tokens) b.run.engine.context_tokens = b.n_prompt + b.n_new;
+    rc = loami_run_open(&e, "bench", &b.run);
+    if (rc != 0) return rc;
+    f.open_s = loami_now_s() - start;
+    rc = run(&b, e, &f);
+    loam_engine_close(e);
+    return rc;
+}

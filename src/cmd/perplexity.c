@@ -1,0 +1,99 @@
+#include "base/clock.h"
+#include "base/file.h"
+#include "cmd/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILE_BYTES_MAX = 256 << 20 };
+
+typedef struct perplexity {
+    loami_run_opts run;
+    const char *file;
+    uint32_t window, most;
+    bool json;
+} perplexity;
+
+/* Scores consecutive windows of the text, each on its own; the first token of a window is given, not scored. */
+static int score(const perplexity *p, loam_engine *e, const int32_t *ids, uint32_t n, double *sum, uint32_t *scored, loam_err *err)
+{
+    float *logprobs = malloc(p->window * sizeof *logprobs);
+    int rc = logprobs ? 0 : LOAM_E_NOMEM;
+    *sum = 0;
+    *scored = 0;
+    for (uint32_t at = 0; rc == 0 && at + 1 < n; at += p->window) {
+        uint32_t k = n - at < p->window ? n - at : p->window;
+        if (k < 2) break;
+        rc = loam_score(e, ids + at, k, logprobs, err);
+        for (uint32_t i = 0; rc == 0 && i + 1 < k; i++) *sum -= logprobs[i];
+        *scored += k - 1;
+    }
+    free(logprobs);
+    return rc;
+}
+
+static int report(const perplexity *p, double sum, uint32_t scored, double seconds)
+{
+    double ppl = exp(sum / scored);
+    if (p->json)
+        return loami_run_print_json(json_pack("{sf sf si si sf}", "perplexity", ppl, "nll", sum / scored, "tokens", (int)scored, "window",
+                                              (int)p->window, "seconds", seconds));
+    printf("perplexity %.4f over %u tokens in windows of %u (%.1f s)\n", ppl, scored, p->window, seconds);
+    return LOAMI_EXIT_OK;
+}
+
+static int run(perplexity *p, loam_engine *e, const char *text, size_t len)
+{
+    loam_err err = { .msg = "out of memory" };
+    int32_t *ids = NULL;
+    double sum, start = loami_now_s();
+    uint32_t scored;
+    if (!loam_engine_text(e)) {
+        fprintf(stderr, "loam perplexity: the model has no tokenizer.json\n");
+        return LOAMI_EXIT_FAIL;
+    }
+    int n = loam_encode(loam_engine_text(e), text, len, 0, &ids, &err);
+    if (n < 0) return loami_cmd_fail("perplexity", &err);
+    uint32_t use = p->most && (uint32_t)n > p->most ? p->most : (uint32_t)n;
+    if (p->window > loam_engine_info(e)->context_tokens) p->window = loam_engine_info(e)->context_tokens;
+    int rc = LOAMI_EXIT_FAIL;
+    if (use < 2) fprintf(stderr, "loam perplexity: %s has fewer than two tokens\n", p->file);
+    else if (score(p, e, ids, use, &sum, &scored, &err) < 0) rc = loami_cmd_fail("perplexity", &err);
+    else rc = report(p, sum, scored, loami_now_s() - start);
+    free(ids);
+    return rc;
+}
+
+int loami_cmd_perplexity(int argc, char **argv)
+{
+    perplexity p = { .window = 512 };
+    const loami_opt table[] = {
+        LOAMI_RUN_OPTS(p.run),
+        { "--file", 'f', "F", "the text; - reads standard input", LOAMI_OPT_STRING, &p.file, NULL, 0, 0 },
+        { "--window", 0, "N", "tokens scored together (default 512)", LOAMI_OPT_U32, &p.window, NULL, 2, 1 << 20 },
+        { "--max-tokens", 'n', "N", "use the first N tokens only", LOAMI_OPT_U32, &p.most, NULL, 2, 1 << 30 },
+        { "--json", 0, NULL, "print one JSON object", LOAMI_OPT_FLAG, &p.json, NULL, 0, 0 },
+        { 0 },
+    };
+    int rc = loami_opt_parse(argc, argv, table, "how well a model predicts a text");
+    if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
+    if (!p.file) {
+        fprintf(stderr, "loam perplexity: --file is missing (see loam perplexity --help)\n");
+        return LOAMI_EXIT_USAGE;
+    }
+    char *text;
+    size_t len;
+    loam_err err;
+    loam_engine *e;
+    if (loami_file_read(&text, &len, p.file, FILE_BYTES_MAX, &err) < 0) return loami_cmd_fail("perplexity", &err);
+    p.run.engine.max_running = 1;
+    rc = loami_run_open(&e, "perplexity", &p.run);
+    if (rc == 0) {
+        rc = run(&p, e, text, len);
+        loam_engine_close(e);
+    }
+    free(text);
+    return rc;
+}
