@@ -183,8 +183,7 @@ typedef struct loam_substrate {
     loam_tensor (*embed)(loam_sub *s, const loam_weight *table, float scale);   /* [n_rows][dim] rows of the batch's tokens */
     loam_tensor (*norm)(loam_sub *s, loam_tensor x, const loam_norm *norm);      /* as x */
     loam_tensor (*linear)(loam_sub *s, loam_tensor x, const loam_weight *w);     /* [rows][sum of parts' rows], plus bias */
-    loam_tensor (*glu)(loam_sub *s, loam_tensor x, const loam_weight *gate_up, loam_act act); /* act(gate x) * (up x); gate_up: two
-                                                                                parts, or one whose upper half is gate */
+    loam_tensor (*glu)(loam_sub *s, loam_tensor x, const loam_weight *gate_up, loam_act act);  /* act(gate x) * (up x); two parts */
     loam_tensor (*add)(loam_sub *s, loam_tensor x, loam_tensor y, float y_scale);  /* x + y_scale * y */
     loam_tensor (*cap)(loam_sub *s, loam_tensor x, float scale, float cap);        /* x * scale; then cap * tanh(. / cap) unless cap is 0 */
 

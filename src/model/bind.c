@@ -79,8 +79,9 @@ static int fill(loami_model *m, loam_matrix *x, uint32_t layer, uint32_t cols, u
 {
     char name[NAME_MAX_BYTES];
     uint32_t of = p->of ? p->of : p->rows;
+    const loami_tensor_view *w = find(m, layer, p->path, "");
     full_name(name, layer, p->path, ".weight");
-    const loami_tensor_view *w = loami_weights_find(m->weights, name);
+    if (!w) w = loami_weights_find(m->weights, name);
     if (!w) return loami_fail(err, LOAM_E_FORMAT, "the tensor %s is missing from the model", name);
     const loami_tensor_view *scales = find(m, layer, p->path, ".scales"), *bias = find(m, layer, p->path, ".bias");
 

@@ -2,6 +2,7 @@
 #include "model/model.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 int loami_bind_attention(loami_model *m, uint32_t layer, const loam_rope *rope, loam_err *err)
@@ -50,6 +51,39 @@ int loami_bind_llama(loami_model *m, bool sliding, loam_err *err)
         if (rc == 0) rc = loami_layer_window(c, i, sliding, &m->layers[i].attn.window, err);
     }
     return rc;
+}
+
+int loami_bind_qk_norm(loami_model *m, uint32_t layer, uint32_t nq, uint32_t nk, float offset, loam_err *err)
+{
+    loami_layer *L = &m->layers[layer];
+    int rc = loami_bind_norm(m, &L->q_norm, layer, "self_attn.q_norm", nq, offset, err);
+    if (rc == 0) rc = loami_bind_norm(m, &L->k_norm, layer, "self_attn.k_norm", nk, offset, err);
+    L->heads.q_norm = &L->q_norm;
+    L->heads.k_norm = &L->k_norm;
+    return rc;
+}
+
+int loami_bind_experts(loami_model *m, uint32_t layer, const char *router, const char *path, uint32_t n_experts, uint32_t ffn, loam_err *err)
+{
+    const uint32_t dim = m->config.dim;
+    loam_moe *moe = &m->layers[layer].moe;
+    loam_weight *w[3];
+    char gate[128], up[128], down[128];
+    snprintf(gate, sizeof gate, "%s.gate_proj", path);
+    snprintf(up, sizeof up, "%s.up_proj", path);
+    snprintf(down, sizeof down, "%s.down_proj", path);
+    const loami_part choose = { router, n_experts, 0, 0 }, both[] = { { gate, ffn, 0, 0 }, { up, ffn, 0, 0 } }, out = { down, dim, 0, 0 };
+
+    if (moe->top_k == 0 || moe->top_k > n_experts)
+        return loami_fail(err, LOAM_E_FORMAT, "config.json: %u of %u experts a token", moe->top_k, n_experts);
+    int rc = loami_bind(m, &w[0], layer, dim, 1, &choose, 1, err);
+    if (rc == 0) rc = loami_bind(m, &w[1], layer, dim, n_experts, both, 2, err);
+    if (rc == 0) rc = loami_bind(m, &w[2], layer, ffn, n_experts, &out, 1, err);
+    if (rc < 0) return rc;
+    moe->router = w[0];
+    moe->gate_up = w[1];
+    moe->down = w[2];
+    return 0;
 }
 
 loam_tensor loami_llama_block(const loami_model *m, uint32_t layer, loam_tensor x)

@@ -54,7 +54,7 @@ void loami_model_close(loami_model *m);
 
 /* ---- binding, for family files (bind.c) ----------------------------------------------------------------- */
 
-/* One matrix to bind: path is the name in the file without ".weight". */
+/* One matrix to bind: path is the name in the file without ".weight" (or the whole name, where it has no such end). */
 typedef struct loami_part {
     const char *path;            /* "self_attn.q_proj" below the layer, or whole when layer is LOAMI_NO_LAYER */
     uint32_t rows;
@@ -84,8 +84,22 @@ int loami_bind_llama(loami_model *m, bool sliding, loam_err *err); /* ends, rope
 int loami_bind_attention(loami_model *m, uint32_t layer, const loam_rope *rope, loam_err *err);
 int loami_bind_mlp(loami_model *m, uint32_t layer, loam_err *err);
 
+/* q_norm and k_norm of nq and nk numbers: head_dim each for a norm a head, or all heads' together. */
+int loami_bind_qk_norm(loami_model *m, uint32_t layer, uint32_t nq, uint32_t nk, float offset, loam_err *err);
+
+/* Experts "PATH.gate_proj", ".up_proj", ".down_proj" of ffn inner size, stacked, and their router; L->moe's top_k must be
+ * set before. */
+int loami_bind_experts(loami_model *m, uint32_t layer, const char *router, const char *path, uint32_t n_experts, uint32_t ffn, loam_err *err);
+
 /* x + attention(norm x), then + feed-forward(norm x): the block of Llama and its kin. */
 loam_tensor loami_llama_block(const loami_model *m, uint32_t layer, loam_tensor x);
+
+/* Gemma's block: norms before and after both halves. */
+loam_tensor loami_gemma_block(const loami_model *m, uint32_t layer, loam_tensor x);
+int loami_bind_gemma_layer(loami_model *m, uint32_t layer, const loam_rope *rope, loam_err *err);
+
+/* sqrt(dim) in the model's own type, by which Gemma scales its embedding. */
+float loami_gemma_embed_scale(const loami_model *m, loam_dtype type);
 
 /* Embedding, `block` for every layer, final norm, head. */
 loam_tensor loami_decoder_forward(const loami_model *m, loam_tensor (*block)(const loami_model *m, uint32_t layer, loam_tensor x));

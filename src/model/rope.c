@@ -9,7 +9,8 @@
 /* What a scaling rule works on: wavelength factors freq[i] = theta^(2i/dims), to be changed in place. */
 typedef struct rope_job {
     const json_t *scaling;
-    uint32_t dims, half, context;
+    uint32_t dims, half;
+    uint32_t context, old_context; /* max_position_embeddings, and before the stretching where the config says so beside */
     double theta;
     double *freq;
     float scale;
@@ -100,7 +101,7 @@ static int scale_yarn(rope_job *j, loam_err *err)
 static int scale_longrope(rope_job *j, loam_err *err)
 {
     const json_t *longs = json_object_get(j->scaling, "long_factor");
-    float old_context = 4096;
+    float old_context = (float)j->old_context;
     int rc = get(j, "original_max_position_embeddings", &old_context, err);
     if (rc < 0) return rc;
     if (json_array_size(longs) != j->half)
@@ -154,9 +155,10 @@ int loami_rope_make(loami_model *m, loam_rope **out, uint32_t dims, float theta,
     double *freq = loami_arena_array(&m->arena, half, sizeof *freq);
     if (!rope || !inv || !freq) return loami_fail_nomem(err);
     if (dims == 0 || dims % 2) return loami_fail(err, LOAM_E_UNSUPPORTED, "config.json: a rotary embedding of %u dimensions", dims);
-    rope_job j = { scaling, dims, half, m->config.context, theta, freq, 1 };
+    rope_job j = { scaling, dims, half, m->config.context, 4096, theta, freq, 1 };
     for (uint32_t i = 0; i < half; i++) freq[i] = pow(theta, 2.0 * i / dims);
-    int rc = apply_scaling(&j, err);
+    int rc = loami_json_u32(m->config.json, "config.json", "original_max_position_embeddings", 1, 1u << 30, &j.old_context, err);
+    if (rc >= 0) rc = apply_scaling(&j, err);
     if (rc < 0) return rc;
     for (uint32_t i = 0; i < half; i++) inv[i] = (float)(1 / freq[i]);
     *rope = (loam_rope){ .dims = dims, .inv_freq = inv, .scale = j.scale };
