@@ -115,6 +115,8 @@ typedef struct loam_heads {
     const loam_norm *q_norm, *k_norm; /* before rope, or NULL; their weight's columns tell over what: head_dim = each
                                     head alone (Qwen3), n_q (n_kv) * head_dim = all heads at once (OLMo 2) */
     const loam_rope *rope;       /* NULL = none */
+    float q_growth;              /* after rope q is multiplied by 1 + q_growth * ln(1 + floor(position / q_growth_tokens)) */
+    uint32_t q_growth_tokens;    /* (Ministral 3, after Llama 4); 0 = never */
 } loam_heads;
 
 typedef struct loam_attn {

@@ -1,8 +1,5 @@
 /* What Gemma 2 and 3 share (Gemma Team 2024, 2025): norms of (1 + w) before and after each half of a layer. */
-#include "base/half.h"
 #include "model/families.h"
-
-#include <math.h>
 
 int loami_bind_gemma_layer(loami_model *m, uint32_t layer, const loam_rope *rope, loam_err *err)
 {
@@ -30,12 +27,4 @@ loam_tensor loami_gemma_block(const loami_model *m, uint32_t layer, loam_tensor 
     x = add(s, x, norm(s, h, &L->post_attn_norm), 1);
     h = linear(s, glu(s, norm(s, x, &L->ffn_norm), L->gate_up, m->act), L->down);
     return add(s, x, norm(s, h, &L->post_ffn_norm), 1);
-}
-
-float loami_gemma_embed_scale(const loami_model *m, loam_dtype type)
-{
-    float root = sqrtf((float)m->config.dim);
-    if (type == LOAM_BF16) return loami_from_bf16(loami_to_bf16(root));
-    if (type == LOAM_F16) return loami_from_f16(loami_to_f16(root));
-    return root;
 }

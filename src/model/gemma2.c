@@ -22,7 +22,7 @@ static int bind(loami_model *m, loam_err *err)
     }
     if (rc < 0) return rc;
     m->act = LOAM_ACT_GELU_TANH;
-    m->embed_scale = loami_gemma_embed_scale(m, loami_weights_find(m->weights, "model.norm.weight")->type);
+    m->embed_scale = sqrtf((float)c->dim);
     m->logit_cap = logit_cap;
     return 0;
 }

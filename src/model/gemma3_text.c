@@ -1,4 +1,5 @@
 /* Gemma 3's language model (Gemma Team 2025): five windowed layers with their own rope to one full layer, q/k norms. */
+#include "base/half.h"
 #include "model/families.h"
 
 #include <math.h>
@@ -24,7 +25,7 @@ static int bind(loami_model *m, loam_err *err)
         attn->scale = 1 / sqrtf(per_head);
     }
     m->act = LOAM_ACT_GELU_TANH;
-    m->embed_scale = loami_gemma_embed_scale(m, LOAM_BF16); /* whatever the weights' type: as the model was trained */
+    m->embed_scale = loami_from_bf16(loami_to_bf16(sqrtf((float)c->dim))); /* rounded in all types, as it was trained */
     return rc;
 }
 

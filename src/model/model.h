@@ -98,9 +98,6 @@ loam_tensor loami_llama_block(const loami_model *m, uint32_t layer, loam_tensor 
 loam_tensor loami_gemma_block(const loami_model *m, uint32_t layer, loam_tensor x);
 int loami_bind_gemma_layer(loami_model *m, uint32_t layer, const loam_rope *rope, loam_err *err);
 
-/* sqrt(dim) in the model's own type, by which Gemma scales its embedding. */
-float loami_gemma_embed_scale(const loami_model *m, loam_dtype type);
-
 /* Embedding, `block` for every layer, final norm, head. */
 loam_tensor loami_decoder_forward(const loami_model *m, loam_tensor (*block)(const loami_model *m, uint32_t layer, loam_tensor x));
 

@@ -17,7 +17,9 @@ WAYS = {
     "fast": (["--substrate", "cpu"], 0.2),
 }
 
-CASES = [(family, storage) for family in tiny.FAMILIES for storage in ("bf16", "q4g64")]
+ALL = {**tiny.FAMILIES, **tiny.MORE_FAMILIES}
+CASES = [(family, storage) for family in ALL for storage in ("bf16", "q4g64")]
+CASES += [(family, storage) for family in ("llama", "qwen3_moe") for storage in tiny.MORE_STORAGES]
 CASES += [(family, storage) for family in ("llama", "qwen2-tied") for storage in tiny.STORAGES if (family, storage) not in CASES]
 
 # 1 token; less than any tile or page; a few pages and an odd end; past every sliding window of the families

@@ -36,6 +36,12 @@ static void prepare(const loam_heads *heads, const loam_norm *norm, float *x, ui
     }
 }
 
+static void grow(const loam_heads *heads, float *q, size_t n, uint32_t pos)
+{
+    double by = 1 + heads->q_growth * log(1 + floor((double)pos / heads->q_growth_tokens));
+    for (size_t i = 0; i < n; i++) q[i] = (float)(q[i] * by);
+}
+
 loam_tensor loami_ref_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads)
 {
     const loami_ref_tensor *in = loami_ref_get(s, qkv);
@@ -55,6 +61,7 @@ loam_tensor loami_ref_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const 
             memcpy(k, row + nq, nkv * sizeof *k);
             memcpy(v, row + nq + nkv, nkv * sizeof *v);
             prepare(heads, heads->q_norm, to, heads->n_q, pos);
+            if (heads->q_growth_tokens) grow(heads, to, nq, pos);
             prepare(heads, heads->k_norm, k, heads->n_kv, pos);
         }
     }
