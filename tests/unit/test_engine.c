@@ -1,0 +1,333 @@
+/* The engine with a real, tiny model: what a request may rely on, whoever else is there. */
+#include "check.h"
+#include "tiny.h"
+
+#include "base/buf.h"
+#include "base/utf8.h"
+
+#include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+static char *folder;
+
+static loam_engine *open_engine(uint32_t max_running, uint32_t max_queued)
+{
+    loam_engine *e;
+    loam_err err;
+    loam_options o = { .model = folder, .substrate = "reference", .max_running = max_running, .max_queued = max_queued };
+    if (loam_engine_open(&e, &o, &err) < 0) fail_msg("%s", err.msg);
+    return e;
+}
+
+typedef struct answer {
+    int32_t ids[TINY_CONTEXT];
+    uint32_t n;
+    loami_buf text;
+    loam_result result;
+} answer;
+
+static void read_all(loam_stream *s, answer *a)
+{
+    loam_token t;
+    *a = (answer){ 0 };
+    while (loam_stream_next(s, &t, UINT32_MAX) > 0) {
+        if (t.id >= 0) a->ids[a->n++] = t.id;
+        loami_buf_put(&a->text, t.text, t.text_len);
+        assert_true(loami_utf8_valid(t.text, t.text_len));
+    }
+    loam_stream_result(s, &a->result);
+}
+
+static loam_stream *submit(loam_engine *e, const char *prompt, loam_request r)
+{
+    int32_t ids[TINY_CONTEXT];
+    loam_stream *s;
+    loam_err err;
+    r.n_tokens = (uint32_t)strlen(prompt);
+    for (uint32_t i = 0; i < r.n_tokens; i++) ids[i] = (unsigned char)prompt[i];
+    r.tokens = ids;
+    if (loam_submit(e, &s, &r, &err) < 0) fail_msg("%s", err.msg);
+    return s;
+}
+
+static void run(loam_engine *e, const char *prompt, loam_request r, answer *a)
+{
+    loam_stream *s = submit(e, prompt, r);
+    read_all(s, a);
+    loam_stream_close(s);
+}
+
+/* Waits, without a clock, until the engine has made so many tokens since it was opened. */
+static void wait_for_tokens(loam_engine *e, uint64_t n)
+{
+    loam_engine_state st;
+    do {
+        sched_yield();
+        loam_engine_stat(e, &st);
+    } while (st.new_tokens < n);
+}
+
+static void expect_all_pages_back(loam_engine *e)
+{
+    loam_engine_state st;
+    do {
+        sched_yield();
+        loam_engine_stat(e, &st);
+    } while (st.running || st.waiting);
+    assert_int_equal(st.pages_used, 0);
+}
+
+/* ---- answers -------------------------------------------------------------------------------------------- */
+
+static void an_answer_is_counted_and_repeats(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_engine(1, 0);
+    answer a, b;
+    run(e, "once upon", (loam_request){ .max_new = 20, .ignore_eos = true }, &a);
+    run(e, "once upon", (loam_request){ .max_new = 20, .ignore_eos = true }, &b);
+    assert_int_equal(a.n, 20);
+    assert_memory_equal(a.ids, b.ids, sizeof a.ids);
+    assert_int_equal(a.result.finish, LOAM_FINISH_LENGTH);
+    assert_int_equal(a.result.prompt_tokens, 9);
+    assert_int_equal(a.result.new_tokens, 20);
+    loami_buf_free(&a.text);
+    loami_buf_free(&b.text);
+    expect_all_pages_back(e);
+    loam_engine_close(e);
+}
+
+/* Prompts of every length together give what each gives alone, greedy and sampled. */
+static void company_changes_nothing(void **unused)
+{
+    (void)unused;
+    enum { N = 6 };
+    static const char *const prompts[N] = { "a", "bc", "the quick brown fox jumps over the lazy dog", "\xc3\xa4h", "zzzzzzzzzzzzzzzzz",
+                                            "0123456789abcdef0123456789abcdef" };
+    loam_engine *e = open_engine(N, 0);
+    for (int sampled = 0; sampled < 2; sampled++) {
+        loam_request r = { .max_new = 30, .ignore_eos = true };
+        if (sampled) r.how = (loam_sampling){ .temperature = 0.9f, .top_p = 0.9f, .seed = 99, .has_seed = true };
+        answer alone[N], together[N];
+        loam_stream *s[N];
+        for (int i = 0; i < N; i++) run(e, prompts[i], r, &alone[i]);
+        for (int i = 0; i < N; i++) s[i] = submit(e, prompts[i], r);
+        for (int i = 0; i < N; i++) {
+            read_all(s[i], &together[i]);
+            loam_stream_close(s[i]);
+            assert_int_equal(together[i].n, 30);
+            assert_memory_equal(together[i].ids, alone[i].ids, sizeof alone[i].ids);
+            loami_buf_free(&alone[i].text);
+            loami_buf_free(&together[i].text);
+        }
+    }
+    expect_all_pages_back(e);
+    loam_engine_close(e);
+}
+
+static void a_stop_string_ends_the_text_before_it(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_engine(1, 0);
+    loam_request r = { .max_new = 60, .ignore_eos = true, .how = { .temperature = 1.5f, .top_k = 90, .seed = 5, .has_seed = true } };
+    r.how.bias = (loam_logit_bias[]){ { 'a', 40 }, { 'b', 40 }, { 'c', 40 } }; /* plain letters, so that stops can be cut from them */
+    r.how.n_bias = 3;
+    answer whole, cut;
+    run(e, "say", r, &whole);
+    assert_true(whole.text.len > 20);
+    for (uint32_t at = 1; at + 4 < whole.text.len && at < 20; at++) {
+        for (uint32_t n = 1; n <= 4; n++) { /* one token, and across token borders */
+            char stop[8] = "";
+            memcpy(stop, whole.text.data + at, n);
+            const char *stops[] = { "never there", stop };
+            r.stop = stops;
+            r.n_stop = 2;
+            run(e, "say", r, &cut);
+            size_t first = (size_t)(strstr(whole.text.data, stop) - whole.text.data);
+            assert_int_equal(cut.text.len, first);
+            if (first) assert_memory_equal(cut.text.data, whole.text.data, first);
+            assert_int_equal(cut.result.finish, LOAM_FINISH_STOP);
+            assert_int_equal(cut.result.new_tokens, first + n);
+            loami_buf_free(&cut.text);
+        }
+    }
+    loami_buf_free(&whole.text);
+    expect_all_pages_back(e);
+    loam_engine_close(e);
+}
+
+static void a_stop_token_and_end_of_text_end_it_silently(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_engine(1, 0);
+    answer a;
+    const loam_logit_bias only_eos = { TINY_EOS, 1000 }, only_x = { 'x', 1000 };
+    run(e, "hi", (loam_request){ .max_new = 9, .how = { .bias = &only_eos, .n_bias = 1 } }, &a);
+    assert_int_equal(a.n, 0);
+    assert_int_equal(a.result.finish, LOAM_FINISH_STOP);
+    assert_int_equal(a.result.new_tokens, 1);
+    run(e, "hi", (loam_request){ .max_new = 9, .how = { .bias = &only_eos, .n_bias = 1 }, .min_new = 4 }, &a);
+    assert_int_equal(a.n, 4);
+    loami_buf_free(&a.text);
+    run(e, "hi", (loam_request){ .max_new = 9, .how = { .bias = &only_x, .n_bias = 1 }, .stop_tokens = (int32_t[]){ 'x' }, .n_stop_tokens = 1 }, &a);
+    assert_int_equal(a.n, 0);
+    assert_int_equal(a.result.finish, LOAM_FINISH_STOP);
+    loam_engine_close(e);
+}
+
+static void scores_are_the_logits_log_softmax(void **unused)
+{
+    (void)unused;
+    enum { N = 150 }; /* more than one slice of scored rows */
+    loam_engine *e = open_engine(1, 0);
+    int32_t ids[N];
+    float logits[TINY_VOCAB], logprobs[N - 1];
+    loam_err err;
+    for (int i = 0; i < N; i++) ids[i] = (i * 37 + 11) % 256;
+    CHECK_OK(loam_score(e, ids, N, logprobs, &err), err, 0);
+    for (uint32_t n = 1; n < N; n += 13) {
+        double sum = 0;
+        CHECK_OK(loam_logits(e, ids, n, logits, &err), err, 0);
+        for (int i = 0; i < TINY_VOCAB; i++) sum += exp(logits[i]);
+        assert_float_equal(logprobs[n - 1], logits[ids[n]] - log(sum), 1e-4);
+    }
+    expect_all_pages_back(e);
+    loam_engine_close(e);
+}
+
+static void logprobs_come_with_the_tokens(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_engine(1, 0);
+    loam_stream *s = submit(e, "abc", (loam_request){ .max_new = 5, .ignore_eos = true, .n_logprobs = 3, .want_logprobs = true });
+    loam_token t;
+    for (int i = 0; i < 5; i++) {
+        do assert_int_equal(loam_stream_next(s, &t, UINT32_MAX), 1);
+        while (t.id < 0);
+        assert_int_equal(t.n_top, 3);
+        assert_int_equal(t.top[0].id, t.id); /* greedy: the likeliest */
+        assert_float_equal(t.top[0].logprob, t.logprob, 1e-5);
+        assert_true(t.top[0].logprob >= t.top[1].logprob && t.top[1].logprob >= t.top[2].logprob && t.logprob <= 0);
+    }
+    loam_stream_close(s);
+    loam_engine_close(e);
+}
+
+/* ---- ends that come early ------------------------------------------------------------------------------- */
+
+static void cancelled_in_decode_in_prefill_and_in_the_queue(void **unused)
+{
+    (void)unused;
+    char prompt[TINY_CONTEXT];
+    loam_engine *e = open_engine(1, 0);
+    loam_token t;
+    answer a;
+    memset(prompt, 'p', sizeof prompt);
+    prompt[450] = 0;
+
+    loam_stream *decoding = submit(e, "go", (loam_request){ .max_new = 500, .ignore_eos = true });
+    loam_stream *queued = submit(e, "wait", (loam_request){ .max_new = 5 });
+    assert_int_equal(loam_stream_next(decoding, &t, UINT32_MAX), 1);
+    loam_stream_cancel(queued);
+    read_all(queued, &a); /* ends although the one before it still runs */
+    assert_int_equal(a.result.finish, LOAM_FINISH_CANCELLED);
+    assert_int_equal(a.result.code, LOAM_E_CANCELLED);
+    loam_stream_cancel(decoding);
+    read_all(decoding, &a);
+    loami_buf_free(&a.text);
+    assert_int_equal(a.result.finish, LOAM_FINISH_CANCELLED);
+    loam_stream *prefilling = submit(e, prompt, (loam_request){ .max_new = 5 });
+    loam_stream_close(prefilling); /* the reader is gone at once */
+    expect_all_pages_back(e);
+    loam_stream_close(decoding);
+    loam_stream_close(queued);
+    loam_engine_close(e);
+}
+
+static void a_slow_reader_stops_only_itself(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_engine(2, 0);
+    answer a;
+    loam_stream *slow = submit(e, "slow", (loam_request){ .max_new = 300, .ignore_eos = true });
+    wait_for_tokens(e, 64); /* its ring is full */
+    run(e, "fast", (loam_request){ .max_new = 100, .ignore_eos = true }, &a);
+    assert_int_equal(a.n, 100);
+    loami_buf_free(&a.text);
+    loam_engine_state st;
+    loam_engine_stat(e, &st);
+    assert_int_equal(st.new_tokens, 164);
+    read_all(slow, &a);
+    assert_int_equal(a.n, 300);
+    loami_buf_free(&a.text);
+    loam_stream_close(slow);
+    loam_engine_close(e);
+}
+
+static void what_cannot_be_done_is_refused(void **unused)
+{
+    (void)unused;
+    int32_t ids[TINY_CONTEXT] = { 1 };
+    loam_engine *e = open_engine(1, 1), *none;
+    loam_stream *s, *more[2];
+    loam_err err;
+    CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = ids }, &err), err, LOAM_E_ARG, "empty");
+    CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = ids, .n_tokens = TINY_CONTEXT }, &err), err, LOAM_E_TOO_LONG, "511");
+    CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = (int32_t[]){ 3, TINY_VOCAB }, .n_tokens = 2 }, &err), err, LOAM_E_ARG, "token 1");
+    CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = (int32_t[]){ -1 }, .n_tokens = 1 }, &err), err, LOAM_E_ARG, "token 0");
+    more[0] = submit(e, "first", (loam_request){ .max_new = 400, .ignore_eos = true });
+    wait_for_tokens(e, 1); /* it runs, the next one waits */
+    more[1] = submit(e, "second", (loam_request){ .max_new = 1 });
+    CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = ids, .n_tokens = 1 }, &err), err, LOAM_E_BUSY, "waiting");
+    loam_stream_close(more[0]);
+    loam_stream_close(more[1]);
+    loam_engine_close(e);
+    CHECK_FAILS(loam_engine_open(&none, &(loam_options){ .model = "/no/such/model" }, &err), err, LOAM_E_NOT_FOUND, "/no/such/model");
+    CHECK_FAILS(loam_engine_open(&none, &(loam_options){ .model = folder, .substrate = "abacus" }, &err), err, LOAM_E_NOT_FOUND, "abacus");
+    CHECK_FAILS(loam_engine_open(&none, &(loam_options){ .model = folder, .context_tokens = 100000 }, &err), err, LOAM_E_ARG, "100000");
+}
+
+static void ready(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+static void a_reader_that_polls_is_told(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_engine(1, 0);
+    atomic_int told = 0;
+    loam_token t;
+    uint32_t n = 0;
+    loam_stream *s = submit(e, "poll", (loam_request){ .max_new = 50, .ignore_eos = true, .on_ready = ready, .on_ready_arg = &told });
+    for (int rc = LOAM_E_TIMEOUT; rc != 0;) {
+        while (atomic_load(&told) == 0) sched_yield(); /* would hang if it were not told */
+        atomic_store(&told, 0);
+        while ((rc = loam_stream_next(s, &t, 0)) > 0) n += t.id >= 0;
+    }
+    assert_int_equal(n, 50);
+    loam_stream_close(s);
+    loam_engine_close(e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_answer_is_counted_and_repeats),
+        cmocka_unit_test(company_changes_nothing),
+        cmocka_unit_test(a_stop_string_ends_the_text_before_it),
+        cmocka_unit_test(a_stop_token_and_end_of_text_end_it_silently),
+        cmocka_unit_test(scores_are_the_logits_log_softmax),
+        cmocka_unit_test(logprobs_come_with_the_tokens),
+        cmocka_unit_test(cancelled_in_decode_in_prefill_and_in_the_queue),
+        cmocka_unit_test(a_slow_reader_stops_only_itself),
+        cmocka_unit_test(what_cannot_be_done_is_refused),
+        cmocka_unit_test(a_reader_that_polls_is_told),
+    };
+    folder = temp_make();
+    tiny_make(folder);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    temp_remove(folder);
+    return failed;
+}
