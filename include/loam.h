@@ -158,6 +158,7 @@ typedef struct loam_request {
     bool keep_special;         /* special tokens appear in the text */
     uint32_t n_logprobs;       /* 0 = none; k = the chosen token's and the k most likely ones' */
     bool want_logprobs;        /* the chosen token's alone counts too */
+    uint64_t cache_salt;       /* requests share cached prefixes only with those of the same salt */
     void (*on_ready)(void *arg); /* called on the engine thread when a reader that found nothing should look
                                     again; must not block and must not call loam. NULL for readers that wait */
     void *on_ready_arg;
@@ -192,7 +193,8 @@ typedef struct loam_result {
     int code;                  /* LOAM_OK or why it failed */
     char msg[256];
     const char *stop;          /* the stop string met, or NULL; the stream's */
-    uint32_t prompt_tokens, cached_tokens, new_tokens;
+    uint32_t prompt_tokens, new_tokens;
+    uint32_t cached_tokens;    /* of the prompt, found in the KV cache */
     double queue_s, prefill_s, decode_s; /* waiting, prompt, first token to last */
 } loam_result;
 
@@ -219,7 +221,8 @@ void loam_stream_close(loam_stream *s);
 
 typedef struct loam_engine_state {
     uint32_t running, waiting;      /* requests */
-    uint32_t pages_used, pages;     /* KV pages */
+    uint32_t pages_used, pages;     /* KV pages that requests hold, and all there are */
+    uint32_t pages_kept;            /* those that nobody holds, kept for prompts that begin alike */
     uint64_t prompt_tokens, new_tokens; /* since open */
 } loam_engine_state;
 

@@ -25,7 +25,7 @@ static void release(loam_engine *e, loam_stream *s, loam_finish finish, int code
     uint32_t i = 0;
     while (e->running[i] != s) i++;
     memmove(&e->running[i], &e->running[i + 1], (--e->n_running - i) * sizeof *e->running);
-    loami_pages_give(&e->pages, s->pages, s->n_pages);
+    loami_pages_give(e->pages, &s->holding, s->tokens, s->n_past);
     loami_stream_finish(s, finish, code, msg);
 }
 
@@ -93,6 +93,7 @@ static void take_results(loam_engine *e, const loam_batch *b, const float *logit
         if (s->job == LOAMI_JOB_SCORE) score(e, s, logits);
         if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out, logits, vocab * sizeof *logits);
         s->n_past += s->n_rows;
+        if (s->n_past == s->n_prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, s->n_past);
         if (whole && s->job == LOAMI_JOB_GENERATE) sample(e, s, logits);
         else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
         logits += (size_t)n_wanted * vocab;
@@ -118,8 +119,10 @@ static void publish(loam_engine *e)
 {
     e->stat.running = e->n_running;
     e->stat.waiting = e->n_waiting;
-    e->stat.pages = e->pages.n;
-    e->stat.pages_used = e->pages.n - e->pages.n_free;
+    if (!e->pages) return;
+    e->stat.pages = loami_pages_count(e->pages);
+    e->stat.pages_used = loami_pages_used(e->pages);
+    e->stat.pages_kept = loami_pages_kept(e->pages);
     e->stat.prompt_tokens = e->n_prompt;
     e->stat.new_tokens = e->n_new;
 }
@@ -185,7 +188,7 @@ static int open_cache(loam_engine *e, loam_err *err)
     uint32_t n_pages = (uint32_t)(per_seq * e->max_running);
     loam_kv_config kv = { c->n_layers, c->n_kv_heads, c->head_dim, n_pages };
     int rc = e->machine.api->kv_open(e->machine.sub, &kv, &e->info.kv_bytes, err);
-    if (rc == 0) rc = loami_pages_open(&e->pages, n_pages, err);
+    if (rc == 0) rc = loami_pages_open(&e->pages, n_pages, e->sub_info.page_tokens, err);
     e->info.context_tokens = context;
     return rc;
 }
@@ -271,7 +274,7 @@ static int copy_options(loam_engine *e, const loam_options *o, loam_err *err)
 static void destroy(loam_engine *e)
 {
     loam_text_close(e->text);
-    loami_pages_close(&e->pages);
+    loami_pages_close(e->pages);
     loami_arena_free(&e->arena);
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->wake);

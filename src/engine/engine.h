@@ -45,9 +45,8 @@ struct loam_stream {
 
     /* the engine thread's */
     int32_t *tokens;           /* [n_tokens of capacity n_reserved] prompt, then answer */
-    uint32_t n_prompt, n_tokens, n_reserved, n_past;
-    uint32_t *pages;           /* [n_pages] */
-    uint32_t n_pages;
+    uint32_t n_prompt, n_tokens, n_reserved, n_past, n_cached;
+    loami_holding holding;     /* its KV pages, from admission to release */
     uint32_t n_rows;           /* in the step being run */
     loami_sampler sampler;
     loam_finish ending;        /* the last token was the last; released when it is in the ring */
@@ -96,7 +95,7 @@ struct loam_engine {
     /* the engine thread's */
     loam_stream **running;     /* [max_running], oldest first */
     uint32_t n_running, max_running;
-    loami_pages pages;
+    loami_pages *pages;
     int32_t *row_tokens;       /* [ROWS_MAX] of the step */
     uint32_t *row_wanted;      /* [ROWS_MAX] */
     loam_seq_rows *row_seqs;   /* [max_running] */

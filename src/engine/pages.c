@@ -2,31 +2,205 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
-int loami_pages_open(loami_pages *p, uint32_t n, loam_err *err)
+#define NONE UINT32_MAX
+
+/* A page as a node of the tree. */
+typedef struct node {
+    uint64_t hash;             /* of salt and all tokens from the root to here */
+    uint32_t parent;           /* page, or NONE below the root */
+    uint32_t pins;
+    uint32_t older, newer;     /* among the unpinned */
+    uint32_t next;             /* in its hash bucket */
+} node;
+
+struct loami_pages {
+    uint32_t n, page_tokens;
+    uint32_t *free;            /* [n_free] a stack */
+    uint32_t n_free, n_kept;
+    node *nodes;               /* [n] by page */
+    int32_t *tokens;           /* [n][page_tokens] of the nodes */
+    uint32_t *buckets;         /* [n_buckets] a power of two */
+    uint32_t n_buckets;
+    uint32_t oldest, newest;   /* unpinned nodes. A parent is always newer than its children, so the oldest is a leaf */
+};
+
+int loami_pages_open(loami_pages **out, uint32_t n, uint32_t page_tokens, loam_err *err)
 {
-    p->free = malloc(((size_t)n + 1) * sizeof *p->free);
-    if (!p->free) return loami_fail_nomem(err);
+    loami_pages *p = calloc(1, sizeof *p);
+    if (!p) return loami_fail_nomem(err);
     p->n = p->n_free = n;
+    p->page_tokens = page_tokens;
+    p->oldest = p->newest = NONE;
+    for (p->n_buckets = 16; p->n_buckets < n && p->n_buckets < 1u << 30;) p->n_buckets *= 2;
+    p->free = calloc((size_t)n + 1, sizeof *p->free);
+    p->nodes = calloc((size_t)n + 1, sizeof *p->nodes);
+    p->tokens = calloc((size_t)n + 1, page_tokens * sizeof *p->tokens);
+    p->buckets = malloc(p->n_buckets * sizeof *p->buckets);
+    if (!p->free || !p->nodes || !p->tokens || !p->buckets) {
+        loami_pages_close(p);
+        return loami_fail_nomem(err);
+    }
+    memset(p->buckets, 0xff, p->n_buckets * sizeof *p->buckets);
     for (uint32_t i = 0; i < n; i++) p->free[i] = n - 1 - i;
+    *out = p;
     return 0;
 }
 
 void loami_pages_close(loami_pages *p)
 {
+    if (!p) return;
     free(p->free);
-    *p = (loami_pages){ 0 };
+    free(p->nodes);
+    free(p->tokens);
+    free(p->buckets);
+    free(p);
 }
 
-bool loami_pages_take(loami_pages *p, uint32_t *out, uint32_t n)
+uint32_t loami_pages_count(const loami_pages *p)
 {
-    if (n > p->n_free) return false;
-    for (uint32_t i = 0; i < n; i++) out[i] = p->free[--p->n_free];
+    return p->n;
+}
+
+uint32_t loami_pages_used(const loami_pages *p)
+{
+    return p->n - p->n_free - p->n_kept;
+}
+
+uint32_t loami_pages_kept(const loami_pages *p)
+{
+    return p->n_kept;
+}
+
+/* ---- the list of unpinned nodes ------------------------------------------------------------------------- */
+
+static void list_remove(loami_pages *p, uint32_t at)
+{
+    node *x = &p->nodes[at];
+    *(x->older == NONE ? &p->oldest : &p->nodes[x->older].newer) = x->newer;
+    *(x->newer == NONE ? &p->newest : &p->nodes[x->newer].older) = x->older;
+    p->n_kept--;
+}
+
+static void list_append(loami_pages *p, uint32_t at)
+{
+    node *x = &p->nodes[at];
+    x->older = p->newest;
+    x->newer = NONE;
+    *(p->newest == NONE ? &p->oldest : &p->nodes[p->newest].newer) = at;
+    p->newest = at;
+    p->n_kept++;
+}
+
+static void pin(loami_pages *p, uint32_t at)
+{
+    if (p->nodes[at].pins++ == 0) list_remove(p, at);
+}
+
+static void unpin(loami_pages *p, uint32_t at)
+{
+    assert(p->nodes[at].pins > 0);
+    if (--p->nodes[at].pins == 0) list_append(p, at);
+}
+
+/* ---- the tree ------------------------------------------------------------------------------------------- */
+
+static uint64_t hash_page(uint64_t h, const int32_t *tokens, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        h = (h ^ (uint32_t)tokens[i]) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    return h;
+}
+
+static uint32_t find(const loami_pages *p, uint64_t hash, uint32_t parent, const int32_t *tokens)
+{
+    uint32_t at = p->buckets[hash & (p->n_buckets - 1)];
+    for (; at != NONE; at = p->nodes[at].next) {
+        const node *x = &p->nodes[at];
+        if (x->hash == hash && x->parent == parent &&
+            memcmp(p->tokens + (size_t)at * p->page_tokens, tokens, p->page_tokens * sizeof *tokens) == 0)
+            return at;
+    }
+    return NONE;
+}
+
+/* Makes page `at` a node, pinned once. */
+static void insert(loami_pages *p, uint32_t at, uint64_t hash, uint32_t parent, const int32_t *tokens)
+{
+    uint32_t *bucket = &p->buckets[hash & (p->n_buckets - 1)];
+    p->nodes[at] = (node){ .hash = hash, .parent = parent, .pins = 1, .next = *bucket };
+    memcpy(p->tokens + (size_t)at * p->page_tokens, tokens, p->page_tokens * sizeof *tokens);
+    *bucket = at;
+}
+
+/* Frees the unpinned node that was used longest ago. */
+static void evict(loami_pages *p)
+{
+    uint32_t at = p->oldest;
+    uint32_t *link = &p->buckets[p->nodes[at].hash & (p->n_buckets - 1)];
+    while (*link != at) link = &p->nodes[*link].next;
+    *link = p->nodes[at].next;
+    list_remove(p, at);
+    p->free[p->n_free++] = at;
+}
+
+bool loami_pages_take(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_tokens)
+{
+    uint32_t full = h->keep && n_tokens ? (n_tokens - 1) / p->page_tokens : 0, parent = NONE;
+    uint64_t hash = h->salt;
+
+    for (h->n_shared = 0; h->n_shared < full; h->n_shared++) {
+        const int32_t *these = tokens + (size_t)h->n_shared * p->page_tokens;
+        uint32_t at = find(p, hash = hash_page(hash, these, p->page_tokens), parent, these);
+        if (at == NONE) break;
+        pin(p, at);
+        h->pages[h->n_shared] = parent = at;
+    }
+    uint32_t fresh = h->n_pages - h->n_shared;
+    if (fresh > p->n_free + p->n_kept) {
+        while (h->n_shared) unpin(p, h->pages[--h->n_shared]);
+        return false;
+    }
+    while (p->n_free < fresh) evict(p);
+    for (uint32_t i = h->n_shared; i < h->n_pages; i++) h->pages[i] = p->free[--p->n_free];
     return true;
 }
 
-void loami_pages_give(loami_pages *p, const uint32_t *pages, uint32_t n)
+void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done)
 {
-    assert(p->n_free + n <= p->n);
-    for (uint32_t i = n; i > 0; i--) p->free[p->n_free++] = pages[i - 1];
+    uint32_t full = h->keep ? n_done / p->page_tokens : 0;
+    uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE;
+    uint64_t hash = h->n_shared ? p->nodes[parent].hash : h->salt;
+
+    for (; h->n_shared < full; h->n_shared++) {
+        uint32_t *page = &h->pages[h->n_shared];
+        const int32_t *these = tokens + (size_t)h->n_shared * p->page_tokens;
+        hash = hash_page(hash, these, p->page_tokens);
+        uint32_t same = find(p, hash, parent, these);
+        if (same == NONE) {
+            insert(p, *page, hash, parent, these);
+        } else {
+            pin(p, same);
+            p->free[p->n_free++] = *page;
+            *page = same;
+        }
+        parent = *page;
+    }
+}
+
+void loami_pages_give(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done)
+{
+    loami_pages_publish(p, h, tokens, n_done);
+    for (uint32_t i = h->n_pages; i > h->n_shared; i--) p->free[p->n_free++] = h->pages[i - 1];
+    while (h->n_shared) unpin(p, h->pages[--h->n_shared]); /* the deepest first: see oldest */
+    h->n_pages = 0;
+    assert(p->n_free <= p->n);
+}
+
+void loami_pages_forget(loami_pages *p)
+{
+    while (p->oldest != NONE) evict(p);
 }

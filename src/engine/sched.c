@@ -4,19 +4,25 @@
 void loami_sched_admit(loam_engine *e)
 {
     double now = loami_now_s();
+    bool blocked = false;
     for (loam_stream **at = &e->waiting; *at;) {
         loam_stream *s = *at;
         bool cancelled = atomic_load(&s->cancelled);
-        bool fits = e->n_running < e->max_running && loami_pages_take(&e->pages, s->pages, s->n_pages);
-        if (!cancelled && !fits) break; /* first come, first served: a small one does not overtake */
+        bool fits = !cancelled && !blocked && e->n_running < e->max_running &&
+                    loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens);
+        if (!cancelled && !fits) {
+            blocked = true; /* first come, first served: a small one does not overtake. Cancelled ones still go */
+            at = &s->next;
+            continue;
+        }
         if (!(*at = s->next)) e->waiting_end = at;
         e->n_waiting--;
         if (cancelled) {
-            if (fits) loami_pages_give(&e->pages, s->pages, s->n_pages);
             loami_stream_finish(s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
             continue;
         }
         s->admitted_s = now;
+        s->n_past = s->n_cached = s->holding.n_shared * e->sub_info.page_tokens;
         e->running[e->n_running++] = s;
     }
 }
@@ -36,7 +42,7 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
         if (last || s->job == LOAMI_JOB_SCORE) e->row_wanted[b->n_wanted++] = first + i;
     }
     s->n_rows = n;
-    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->pages };
+    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->holding.pages };
     e->step_seqs[b->n_seqs++] = s;
     b->n_rows += n;
 }

@@ -43,9 +43,10 @@ static bool take_copies(loam_stream *s, const loam_request *r, uint32_t context,
     s->request.max_new = new;
     s->n_prompt = s->n_tokens = r->n_tokens;
     s->n_reserved = r->n_tokens + new;
-    s->n_pages = (s->n_reserved + page_tokens - 1) / page_tokens;
+    s->holding = (loami_holding){ .n_pages = (s->n_reserved + page_tokens - 1) / page_tokens, .salt = r->cache_salt,
+                                  .keep = s->job == LOAMI_JOB_GENERATE };
     s->tokens = loami_arena_array(a, s->n_reserved, sizeof *s->tokens);
-    s->pages = loami_arena_array(a, s->n_pages, sizeof *s->pages);
+    s->holding.pages = loami_arena_array(a, s->holding.n_pages, sizeof *s->holding.pages);
     s->ring_top = loami_arena_array(a, (size_t)RING_CAP * r->n_logprobs + 1, sizeof *s->ring_top);
     s->request.how.bias = copy(a, r->how.bias, r->how.n_bias, sizeof *r->how.bias, &ok);
     s->request.stop_tokens = copy(a, r->stop_tokens, r->n_stop_tokens, sizeof *r->stop_tokens, &ok);
@@ -54,7 +55,7 @@ static bool take_copies(loam_stream *s, const loam_request *r, uint32_t context,
         if (!(stop[i] = loami_arena_strndup(a, r->stop[i], strlen(r->stop[i])))) ok = false;
     s->request.stop = stop;
     s->request.tokens = s->tokens;
-    if (!ok || !s->tokens || !s->pages || !s->ring_top || !stop) return false;
+    if (!ok || !s->tokens || !s->holding.pages || !s->ring_top || !stop) return false;
     memcpy(s->tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
     return true;
 }
@@ -88,9 +89,9 @@ int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, l
     pthread_cond_init(&s->ready, NULL);
     if (!take_copies(s, r, e->info.context_tokens, e->sub_info.page_tokens)) rc = loami_fail_nomem(err);
     if (rc == 0) rc = loami_sampler_open(&s->sampler, &s->request.how, e->info.vocab_tokens, err);
-    if (rc == 0 && s->n_pages > e->pages.n)
+    if (rc == 0 && s->holding.n_pages > loami_pages_count(e->pages))
         rc = loami_fail(err, LOAM_E_TOO_LONG, "prompt and answer of %u tokens do not fit into the KV cache of %u", s->n_reserved,
-                        e->pages.n * e->sub_info.page_tokens);
+                        loami_pages_count(e->pages) * e->sub_info.page_tokens);
     if (rc == 0 && e->text && job == LOAMI_JOB_GENERATE)
         rc = loami_detok_open(&s->detok, e->text->tokenizer, !r->keep_special, err);
     if (rc < 0) destroy(s);
@@ -142,6 +143,7 @@ void loami_stream_finish(loam_stream *s, loam_finish finish, int code, const cha
     loam_result *r = &s->result;
     r->code = code;
     r->prompt_tokens = s->n_prompt;
+    r->cached_tokens = s->n_cached;
     r->queue_s = (s->admitted_s ? s->admitted_s : now) - s->submitted_s;
     if (s->admitted_s) r->prefill_s = (s->first_token_s ? s->first_token_s : now) - s->admitted_s;
     if (s->first_token_s) r->decode_s = now - s->first_token_s;

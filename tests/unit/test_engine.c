@@ -214,6 +214,35 @@ static void logprobs_come_with_the_tokens(void **unused)
     loam_engine_close(e);
 }
 
+/* A conversation that grows finds what it said before; another salt does not; the text is the same as without. */
+static void a_prefix_seen_before_is_not_run_again(void **unused)
+{
+    (void)unused;
+    char prompt[200];
+    loam_engine *e = open_engine(2, 0), *fresh;
+    answer first, again, cold;
+    memset(prompt, 'q', sizeof prompt);
+    prompt[150] = 0;
+    run(e, prompt, (loam_request){ .max_new = 40, .ignore_eos = true }, &first);
+    assert_int_equal(first.result.cached_tokens, 0);
+    memcpy(prompt + 150, "and more", 9);
+    run(e, prompt, (loam_request){ .max_new = 40, .ignore_eos = true }, &again);
+    assert_int_equal(again.result.cached_tokens, 144); /* nine pages of 16 */
+    fresh = open_engine(1, 0);
+    run(fresh, prompt, (loam_request){ .max_new = 40, .ignore_eos = true }, &cold);
+    assert_int_equal(cold.result.cached_tokens, 0);
+    assert_memory_equal(again.ids, cold.ids, sizeof cold.ids);
+    loami_buf_free(&first.text);
+    run(e, prompt, (loam_request){ .max_new = 1, .cache_salt = 5 }, &first);
+    assert_int_equal(first.result.cached_tokens, 0);
+    expect_all_pages_back(e);
+    loami_buf_free(&first.text);
+    loami_buf_free(&again.text);
+    loami_buf_free(&cold.text);
+    loam_engine_close(fresh);
+    loam_engine_close(e);
+}
+
 /* ---- ends that come early ------------------------------------------------------------------------------- */
 
 static void cancelled_in_decode_in_prefill_and_in_the_queue(void **unused)
@@ -256,6 +285,7 @@ static void a_slow_reader_stops_only_itself(void **unused)
     assert_int_equal(a.n, 100);
     loami_buf_free(&a.text);
     loam_engine_state st;
+    wait_for_tokens(e, 164);
     loam_engine_stat(e, &st);
     assert_int_equal(st.new_tokens, 164);
     read_all(slow, &a);
@@ -319,6 +349,7 @@ int main(void)
         cmocka_unit_test(a_stop_string_ends_the_text_before_it),
         cmocka_unit_test(a_stop_token_and_end_of_text_end_it_silently),
         cmocka_unit_test(scores_are_the_logits_log_softmax),
+        cmocka_unit_test(a_prefix_seen_before_is_not_run_again),
         cmocka_unit_test(logprobs_come_with_the_tokens),
         cmocka_unit_test(cancelled_in_decode_in_prefill_and_in_the_queue),
         cmocka_unit_test(a_slow_reader_stops_only_itself),
