@@ -44,7 +44,7 @@ static int print_json(const loami_buf *text, json_t *ids, const loam_result *r)
     double prompt_tps = r->prefill_s > 0 ? r->prompt_tokens / r->prefill_s : 0;
     double tps = r->decode_s > 0 && r->new_tokens > 1 ? (r->new_tokens - 1) / r->decode_s : 0;
     return loami_run_print_json(json_pack("{ss% so ss si si sf sf sI}", "text", text->data ? text->data : "", text->len, "tokens", ids,
-                                          "finish_reason", loami_finish_name(r->finish), "prompt_tokens", (int)r->prompt_tokens,
+                                          "finish_reason", loami_run_finish_name(r->finish), "prompt_tokens", (int)r->prompt_tokens,
                                           "completion_tokens", (int)r->new_tokens, "prompt_tps", prompt_tps, "generation_tps", tps,
                                           "peak_memory_bytes", (json_int_t)loami_peak_memory_bytes()));
 }

@@ -57,7 +57,7 @@ int loami_run_print_json(json_t *o)
     return LOAMI_EXIT_OK;
 }
 
-const char *loami_finish_name(loam_finish f)
+const char *loami_run_finish_name(loam_finish f)
 {
     static const char *const names[] = { "none", "stop", "length", "cancelled", "error" };
     return names[f];

@@ -49,6 +49,6 @@ int loami_run_chat_prompt(const loam_engine *e, const json_t *messages, int32_t 
 /* Prints a JSON object on one line and frees it; an exit code. */
 int loami_run_print_json(json_t *o);
 
-const char *loami_finish_name(loam_finish f); /* "stop", "length", ... */
+const char *loami_run_finish_name(loam_finish f); /* "stop", "length", ... */
 
 #endif
