@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "base/system.h"
-#include "cmd/run.h"
+#include "cmd/open.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 enum { RUNS_MAX = 100, STREAMS_MAX = 256 };
 
 typedef struct bench {
-    loami_run_opts run;
+    loami_model_opts run;
     uint32_t n_prompt, n_new, runs, streams;
     bool json;
 } bench;
@@ -79,7 +79,7 @@ static int report(const bench *b, const loam_engine *e, figures *f)
     double prompt = median(f->prompt_tps, b->runs), gen = median(f->generation_tps, b->runs);
     double gbs = gen * (double)i->active_bytes * 1e-9;
     if (b->json)
-        return loami_run_print_json(json_pack(
+        return loami_cmd_print_json(json_pack(
             "{ss ss si si si si si sf sf sI sI sf sf sI}", "model", i->name, "device", i->device, "threads", (int)i->threads, "prompt_tokens",
             (int)b->n_prompt, "new_tokens", (int)b->n_new, "streams", (int)b->streams, "runs", (int)b->runs, "prompt_tps", prompt,
             "generation_tps", gen, "weight_bytes", (json_int_t)i->weight_bytes, "active_bytes", (json_int_t)i->active_bytes,
@@ -108,7 +108,7 @@ int loami_cmd_bench(int argc, char **argv)
 {
     bench b = { .n_prompt = 512, .n_new = 128, .runs = 3, .streams = 1 };
     const loami_opt table[] = {
-        LOAMI_RUN_OPTS(b.run),
+        LOAMI_MODEL_OPTS(b.run),
         { "--prompt-tokens", 'p', "N", "tokens of the prompt (default 512)", LOAMI_OPT_U32, &b.n_prompt, NULL, 1, 1 << 20 },
         { "--new-tokens", 'n', "N", "tokens to generate (default 128)", LOAMI_OPT_U32, &b.n_new, NULL, 2, 1 << 20 },
         { "--streams", 's', "N", "requests at the same time (default 1)", LOAMI_OPT_U32, &b.streams, NULL, 1, STREAMS_MAX },
@@ -123,7 +123,7 @@ int loami_cmd_bench(int argc, char **argv)
     double start = loami_now_s();
     b.run.engine.max_running = b.streams;
     if (!b.run.engine.context_tokens) b.run.engine.context_tokens = b.n_prompt + b.n_new;
-    rc = loami_run_open(&e, "bench", &b.run);
+    rc = loami_cmd_open(&e, "bench", &b.run);
     if (rc != 0) return rc;
     f.open_s = loami_now_s() - start;
     rc = run(&b, e, &f);

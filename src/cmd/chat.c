@@ -2,7 +2,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "cmd/run.h"
+#include "cmd/open.h"
 
 #include <errno.h>
 #include <histedit.h>
@@ -15,7 +15,7 @@
 enum { HISTORY_LINES = 1000, SAVED_BYTES_MAX = 64 << 20 };
 
 typedef struct chat {
-    loami_run_opts run;
+    loami_model_opts run;
     loam_sampling how;
     const char *system;
     uint32_t max_tokens;
@@ -84,7 +84,7 @@ static void answer(chat *c, const char *line)
     int32_t *ids = NULL;
     loam_stream *s;
     say(c, "user", line, strlen(line));
-    int n = loami_run_chat_prompt(c->engine, c->messages, &ids, &err);
+    int n = loami_cmd_chat_prompt(c->engine, c->messages, &ids, &err);
     int rc = n;
     if (n >= 0) {
         loam_request r = { .tokens = ids, .n_tokens = (uint32_t)n, .max_new = c->max_tokens, .how = c->how };
@@ -285,7 +285,7 @@ int loami_cmd_chat(int argc, char **argv)
 {
     chat c = { .how.temperature = 0.7f, .how.top_p = 0.95f, .max_tokens = 1024 };
     const loami_opt table[] = {
-        LOAMI_RUN_OPTS(c.run),
+        LOAMI_MODEL_OPTS(c.run),
         { "--system", 0, "TEXT", "a system message", LOAMI_OPT_STRING, &c.system, NULL, 0, 0 },
         { "--max-tokens", 'n', "N", "tokens of an answer at most (default 1024)", LOAMI_OPT_U32, &c.max_tokens, NULL, 1, 1 << 20 },
         LOAMI_SAMPLING_OPTS(c.how),
@@ -295,7 +295,7 @@ int loami_cmd_chat(int argc, char **argv)
     int rc = loami_opt_parse(argc, argv, table, "talk with a model in the terminal (temperature 0.7, top-p 0.95 unless told)");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     c.run.engine.max_running = 1;
-    rc = loami_run_open(&c.engine, "chat", &c.run);
+    rc = loami_cmd_open(&c.engine, "chat", &c.run);
     if (rc != 0) return rc;
     c.messages = json_array();
     start_over(&c);

@@ -1,7 +1,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/system.h"
-#include "cmd/run.h"
+#include "cmd/open.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 enum { PROMPT_BYTES_MAX = 64 << 20 };
 
 typedef struct generate {
-    loami_run_opts run;
+    loami_model_opts run;
     loam_sampling how;
     loami_opt_list stop;
     const char *prompt, *system;
@@ -25,7 +25,7 @@ static int prompt_ids(const generate *g, const loam_engine *e, const char *promp
     json_t *messages = json_array();
     if (g->system) json_array_append_new(messages, json_pack("{ss ss}", "role", "system", "content", g->system));
     json_array_append_new(messages, json_pack("{ss ss}", "role", "user", "content", prompt));
-    int rc = loami_run_chat_prompt(e, messages, ids, err);
+    int rc = loami_cmd_chat_prompt(e, messages, ids, err);
     json_decref(messages);
     return rc;
 }
@@ -43,8 +43,8 @@ static int print_json(const loami_buf *text, json_t *ids, const loam_result *r)
 {
     double prompt_tps = r->prefill_s > 0 ? r->prompt_tokens / r->prefill_s : 0;
     double tps = r->decode_s > 0 && r->new_tokens > 1 ? (r->new_tokens - 1) / r->decode_s : 0;
-    return loami_run_print_json(json_pack("{ss% so ss si si sf sf sI}", "text", text->data ? text->data : "", text->len, "tokens", ids,
-                                          "finish_reason", loami_run_finish_name(r->finish), "prompt_tokens", (int)r->prompt_tokens,
+    return loami_cmd_print_json(json_pack("{ss% so ss si si sf sf sI}", "text", text->data ? text->data : "", text->len, "tokens", ids,
+                                          "finish_reason", loami_cmd_finish_name(r->finish), "prompt_tokens", (int)r->prompt_tokens,
                                           "completion_tokens", (int)r->new_tokens, "prompt_tps", prompt_tps, "generation_tps", tps,
                                           "peak_memory_bytes", (json_int_t)loami_peak_memory_bytes()));
 }
@@ -102,7 +102,7 @@ int loami_cmd_generate(int argc, char **argv)
 {
     generate g = { .max_tokens = 256 };
     const loami_opt table[] = {
-        LOAMI_RUN_OPTS(g.run),
+        LOAMI_MODEL_OPTS(g.run),
         { "--prompt", 'p', "P", "what to answer; - reads standard input", LOAMI_OPT_STRING, &g.prompt, NULL, 0, 0 },
         { "--system", 0, "TEXT", "a system message", LOAMI_OPT_STRING, &g.system, NULL, 0, 0 },
         { "--raw", 0, NULL, "continue the prompt as it is, without the chat template", LOAMI_OPT_FLAG, &g.raw, NULL, 0, 0 },
@@ -127,7 +127,7 @@ int loami_cmd_generate(int argc, char **argv)
     if (from_stdin && loami_file_read(&in, &n, "-", PROMPT_BYTES_MAX, &err) < 0) return loami_cmd_fail("generate", &err);
 
     loam_engine *e;
-    rc = loami_run_open(&e, "generate", &g.run);
+    rc = loami_cmd_open(&e, "generate", &g.run);
     if (rc == 0) {
         rc = run(&g, e, in ? in : g.prompt);
         loam_engine_close(e);

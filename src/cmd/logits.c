@@ -1,4 +1,4 @@
-#include "cmd/run.h"
+#include "cmd/open.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,11 +40,11 @@ static int print(const float *logits, uint32_t n, bool json)
 
 int loami_cmd_logits(int argc, char **argv)
 {
-    loami_run_opts run = { 0 };
+    loami_model_opts run = { 0 };
     const char *tokens = NULL;
     bool json = false;
     const loami_opt table[] = {
-        LOAMI_RUN_OPTS(run),
+        LOAMI_MODEL_OPTS(run),
         { "--tokens", 0, "1,2,3", "the ids to run", LOAMI_OPT_STRING, &tokens, NULL, 0, 0 },
         { "--json", 0, NULL, "print {\"logits\":[...]}", LOAMI_OPT_FLAG, &json, NULL, 0, 0 },
         { 0 },
@@ -60,7 +60,7 @@ int loami_cmd_logits(int argc, char **argv)
     loam_engine *e;
     loam_err err;
     run.engine.max_running = 1;
-    rc = loami_run_open(&e, "logits", &run);
+    rc = loami_cmd_open(&e, "logits", &run);
     if (rc == 0) {
         uint32_t vocab = loam_engine_info(e)->vocab_tokens;
         float *logits = malloc(vocab * sizeof *logits);

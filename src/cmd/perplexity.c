@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "base/file.h"
-#include "cmd/run.h"
+#include "cmd/open.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 enum { FILE_BYTES_MAX = 256 << 20 };
 
 typedef struct perplexity {
-    loami_run_opts run;
+    loami_model_opts run;
     const char *file;
     uint32_t window, most;
     bool json;
@@ -38,7 +38,7 @@ static int report(const perplexity *p, double sum, uint32_t scored, double secon
 {
     double ppl = exp(sum / scored);
     if (p->json)
-        return loami_run_print_json(json_pack("{sf sf si si sf}", "perplexity", ppl, "nll", sum / scored, "tokens", (int)scored, "window",
+        return loami_cmd_print_json(json_pack("{sf sf si si sf}", "perplexity", ppl, "nll", sum / scored, "tokens", (int)scored, "window",
                                               (int)p->window, "seconds", seconds));
     printf("perplexity %.4f over %u tokens in windows of %u (%.1f s)\n", ppl, scored, p->window, seconds);
     return LOAMI_EXIT_OK;
@@ -70,7 +70,7 @@ int loami_cmd_perplexity(int argc, char **argv)
 {
     perplexity p = { .window = 512 };
     const loami_opt table[] = {
-        LOAMI_RUN_OPTS(p.run),
+        LOAMI_MODEL_OPTS(p.run),
         { "--file", 'f', "F", "the text; - reads standard input", LOAMI_OPT_STRING, &p.file, NULL, 0, 0 },
         { "--window", 0, "N", "tokens scored together (default 512)", LOAMI_OPT_U32, &p.window, NULL, 2, 1 << 20 },
         { "--max-tokens", 'n', "N", "use the first N tokens only", LOAMI_OPT_U32, &p.most, NULL, 2, 1 << 30 },
@@ -89,7 +89,7 @@ int loami_cmd_perplexity(int argc, char **argv)
     loam_engine *e;
     if (loami_file_read(&text, &len, p.file, FILE_BYTES_MAX, &err) < 0) return loami_cmd_fail("perplexity", &err);
     p.run.engine.max_running = 1;
-    rc = loami_run_open(&e, "perplexity", &p.run);
+    rc = loami_cmd_open(&e, "perplexity", &p.run);
     if (rc == 0) {
         rc = run(&p, e, text, len);
         loam_engine_close(e);

@@ -1,4 +1,4 @@
-#include "cmd/run.h"
+#include "cmd/open.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "store/store.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int loami_run_find(char *path, const char *command, const char *model)
+int loami_cmd_find(char *path, const char *command, const char *model)
 {
     loam_err err;
     if (!model) {
@@ -17,12 +17,12 @@ int loami_run_find(char *path, const char *command, const char *model)
     return loami_store_find(path, model, &err) < 0 ? loami_cmd_fail(command, &err) : 0;
 }
 
-int loami_run_open(loam_engine **out, const char *command, const loami_run_opts *o)
+int loami_cmd_open(loam_engine **out, const char *command, const loami_model_opts *o)
 {
     char path[LOAMI_PATH_MAX];
     loam_err err;
     loam_options options = o->engine;
-    int rc = loami_run_find(path, command, o->model);
+    int rc = loami_cmd_find(path, command, o->model);
     if (rc != 0) return rc;
     if (!options.substrate) options.substrate = getenv("LOAM_SUBSTRATE");
     options.model = path;
@@ -30,7 +30,7 @@ int loami_run_open(loam_engine **out, const char *command, const loami_run_opts 
     return loam_engine_open(out, &options, &err) < 0 ? loami_cmd_fail(command, &err) : 0;
 }
 
-int loami_run_chat_prompt(const loam_engine *e, const json_t *messages, int32_t **ids, loam_err *err)
+int loami_cmd_chat_prompt(const loam_engine *e, const json_t *messages, int32_t **ids, loam_err *err)
 {
     const loam_text *text = loam_engine_text(e);
     if (!text) return loami_fail(err, LOAM_E_NOT_FOUND, "%s has no tokenizer.json", loam_engine_info(e)->path);
@@ -44,7 +44,7 @@ int loami_run_chat_prompt(const loam_engine *e, const json_t *messages, int32_t 
     return rc;
 }
 
-int loami_run_print_json(json_t *o)
+int loami_cmd_print_json(json_t *o)
 {
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
@@ -57,7 +57,7 @@ int loami_run_print_json(json_t *o)
     return LOAMI_EXIT_OK;
 }
 
-const char *loami_run_finish_name(loam_finish f)
+const char *loami_cmd_finish_name(loam_finish f)
 {
     static const char *const names[] = { "none", "stop", "length", "cancelled", "error" };
     return names[f];

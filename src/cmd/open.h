@@ -1,18 +1,18 @@
-/* cmd/run.h: what the subcommands that run a model share: their options, opening, prompts. */
-#ifndef LOAMI_RUN_H
-#define LOAMI_RUN_H
+/* cmd/open.h: what the subcommands that run a model share: their options, opening, prompts. */
+#ifndef LOAMI_OPEN_H
+#define LOAMI_OPEN_H
 
 #include "cmd/cmd.h"
 
 #include <jansson.h>
 
-typedef struct loami_run_opts {
+typedef struct loami_model_opts {
     const char *model;
     loam_options engine;
-} loami_run_opts;
+} loami_model_opts;
 
-/* Rows of an option table for a loami_run_opts o. */
-#define LOAMI_RUN_OPTS(o)                                                                                              \
+/* Rows of an option table for a loami_model_opts o. */
+#define LOAMI_MODEL_OPTS(o)                                                                                              \
     { "--model", 'm', "M", "a model folder, a name in the store, or a Hugging Face id in the cache", LOAMI_OPT_STRING,  \
       &(o).model, NULL, 0, 0 },                                                                                        \
     { "--substrate", 0, "S", "auto, cpu or reference (default auto; LOAM_SUBSTRATE)", LOAMI_OPT_STRING,                 \
@@ -38,17 +38,17 @@ typedef struct loami_run_opts {
     { "--seed", 0, "N", "same seed, same text", LOAMI_OPT_U64, &(s).seed, &(s).has_seed, 0, 0 }
 
 /* Resolves the model's name and opens an engine. On failure prints one line and returns an exit code; 0 = open. */
-int loami_run_open(loam_engine **out, const char *command, const loami_run_opts *o);
+int loami_cmd_open(loam_engine **out, const char *command, const loami_model_opts *o);
 
 /* The path of model name, or prints one line and returns an exit code. path[LOAMI_PATH_MAX]. */
-int loami_run_find(char *path, const char *command, const char *model);
+int loami_cmd_find(char *path, const char *command, const char *model);
 
 /* Renders messages (borrowed) with the model's template and encodes. Returns the number of ids or LOAM_E_*. */
-int loami_run_chat_prompt(const loam_engine *e, const json_t *messages, int32_t **ids, loam_err *err);
+int loami_cmd_chat_prompt(const loam_engine *e, const json_t *messages, int32_t **ids, loam_err *err);
 
 /* Prints a JSON object on one line and frees it; an exit code. */
-int loami_run_print_json(json_t *o);
+int loami_cmd_print_json(json_t *o);
 
-const char *loami_run_finish_name(loam_finish f); /* "stop", "length", ... */
+const char *loami_cmd_finish_name(loam_finish f); /* "stop", "length", ... */
 
 #endif
