@@ -50,7 +50,7 @@ TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c
 HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c)) $(BUILD)/tests/loam-fake
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all model serve test check-c check-py lint bench asan tsan fuzz fuzz-smoke fuzz-run aarch64 install clean help
+.PHONY: all mlx model serve test check-c check-py lint bench asan tsan fuzz fuzz-smoke fuzz-run aarch64 install clean help
 all: $(BUILD)/loam ## build build/loam and build/libloam.a (the default)
 
 $(BUILD)/libloam.a: $(LIB_OBJ)
@@ -105,12 +105,17 @@ serve: model ## everything from a bare machine to a server on 127.0.0.1 (PORT=80
 test: ## the same set-up, then every test
 	@$(SETUP) build test
 	@$(MAKE) model
+	@$(MAKE) mlx
 	@$(MAKE) check-c
 	@$(MAKE) fuzz-smoke
 	@$(MAKE) check-py
 
+mlx: all ## the substrate over MLX (a Mac's GPU, NVIDIA's): build/mlx.so or mlx.dylib, loaded when it suits the machine
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) tools/mlx
+
+MLX = $(abspath $(firstword $(wildcard $(BUILD)/mlx.so $(BUILD)/mlx.dylib)))
 check-c: $(TESTS) ## the C tests alone
-	@failed=; for t in $(TESTS); do echo "== $$t"; $(RUN) $$t || failed="$$failed $$t"; done; \
+	@failed=; for t in $(TESTS); do echo "== $$t"; LOAM_MLX=$(MLX) $(RUN) $$t || failed="$$failed $$t"; done; \
 	  test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 check-py: all $(HELPERS) ## the Python tests alone (PYTEST="tests/golden -k llama" to choose)
@@ -154,6 +159,7 @@ aarch64: ## cross-build for aarch64; C and golden tests under qemu (Debian)
 install: all ## to $(DESTDIR)$(PREFIX): the program, the library, its headers
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(BUILD)/loam $(DESTDIR)$(PREFIX)/bin/
+	$(if $(MLX),install -d $(DESTDIR)$(PREFIX)/lib/loam && install -m 755 $(MLX) $(DESTDIR)$(PREFIX)/lib/loam/)
 	install -m 644 $(BUILD)/libloam.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 include/loam.h include/loam_substrate.h $(DESTDIR)$(PREFIX)/include/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$($(BUILD)/loam --version | cut -d' ' -f2)|" tools/loam.pc.in \

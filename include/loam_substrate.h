@@ -12,6 +12,7 @@
  *    to compute at once, to enqueue, or to grow a graph and fuse it.
  *  - Values between operations are float32 or better in `reference`; other substrates may carry less and say how
  *    close they are in the conformance run.
+ *  - Only results that no other operation took can be read after `end`: a substrate may reuse the memory of others.
  *  - A failed operation returns LOAM_NO_TENSOR, operations on it do nothing, and `end` reports it. What can be
  *    refused (a type, a shape, a mode) is refused by `weight` or `kv_open`, at load, never in mid-run.
  *  - The engine decides which page belongs to which sequence; the substrate owns the bytes and says how many
@@ -204,12 +205,16 @@ typedef struct loam_substrate {
      * the next begin starts clean. */
     int (*end)(loam_sub *s, loam_err *err);
 
-    /* After end: row-major floats of x, valid until the next begin. *rows and *cols may be NULL. */
+    /* After end: row-major floats of x, which no other operation took; valid until the next begin. *rows and *cols may
+     * be NULL. */
     const float *(*read)(loam_sub *s, loam_tensor x, uint32_t *rows, uint32_t *cols);
 } loam_substrate;
 
 /* What a substrate in a shared object exports. */
 const loam_substrate *loam_substrate_entry(void);
+
+/* And may export: whether `auto` should choose it on this machine (a GPU that it can use is there). Not exported: never. */
+bool loam_substrate_suits(void);
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,8 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARAL
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = shlex.split(os.environ.get("LOAM", str(ROOT / "build" / "loam")))
 COMMAND[-1] = str((pathlib.Path.cwd() / COMMAND[-1]).resolve())
+for built in [p for p in map(pathlib.Path(COMMAND[-1]).with_name, ("mlx.so", "mlx.dylib")) if p.exists()]:
+    os.environ["LOAM_MLX"] = str(built)  # the programs of the tests' own are not beside it
 SLOW = len(COMMAND) > 1 or pathlib.Path(COMMAND[-1]).parent.name in ("build-asan", "build-tsan")
 
 
@@ -25,7 +27,7 @@ class Loam:
 
     def __init__(self, home):
         self.home = home
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("LOAM_", "MLX_", "HF_")) or k == "LOAM_CPU"}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("LOAM_", "MLX_", "HF_")) or k in ("LOAM_CPU", "LOAM_MLX")}
         self.env.update(LOAM_HOME=str(home / "loam"), HF_HOME=str(home / "hf"), LC_ALL="C.UTF-8")
 
     def __call__(self, *args, stdin=None, ok=True, env=None, timeout=120):

@@ -7,7 +7,9 @@
 extern const loam_substrate loami_reference;
 extern const loam_substrate loami_cpu;
 
-/* By name; NULL or "auto" is the fastest that this machine has. LOAM_E_NOT_FOUND lists those there are. */
+/* By name: one that is built in, or one in a shared object of its own (load.h). NULL, "" and "auto" mean what the
+ * environment's LOAM_SUBSTRATE says or, if it says nothing, the fastest that this machine has. LOAM_E_NOT_FOUND lists
+ * those there are. */
 int loami_substrate_find(const loam_substrate **out, const char *name, loam_err *err);
 
 #endif

@@ -3,6 +3,8 @@
 Distances are the largest difference of a logit in standard deviations of the reference's logits.
 """
 
+import os
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,8 @@ WAYS = {
     "exact": (["--substrate", "cpu", "--exact"], 1e-2),
     "fast": (["--substrate", "cpu"], 0.2),
 }
+if "LOAM_MLX" in os.environ:  # built beside the program: see tests/conftest.py. On a CPU it computes in float32
+    WAYS["mlx"] = ["--substrate", "mlx", "--exact"], 1e-3
 
 ALL = {**tiny.FAMILIES, **tiny.MORE_FAMILIES}
 CASES = [(family, storage) for family in ALL for storage in ("bf16", "q4g64")]

@@ -1,0 +1,122 @@
+#include "substrate/mlx/shim.h"
+
+#include <cmath>
+
+/* ---- before the cache ----------------------------------------------------------------------------------- */
+
+static const mx::array &freqs_of(loam_sub *s, const loam_rope *rope)
+{
+    std::vector<float> inv(rope->inv_freq, rope->inv_freq + rope->dims / 2);
+    for (const auto &r : s->ropes)
+        if (r.inv_freq == inv) return r.freqs;
+    mx::array freqs = mx::reciprocal(mx::array(inv.begin(), { (int)inv.size() }, mx::float32));
+    mx::eval(freqs);
+    s->ropes.push_back({ std::move(inv), freqs });
+    return s->ropes.back().freqs;
+}
+
+/* x[rows][heads][head_dim], each row at a position of its own. */
+static mx::array rotate(loam_sub *s, const loam_rope *rope, const mx::array &x)
+{
+    int dims = (int)rope->dims, dim = x.shape(-1);
+    if (dims == 0) return x;
+    mx::array y = mx::fast::rope(mx::expand_dims(x, 2), dims, rope->interleaved, std::nullopt, 1, *s->positions, freqs_of(s, rope));
+    y = mx::squeeze(y, 2);
+    if (rope->scale == 1) return y;
+    std::vector<float> by((size_t)dim, 1.0f);
+    for (int i = 0; i < dims; i++) by[(size_t)i] = rope->scale;
+    return mx::multiply(y, mx::astype(mx::array(by.begin(), { dim }, mx::float32), y.dtype()));
+}
+
+/* Norms and rotates x[rows][n * head_dim] as n heads: [rows][n][head_dim]. */
+static mx::array prepare(loam_sub *s, const loam_heads *heads, const loam_norm *norm, mx::array x, int n)
+{
+    int dim = (int)heads->head_dim;
+    bool each = norm && norm->weight->cols == heads->head_dim;
+    if (norm && !each) x = loami_mlx_norm(s, x, norm);
+    x = mx::reshape(x, { x.shape(0), n, dim });
+    if (each) x = loami_mlx_norm(s, x, norm);
+    return heads->rope ? rotate(s, heads->rope, x) : x;
+}
+
+/* Columns of the joined projection: its own part, or a slice. */
+static mx::array columns(const loami_mlx_value *v, int part, int from, int n)
+{
+    if (v->parts.size() == 3 && v->parts[(size_t)part].shape(1) == n) return v->parts[(size_t)part];
+    return mx::slice(loami_mlx_whole(v), { 0, from }, { v->rows, from + n });
+}
+
+loam_tensor loami_mlx_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads)
+{
+    const loami_mlx_value *v = loami_mlx_take(s, qkv);
+    int rows = v->rows, dim = (int)heads->head_dim, nq = (int)heads->n_q * dim, nkv = (int)heads->n_kv * dim;
+    mx::array q = prepare(s, heads, heads->q_norm, columns(v, 0, 0, nq), (int)heads->n_q);
+    mx::array k = prepare(s, heads, heads->k_norm, columns(v, 1, nq, nkv), (int)heads->n_kv);
+    mx::array values = mx::reshape(columns(v, 2, nq + nkv, nkv), { rows, (int)heads->n_kv, dim });
+    loami_mlx_cache_write(s, layer, k, values);
+    return loami_mlx_new(s, rows, { q });
+}
+
+/* ---- attention ------------------------------------------------------------------------------------------ */
+
+/* Which of keys [from, n_past + n_rows) each of a sequence's rows may see; one array for all layers. */
+static mx::array mask_of(loam_sub *s, const loami_mlx_seq &q, int from, int window)
+{
+    std::vector<int> key = { q.n_rows, q.n_past, from, window };
+    auto at = s->masks.find(key);
+    if (at != s->masks.end()) return at->second;
+    int end = q.n_past + q.n_rows;
+    mx::array row = mx::expand_dims(mx::arange(q.n_past, end, mx::int32), 1), col = mx::expand_dims(mx::arange(from, end, mx::int32), 0);
+    mx::array mask = mx::less_equal(col, row);
+    if (window) mask = mx::logical_and(mask, mx::greater(col, mx::subtract(row, mx::array(window))));
+    s->masks.emplace(key, mask);
+    return mask;
+}
+
+/* Attention with capped scores, which MLX has no operation for. q[1][n_q][rows][dim], k and v[1][n_kv][keys][dim]. */
+static mx::array capped(const mx::array &q, const mx::array &k, const mx::array &v, const loam_attn *attn,
+                        const std::optional<mx::array> &mask, const std::optional<mx::array> &sinks)
+{
+    int n_q = q.shape(1), rows = q.shape(2), dim = q.shape(3), n_kv = k.shape(1), keys = k.shape(2);
+    mx::array cap(attn->softcap);
+    mx::array grouped = mx::reshape(q, { 1, n_kv, n_q / n_kv, rows, dim });
+    mx::array scores = mx::astype(mx::matmul(grouped, mx::swapaxes(mx::expand_dims(k, 2), -1, -2)), mx::float32);
+    scores = mx::multiply(mx::tanh(mx::divide(mx::multiply(scores, mx::array(attn->scale)), cap)), cap);
+    if (mask) scores = mx::where(*mask, scores, mx::array(-INFINITY));
+    if (sinks) {
+        mx::array sink = mx::reshape(mx::astype(*sinks, mx::float32), { 1, n_kv, n_q / n_kv, 1, 1 });
+        scores = mx::concatenate({ scores, mx::broadcast_to(sink, { 1, n_kv, n_q / n_kv, rows, 1 }) }, -1);
+    }
+    scores = mx::softmax(scores, -1, true);
+    if (sinks) scores = mx::slice(scores, { 0, 0, 0, 0, 0 }, { 1, n_kv, n_q / n_kv, rows, keys });
+    return mx::reshape(mx::matmul(mx::astype(scores, v.dtype()), mx::expand_dims(v, 2)), { 1, n_q, rows, dim });
+}
+
+/* One sequence's rows of q[rows][n_q][head_dim]: [rows][n_q * head_dim]. */
+static mx::array attend_seq(loam_sub *s, const loami_mlx_seq &seq, const mx::array &q, uint32_t layer, const loam_attn *attn)
+{
+    const loami_mlx_cache &c = s->cache.at(layer);
+    int n_q = q.shape(1), dim = q.shape(2), end = seq.n_past + seq.n_rows, window = (int)attn->window;
+    int from = window && seq.n_past + 1 > window ? seq.n_past + 1 - window : 0;
+    bool slides = window && end > window; /* some row does not see all keys before it */
+    mx::array k = loami_mlx_cache_view(*c.k, seq, from, end), v = loami_mlx_cache_view(*c.v, seq, from, end);
+    mx::array rows = mx::slice(q, { seq.first, 0, 0 }, { seq.first + seq.n_rows, n_q, dim });
+    rows = mx::expand_dims(mx::transpose(rows, { 1, 0, 2 }), 0);
+    std::optional<mx::array> mask, sinks;
+    if (seq.n_rows > 1 && (slides || attn->softcap != 0)) mask = mask_of(s, seq, from, slides ? window : 0);
+    if (attn->sinks) sinks = loami_mlx_vector(const_cast<loam_weight *>(attn->sinks), 0);
+    mx::array o = attn->softcap != 0 ? capped(rows, k, v, attn, mask, sinks)
+                                     : mx::fast::scaled_dot_product_attention(rows, k, v, attn->scale, mask ? "array" : seq.n_rows > 1 ? "causal" : "",
+                                                                              mask, sinks);
+    return mx::reshape(mx::transpose(mx::squeeze(o, 0), { 1, 0, 2 }), { seq.n_rows, n_q * dim });
+}
+
+loam_tensor loami_mlx_attend(loam_sub *s, loam_tensor q, uint32_t layer, const loam_heads *heads, const loam_attn *attn)
+{
+    const loami_mlx_value *v = loami_mlx_take(s, q);
+    int rows = v->rows;
+    mx::array in = mx::reshape(loami_mlx_whole(v), { rows, (int)heads->n_q, (int)heads->head_dim });
+    std::vector<mx::array> out;
+    for (const loami_mlx_seq &seq : s->seqs) out.push_back(attend_seq(s, seq, in, layer, attn));
+    return loami_mlx_new(s, rows, { out.size() == 1 ? out[0] : mx::concatenate(out, 0) });
+}

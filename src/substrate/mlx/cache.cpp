@@ -1,0 +1,140 @@
+#include "substrate/mlx/shim.h"
+
+extern "C" {
+#include "base/err.h"
+}
+
+/* ---- memory --------------------------------------------------------------------------------------------- */
+
+static uint64_t token_bytes(const loam_sub *s)
+{
+    return 2ull * s->kv.n_layers * s->kv.n_kv * s->kv.head_dim * mx::size_of(s->type.value_or(mx::bfloat16));
+}
+
+int loami_mlx_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
+{
+    s->kv = *config;
+    uint64_t tokens = (uint64_t)config->n_pages * (uint64_t)s->page_tokens;
+    if (tokens > INT32_MAX) return loami_fail(err, LOAM_E_UNSUPPORTED, "mlx: a cache of %llu tokens", (unsigned long long)tokens);
+    uint64_t most = tokens * token_bytes(s), used = mx::get_active_memory(), limit = mx::get_memory_limit();
+    if (s->gpu && used + most > limit)
+        return loami_fail(err, LOAM_E_NOMEM,
+                          "the cache may grow to %.1f GB beside %.1f GB of weights, the GPU has %.1f GB: ask for a smaller context or fewer "
+                          "requests at once", (double)most / 1e9, (double)used / 1e9, (double)limit / 1e9);
+    s->cache.assign(config->n_layers, {});
+    s->cache_tokens = 0;
+    *bytes = most;
+    return 0;
+}
+
+/* Room for the first n tokens, in all layers: half as much again as there was, so that growing is rare. */
+static void grow(loam_sub *s, int n)
+{
+    int all = (int)s->kv.n_pages * s->page_tokens, page = s->page_tokens;
+    if (n <= s->cache_tokens) return;
+    n = std::min(all, (std::max(n, s->cache_tokens + s->cache_tokens / 2) + page - 1) / page * page);
+    mx::Shape more = { n - s->cache_tokens, (int)s->kv.n_kv, (int)s->kv.head_dim };
+    for (loami_mlx_cache &c : s->cache) {
+        mx::array zeros = mx::zeros(more, *s->type);
+        c.k = c.k ? mx::concatenate({ *c.k, zeros }, 0) : mx::zeros(more, *s->type);
+        c.v = c.v ? mx::concatenate({ *c.v, zeros }, 0) : mx::zeros(more, *s->type);
+        mx::eval(*c.k, *c.v);    /* layer by layer: no second cache beside the first */
+    }
+    s->cache_tokens = n;
+}
+
+/* An array not yet evaluated stands for a write that failed or never ran; its first input is what it was before. */
+static void undo(std::optional<mx::array> &a)
+{
+    while (a && a->status() == mx::array::unscheduled && !a->inputs().empty()) {
+        mx::array before = a->inputs()[0];
+        a = before;
+    }
+}
+
+void loami_mlx_cache_rollback(loam_sub *s)
+{
+    for (loami_mlx_cache &c : s->cache) {
+        undo(c.k);
+        undo(c.v);
+    }
+}
+
+/* ---- where rows go -------------------------------------------------------------------------------------- */
+
+/* Whether the first n numbers follow each other. */
+static bool consecutive(const uint32_t *page, int n)
+{
+    for (int i = 1; i < n; i++)
+        if (page[i] != page[0] + (uint32_t)i) return false;
+    return true;
+}
+
+void loami_mlx_cache_begin(loam_sub *s)
+{
+    const loam_batch *b = s->batch;
+    int page = s->page_tokens, most = 0;
+    std::vector<int> slots(b->n_rows);
+
+    if (s->cache.empty()) return;
+    for (uint32_t i = 0; i < b->n_seqs; i++) {
+        const loam_seq_rows *q = &b->seqs[i];
+        int past = (int)q->n_past, n = past + (int)q->n_rows, pages = (n + page - 1) / page;
+        loami_mlx_seq seq = { (int)q->first_row, (int)q->n_rows, past, -1, {} };
+        if (consecutive(q->pages, pages)) {
+            seq.run = (int)q->pages[0] * page;
+        } else {
+            std::vector<int> index((size_t)n);
+            for (int t = 0; t < n; t++) index[(size_t)t] = (int)q->pages[t / page] * page + t % page;
+            seq.index = mx::array(index.begin(), { n }, mx::int32);
+        }
+        for (int t = past; t < n; t++) slots[q->first_row + (uint32_t)(t - past)] = (int)q->pages[t / page] * page + t % page;
+        for (int p = 0; p < pages; p++) most = std::max(most, ((int)q->pages[p] + 1) * page);
+        s->seqs.push_back(std::move(seq));
+    }
+    s->slot_run = slots.empty() ? -1 : slots[0];
+    for (size_t i = 1; i < slots.size(); i++)
+        if (slots[i] != slots[0] + (int)i) s->slot_run = -1;
+    if (s->slot_run < 0) s->slots = mx::array(slots.begin(), { (int)slots.size() }, mx::int32);
+    grow(s, most);
+}
+
+/* The cache with rows[n][n_kv][head_dim] in their places. MLX writes into the old array's memory if nobody else holds
+ * it: the caller gives its own up by taking the result for it. */
+static mx::array written(const loam_sub *s, const mx::array &cache, const mx::array &rows)
+{
+    int n = rows.shape(0), n_kv = rows.shape(1), dim = rows.shape(2);
+    if (s->slot_run >= 0) return mx::slice_update(cache, rows, mx::Shape{ s->slot_run, 0, 0 }, mx::Shape{ s->slot_run + n, n_kv, dim });
+    return mx::scatter(cache, *s->slots, mx::expand_dims(rows, 1), 0);
+}
+
+void loami_mlx_cache_write(loam_sub *s, uint32_t layer, const mx::array &k, const mx::array &v)
+{
+    loami_mlx_cache &c = s->cache.at(layer);
+    c.k = written(s, *c.k, k);
+    c.v = written(s, *c.v, v);
+}
+
+mx::array loami_mlx_cache_view(const mx::array &cache, const loami_mlx_seq &q, int from, int to)
+{
+    int n_kv = cache.shape(1), dim = cache.shape(2);
+    mx::array rows = q.index ? mx::take(cache, mx::slice(*q.index, { from }, { to }), 0)
+                             : mx::slice(cache, { q.run + from, 0, 0 }, { q.run + to, n_kv, dim });
+    return mx::expand_dims(mx::transpose(rows, { 1, 0, 2 }), 0);
+}
+
+void loami_mlx_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
+{
+    int page = s->page_tokens, n_kv = (int)s->kv.n_kv, dim = (int)s->kv.head_dim, n = (int)n_tokens;
+    int to = (int)dst * page, from = (int)src * page;
+    if (n == 0) return;
+    grow(s, std::max(to, from) + page);
+    for (loami_mlx_cache &c : s->cache) {
+        for (std::optional<mx::array> *a : { &c.k, &c.v }) {
+            mx::array rows = mx::copy(mx::slice(**a, { from, 0, 0 }, { from + n, n_kv, dim }));
+            mx::eval(rows);      /* or the slice would keep the cache from being written in place */
+            *a = mx::slice_update(**a, rows, mx::Shape{ to, 0, 0 }, mx::Shape{ to + n, n_kv, dim });
+            mx::eval(**a);
+        }
+    }
+}

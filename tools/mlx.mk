@@ -1,0 +1,22 @@
+# The MLX substrate: $(BUILD)/mlx.so, loaded at run time by build/loam beside it. `make mlx` calls this with what
+# tools/mlx found: MLX_INCLUDE, MLX_LIB, and MLX_RPATH, where the object will look for libmlx.
+, := ,
+CXX      ?= c++
+BUILD    ?= build
+MLX_OPT  ?= -O2 -g
+MLX_SO   := $(BUILD)/mlx.$(if $(filter Darwin,$(shell uname -s)),dylib,so)
+C_FLAGS  := -fPIC -fvisibility=hidden -Wall -Wextra -Wpedantic -Iinclude -Isrc
+MLX_OBJ  := $(patsubst %,$(BUILD)/mlx/%.o,$(wildcard src/substrate/mlx/*.cpp) src/substrate/dequant.c src/base/err.c src/base/utf8.c)
+
+$(MLX_SO): $(MLX_OBJ)
+	$(CXX) $(SANITIZE) -shared $(if $(filter Linux,$(shell uname -s)),-Wl$(,)-z$(,)defs) -o $@ $^ -L$(MLX_LIB) -lmlx $(MLX_LINK) $(addprefix -Wl$(,)-rpath$(,),$(MLX_RPATH))
+
+$(BUILD)/mlx/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 $(C_FLAGS) $(MLX_OPT) $(SANITIZE) -isystem $(MLX_INCLUDE) -MMD -MP -c -o $@ $<
+
+$(BUILD)/mlx/%.c.o: %.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -D_DARWIN_C_SOURCE $(C_FLAGS) $(MLX_OPT) $(SANITIZE) -MMD -MP -c -o $@ $<
+
+-include $(MLX_OBJ:.o=.d)
