@@ -76,13 +76,15 @@ static int lower_char(uint32_t cp, uint32_t out[3])
 static int without_mark(uint32_t cp, uint32_t out[3])
 {
     out[0] = cp;
-    return cp < 0x300 || loami_uni_major(cp) != 'M';
+    if (cp == 0x1cf2 || cp == 0x1cf3) return 0; /* marks once, and in the reference's tables */
+    return cp < 0x300 || loami_uni_major(cp) != 'M' || loami_uni_is_late(cp, LOAMI_UNI_MARK);
 }
 
 static int without_nonspacing(uint32_t cp, uint32_t out[3])
 {
     out[0] = cp;
-    return cp < 0x300 || strcmp(loami_uni_category(cp), "Mn") != 0;
+    if (cp < 0x300 || cp == 0x1734) return cp < 0x300; /* nonspacing once */
+    return strcmp(loami_uni_category(cp), "Mn") != 0 || loami_uni_is_late(cp, LOAMI_UNI_NONSPACING);
 }
 
 /* sentencepiece's "nmt" rules. */
@@ -100,7 +102,9 @@ static int clean_char(uint32_t cp, uint32_t out[3])
     bool white = loami_uni_is_space(cp);
     out[0] = white ? ' ' : cp;
     if (cp == '\t' || cp == '\n' || cp == '\r') return 1;
-    return cp != 0 && cp != 0xfffd && loami_uni_major(cp) != 'C';
+    const char *c = loami_uni_category(cp);
+    if (cp == 0 || cp == 0xfffd) return 0;
+    return c[0] != 'C' || c[1] == 'n' || loami_uni_is_late(cp, LOAMI_UNI_FORMAT);
 }
 
 static int chinese_char(uint32_t cp, uint32_t out[3])

@@ -64,9 +64,10 @@ static void put_space(loami_buf *b)
     loami_buf_puts(b, "\\t-\\r\\x{85}\\p{Z}");
 }
 
-static void put_word(loami_buf *b)
+/* in_class: between brackets. Outside Oniguruma takes the superscripts and fractions of Latin-1 for letters. */
+static void put_word(loami_buf *b, bool in_class)
 {
-    loami_buf_puts(b, "\\p{Alphabetic}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"); /* Latin-1: as Oniguruma has it */
+    loami_buf_puts(b, in_class ? "\\p{Alphabetic}" : "\\p{Alphabetic}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}");
     put_category(b, "M");
     put_category(b, "Nd");
     put_category(b, "Pc");
@@ -95,7 +96,7 @@ static const struct {
 };
 
 /* \p{name} as class items; false for a name that cannot be. */
-static bool put_property(loami_buf *b, const char *name, size_t n)
+static bool put_property(loami_buf *b, const char *name, size_t n, bool in_class)
 {
     char low[64];
     size_t k = 0;
@@ -108,7 +109,7 @@ static bool put_property(loami_buf *b, const char *name, size_t n)
     low[k] = 0;
     for (size_t i = 0; i < sizeof categories / sizeof *categories; i++)
         if (strcmp(low, categories[i].name) == 0) return put_category(b, categories[i].category), true;
-    if (strcmp(low, "word") == 0) return put_word(b), true;
+    if (strcmp(low, "word") == 0) return put_word(b, in_class), true;
     if (strcmp(low, "space") == 0 || strcmp(low, "whitespace") == 0) return put_space(b), true;
     if (strcmp(low, "any") == 0) return loami_buf_puts(b, "\\x{0}-\\x{10ffff}"), true;
     if (strcmp(low, "alpha") == 0 || strcmp(low, "alphabetic") == 0) {
@@ -120,7 +121,10 @@ static bool put_property(loami_buf *b, const char *name, size_t n)
         put_category(b, "Nd");
         return put_new(b, "L", 1), true;
     }
-    if (strcmp(low, "upper") == 0 || strcmp(low, "lower") == 0) return loami_buf_printf(b, "\\p{%scase}", low), true;
+    if (strcmp(low, "upper") == 0 || strcmp(low, "lower") == 0) {
+        loami_buf_printf(b, "\\p{%scase}", low);
+        return put_new(b, *low == 'u' ? "Lu" : "Ll", 2), true;
+    }
     if (strcmp(low, "ascii") == 0) return loami_buf_puts(b, "\\x{0}-\\x{7f}"), true;
     if (strcmp(low, "blank") == 0) return loami_buf_puts(b, "\\t\\p{Zs}"), true;
     if (strcmp(low, "xdigit") == 0) return loami_buf_puts(b, "0-9a-fA-F"), true;
@@ -130,7 +134,7 @@ static bool put_property(loami_buf *b, const char *name, size_t n)
 }
 
 /* After "\p" or "\P": the braces. *neg is toggled by \P and by ^. */
-static int property(parser *s, loami_buf *b, bool *neg)
+static int property(parser *s, loami_buf *b, bool *neg, bool in_class)
 {
     const char *close = s->p < s->end && *s->p == '{' ? memchr(s->p, '}', (size_t)(s->end - s->p)) : NULL;
     if (!close) return refuse(s, "\\p without {...}");
@@ -139,22 +143,22 @@ static int property(parser *s, loami_buf *b, bool *neg)
         *neg = !*neg;
         s->p++;
     }
-    if (s->p >= close || !put_property(b, s->p, (size_t)(close - s->p))) return refuse(s, "this \\p{...}");
+    if (s->p >= close || !put_property(b, s->p, (size_t)(close - s->p), in_class)) return refuse(s, "this \\p{...}");
     s->p = close + 1;
     return 0;
 }
 
 /* The letter after a backslash, if it stands for a set: 1 with the set's items in b. 0: it does not. */
-static int set_escape(parser *s, char c, loami_buf *b, bool *neg)
+static int set_escape(parser *s, char c, loami_buf *b, bool *neg, bool in_class)
 {
     *neg = c >= 'A' && c <= 'Z';
     switch (c) {
     case 's': case 'S': put_space(b); return 1;
-    case 'w': case 'W': put_word(b); return 1;
+    case 'w': case 'W': put_word(b, in_class); return 1;
     case 'd': case 'D': put_category(b, "Nd"); return 1;
     case 'h': case 'H': loami_buf_puts(b, "0-9a-fA-F"); return 1;
     case 'p': case 'P': {
-        int rc = property(s, b, neg);
+        int rc = property(s, b, neg, in_class);
         return rc < 0 ? rc : 1;
     }
     }
@@ -236,10 +240,14 @@ static int posix_set(parser *s, term *t)
     while (close + 1 < s->end && !(close[0] == ':' && close[1] == ']')) close++;
     int rc = 0;
     if (close + 1 >= s->end) rc = refuse(s, "[: without :]");
-    else if (!put_property(&set, s->p, (size_t)(close - s->p))) rc = refuse(s, "this [:...:]");
-    else if (neg) put_alt(t, "[^", &set, "]");
+    else if (!put_property(&set, s->p, (size_t)(close - s->p), true)) rc = refuse(s, "this [:...:]");
+    else if (close - s->p == 5 && memcmp(s->p, "punct", 5) == 0) put_category(&set, "S"); /* \p{Punct} has no symbols */
+    if (rc < 0) goto out;
+    if (neg) put_alt(t, "[^", &set, "]");
     else loami_buf_put(&t->items, set.data, set.len);
-    if (rc == 0) s->p = close + 2;
+    s->p = close + 2;
+out:
+    s->out->failed |= set.failed;
     loami_buf_free(&set);
     return rc;
 }
@@ -256,9 +264,10 @@ static int class_item(parser *s, term *t)
         if (rc < 0) return rc;
         loami_buf set = { 0 };
         bool neg = false;
-        rc = lo < 128 ? set_escape(s, (char)lo, &set, &neg) : 0;
+        rc = lo < 128 ? set_escape(s, (char)lo, &set, &neg, true) : 0;
         if (rc == 1 && neg) put_alt(t, "[^", &set, "]");
         else if (rc == 1) loami_buf_put(&t->items, set.data, set.len);
+        s->out->failed |= set.failed;
         loami_buf_free(&set);
         if (rc != 0) return rc < 0 ? rc : 0;
         if (lo == 'b') lo = 8;
@@ -373,18 +382,19 @@ static int escape(parser *s)
     int rc = next_char(s, &c);
     if (rc < 0) return rc;
     begin_atom(s);
-    rc = c < 128 ? set_escape(s, (char)c, &set, &neg) : 0;
+    rc = c < 128 ? set_escape(s, (char)c, &set, &neg, false) : 0;
     if (rc == 1) {
         loami_buf_puts(s->out, neg ? "[^" : "[");
         loami_buf_put(s->out, set.data, set.len);
         loami_buf_putc(s->out, ']');
     }
     if (rc == 0 && (c == 'b' || c == 'B')) {
-        put_word(&set);
+        put_word(&set, false);
         loami_buf_printf(s->out, c == 'b' ? "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))" : "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))",
                          set.data, set.data, set.data, set.data);
         rc = 1;
     }
+    s->out->failed |= set.failed;
     loami_buf_free(&set);
     if (rc != 0) return rc < 0 ? rc : 0;
     if (c && c < 128 && strchr("AzZGKXR123456789", (int)c)) {

@@ -148,8 +148,7 @@ static bool test_number(uint32_t cp, uint32_t arg)
 static bool test_punctuation(uint32_t cp, uint32_t arg)
 {
     (void)arg;
-    if (cp < 0x80) return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) || (cp >= 123 && cp <= 126);
-    return loami_uni_major(cp) == 'P';
+    return loami_uni_is_punctuation(cp);
 }
 
 static bool test_equal(uint32_t cp, uint32_t arg)

@@ -46,13 +46,53 @@ bool loami_uni_is_word(uint32_t cp)
     return cp == 0x200c || cp == 0x200d || is_letter_symbol(cp);
 }
 
+bool loami_uni_is_late(uint32_t cp, unsigned kind)
+{
+    size_t lo = 0, hi = loami_uni_lates_count;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (cp > loami_uni_lates[mid].hi) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo < loami_uni_lates_count && cp >= loami_uni_lates[lo].lo && (loami_uni_lates[lo].kinds & kind);
+}
+
+bool loami_uni_is_punctuation(uint32_t cp)
+{
+    if (cp < 0x80) return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) || (cp >= 123 && cp <= 126);
+    if (cp == 0x166d || cp == 0x111c9) return true; /* no longer, but in the reference's tables */
+    return loami_uni_major(cp) == 'P' && !loami_uni_is_late(cp, LOAMI_UNI_PUNCTUATION);
+}
+
+/* Capitals that Unicode added after version 15, with their small letters. */
+static const struct { uint32_t lo, hi, small; } capitals[] = {
+    { 0x1c89, 0x1c89, 0x1c8a }, { 0xa7cb, 0xa7cb, 0x264 }, { 0xa7cc, 0xa7cc, 0xa7cd }, { 0xa7ce, 0xa7ce, 0xa7cf },
+    { 0xa7d2, 0xa7d2, 0xa7d3 }, { 0xa7d4, 0xa7d4, 0xa7d5 }, { 0xa7da, 0xa7da, 0xa7db }, { 0xa7dc, 0xa7dc, 0x19b },
+    { 0x10d50, 0x10d65, 0x10d70 }, { 0x16ea0, 0x16eb8, 0x16ebb },
+};
+
 uint32_t loami_uni_lower(uint32_t cp, uint32_t *second)
 {
-    *second = cp == 0x130 ? 0x307 : 0; /* the one character whose lower case is two: SpecialCasing.txt */
-    return cp == 0x130 ? 'i' : (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
+    *second = 0;
+    if (cp < 0x80) return cp >= 'A' && cp <= 'Z' ? cp + 32 : cp;
+    if (cp == 0x130) { /* the one character whose lower case is two: SpecialCasing.txt */
+        *second = 0x307;
+        return 'i';
+    }
+    uint32_t low = (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
+    if (low != cp || cp < 0x1c89) return low;
+    for (size_t i = 0; i < sizeof capitals / sizeof *capitals; i++)
+        if (cp >= capitals[i].lo && cp <= capitals[i].hi) return capitals[i].small + (cp - capitals[i].lo);
+    return cp;
 }
 
 /* ---- normalization forms ---- */
+
+static int class_of(int32_t c)
+{
+    int k = utf8proc_get_property(c)->combining_class & 255;
+    return k && c >= 0x7fd && loami_uni_is_late((uint32_t)c, LOAMI_UNI_MARK) ? 0 : k;
+}
 
 /* Canonical ordering of one run of combining marks: a stable sort by class. */
 static bool order_run(int32_t *c, size_t n)
@@ -60,9 +100,9 @@ static bool order_run(int32_t *c, size_t n)
     if (n <= 16) {
         for (size_t i = 1; i < n; i++) {
             int32_t x = c[i];
-            int k = utf8proc_get_property(x)->combining_class;
+            int k = class_of(x);
             size_t j = i;
-            for (; j > 0 && utf8proc_get_property(c[j - 1])->combining_class > k; j--) c[j] = c[j - 1];
+            for (; j > 0 && class_of(c[j - 1]) > k; j--) c[j] = c[j - 1];
             c[j] = x;
         }
         return true;
@@ -70,9 +110,9 @@ static bool order_run(int32_t *c, size_t n)
     size_t at[257] = { 0 };
     int32_t *copy = malloc(n * sizeof *copy);
     if (!copy) return false;
-    for (size_t i = 0; i < n; i++) at[(utf8proc_get_property(c[i])->combining_class & 255) + 1]++;
+    for (size_t i = 0; i < n; i++) at[class_of(c[i]) + 1]++;
     for (int k = 1; k < 257; k++) at[k] += at[k - 1];
-    for (size_t i = 0; i < n; i++) copy[at[utf8proc_get_property(c[i])->combining_class & 255]++] = c[i];
+    for (size_t i = 0; i < n; i++) copy[at[class_of(c[i])]++] = c[i];
     memcpy(c, copy, n * sizeof *c);
     free(copy);
     return true;
@@ -81,12 +121,12 @@ static bool order_run(int32_t *c, size_t n)
 static bool order_marks(int32_t *c, size_t n)
 {
     for (size_t i = 0; i < n;) {
-        if (utf8proc_get_property(c[i])->combining_class == 0) {
+        if (class_of(c[i]) == 0) {
             i++;
             continue;
         }
         size_t j = i + 1;
-        while (j < n && utf8proc_get_property(c[j])->combining_class) j++;
+        while (j < n && class_of(c[j])) j++;
         if (j - i > 1 && !order_run(c + i, j - i)) return false;
         i = j;
     }
@@ -110,6 +150,10 @@ static int32_t *decompose(const char *s, size_t n, int options, size_t *count)
             c = more;
         }
         int class = 0;
+        if (cp >= 0x32ff && loami_uni_is_late(cp, LOAMI_UNI_DECOMPOSED)) {
+            c[k++] = (int32_t)cp;
+            continue;
+        }
         utf8proc_ssize_t got = utf8proc_decompose_char((utf8proc_int32_t)cp, c + k, LONGEST, options, &class);
         if (got < 0 || got > LONGEST) goto fail;
         k += (size_t)got;
@@ -122,18 +166,27 @@ fail:
     return NULL;
 }
 
+/* Composes in place, each stretch between late marks by itself: to the reference those are no marks. */
+static size_t compose(int32_t *c, size_t n)
+{
+    size_t k = 0;
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && !(c[end] >= 0x7fd && loami_uni_is_late((uint32_t)c[end], LOAMI_UNI_MARK));) end++;
+        utf8proc_ssize_t m = utf8proc_normalize_utf32(c + i, (utf8proc_ssize_t)(end - i), UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        memmove(c + k, c + i, (size_t)(m < 0 ? 0 : m) * sizeof *c);
+        k += (size_t)(m < 0 ? 0 : m);
+    }
+    return k;
+}
+
 static int normalize_part(loami_buf *out, const char *s, size_t n, loami_uni_form form, loam_err *err)
 {
     int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
-    bool compose = form == LOAMI_NFC || form == LOAMI_NFKC;
     size_t k = 0;
     if (form == LOAMI_NFKC || form == LOAMI_NFKD) options |= UTF8PROC_COMPAT;
     int32_t *c = decompose(s, n, options, &k);
     if (!c) return loami_fail_nomem(err);
-    if (compose) {
-        utf8proc_ssize_t m = utf8proc_normalize_utf32(c, (utf8proc_ssize_t)k, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-        k = m < 0 ? 0 : (size_t)m;
-    }
+    if (form == LOAMI_NFC || form == LOAMI_NFKC) k = compose(c, k);
     for (size_t i = 0; i < k; i++) {
         char u[4];
         loami_buf_put(out, u, loami_utf8_put(u, (uint32_t)c[i]));

@@ -26,6 +26,25 @@ extern const size_t loami_uni_new_count;
 
 typedef enum loami_uni_form { LOAMI_NFC, LOAMI_NFD, LOAMI_NFKC, LOAMI_NFKD } loami_uni_form;
 
+/* The same for what `tokenizers` has from older tables: characters whose property came later than those, and does not
+ * count there. */
+enum {
+    LOAMI_UNI_PUNCTUATION = 1,  /* Punctuation, BertPreTokenizer */
+    LOAMI_UNI_MARK = 2,         /* StripAccents */
+    LOAMI_UNI_NONSPACING = 4,   /* BertNormalizer */
+    LOAMI_UNI_FORMAT = 8,       /* BertNormalizer */
+    LOAMI_UNI_DECOMPOSED = 16,  /* NFD, NFKC, NFKD */
+};
+typedef struct loami_uni_late {
+    uint32_t lo, hi;
+    uint8_t kinds;
+} loami_uni_late;
+extern const loami_uni_late loami_uni_lates[];
+extern const size_t loami_uni_lates_count;
+bool loami_uni_is_late(uint32_t cp, unsigned kind);
+
+bool loami_uni_is_punctuation(uint32_t cp); /* as Punctuation and BertPreTokenizer see it */
+
 /* Appends n bytes of valid UTF-8 in a normalization form. Time is linear in n. */
 int loami_uni_normalize(loami_buf *out, const char *s, size_t n, loami_uni_form form, loam_err *err);
 
