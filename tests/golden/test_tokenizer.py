@@ -79,10 +79,10 @@ def test_texts_are_the_references(pair, name):
         assert not (wrong := differences(inputs, p.lines(inputs, "--decode", *flags), want)), wrong
 
 
-@pytest.mark.parametrize("name", vocabs.GGUF)
+@pytest.mark.parametrize("name", ["llama-bpe", "qwen2", "llama-spm", "phi-3"])
 def test_ids_are_llama_cpps(pair, name):
     """The .inp/.out pairs beside the vocabularies: what the original tokenizers gave."""
     p = pair(name)
-    inputs = (vocabs.SHARED / f"ggml-vocab-{name}.gguf.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    inputs = (vocabs.SHARED / f"ggml-vocab-{name}.gguf.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")[:-1]
     want = [[int(i) for i in line.split()] for line in (vocabs.SHARED / f"ggml-vocab-{name}.gguf.out").read_text().splitlines()]
     assert not (wrong := differences(inputs, p.lines(inputs, "--no-special"), want)), wrong
