@@ -5,7 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { GROUP = 32, GROUPS_MAX = 8 };  /* weights in a group, groups in the largest block */
+enum {
+    GROUP = 32,       /* weights in a group */
+    GROUPS_MAX = 8,   /* groups in the largest block */
+    LANES = 8,        /* sums side by side, so that the compiler can use vectors */
+};
 
 /* 32 weights: scale * code + bias. Parts of 16 have a scale and bias each. */
 typedef struct group {
@@ -268,18 +272,29 @@ static float value(const group *g, int i)
     return g->scale[i / 16] * (float)g->code[i] + g->bias[i / 16];
 }
 
-/* Codes nearest to x for this scale and bias, both already as they will be stored; returns the squared error. */
-static double try_scale(const float *x, float scale, float bias, int top, uint8_t *code)
+static float total(const float sum[LANES])
 {
-    double sum = 0;
-    for (int i = 0; i < GROUP; i++) {
-        float c = scale != 0 ? roundf((x[i] - bias) / scale) : 0;
-        c = c < 0 ? 0 : c > (float)top ? (float)top : c;
-        double d = (double)(scale * c + bias) - x[i];
-        code[i] = (uint8_t)c;
-        sum += d * d;
+    float s = 0;
+    for (int k = 0; k < LANES; k++) s += sum[k];
+    return s;
+}
+
+/* Codes nearest to x for this scale and bias, both already as they will be stored; returns the squared error. */
+static float try_scale(const float *x, float scale, float bias, int top, uint8_t *code)
+{
+    float sum[LANES] = { 0 }, per_step = scale != 0 ? 1 / scale : 0;
+    for (int i = 0; i < GROUP; i += LANES) {
+        for (int k = 0; k < LANES; k++) {
+            float c = (x[i + k] - bias) * per_step;
+            c = c < 0 ? 0 : c;
+            c = c > (float)top ? (float)top : c;
+            int n = (int)(c + 0.5f);
+            float d = scale * (float)n + bias - x[i + k];
+            code[i + k] = (uint8_t)n;
+            sum[k] += d * d;
+        }
     }
-    return sum;
+    return total(sum);
 }
 
 /* The best of: the range cut into equal steps, and steps that divide the step of either part, so that this part keeps its values. */
@@ -288,7 +303,7 @@ static void join(group *g, int bits)
     int top = (1 << bits) - 1;
     float x[GROUP], lo = INFINITY, hi = -INFINITY;
     group best = { 0 }, try;
-    double least = INFINITY;
+    float least = INFINITY;
     for (int i = 0; i < GROUP; i++) {
         x[i] = value(g, i);
         if (x[i] < lo) lo = x[i];
@@ -303,7 +318,7 @@ static void join(group *g, int bits)
             float origin = part < 0 ? lo : g->bias[part];  /* a value of this part on the grid */
             float bias = part < 0 || scale == 0 ? lo : origin + scale * floorf((lo - origin) / scale + 0.5f);
             bias = loami_from_f16(loami_to_f16(bias));
-            double e = try_scale(x, scale, bias, top, try.code);
+            float e = try_scale(x, scale, bias, top, try.code);
             if (e >= least) continue;
             least = e;
             best = try;
@@ -320,6 +335,10 @@ static void pack(const uint8_t *code, unsigned bits, unsigned char *out)
 {
     uint64_t held = 0;
     unsigned n = 0;
+    if (bits == 4) {
+        for (int i = 0; i < GROUP / 2; i++) out[i] = (unsigned char)(code[2 * i] | code[2 * i + 1] << 4);
+        return;
+    }
     for (int i = 0; i < GROUP; i++) {
         held |= (uint64_t)code[i] << n;
         for (n += bits; n >= 8; n -= 8, held >>= 8) *out++ = (unsigned char)held;
@@ -336,12 +355,19 @@ static float put(const loami_block_plan *p, unsigned char *out, uint64_t i, floa
 
 static void measure(const group *from, const group *to, loami_block_error *e)
 {
-    for (int i = 0; i < GROUP; i++) {
-        double x = value(from, i), d = (double)value(to, i) - x;
-        e->squared += x * x;
-        e->squared_error += d * d;
-        if (fabs(d) > e->largest) e->largest = fabs(d);
+    float squared[LANES] = { 0 }, squared_error[LANES] = { 0 }, most[LANES] = { 0 };
+    for (int i = 0; i < GROUP; i += LANES) {
+        for (int k = 0; k < LANES; k++) {
+            float x = value(from, i + k), d = fabsf(value(to, i + k) - x);
+            squared[k] += x * x;
+            squared_error[k] += d * d;
+            most[k] = d > most[k] ? d : most[k];
+        }
     }
+    e->squared += total(squared);
+    e->squared_error += total(squared_error);
+    for (int k = 0; k < LANES; k++)
+        if (most[k] > e->largest) e->largest = most[k];
     e->weights += GROUP;
 }
 
