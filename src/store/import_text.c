@@ -276,6 +276,15 @@ static json_t *vocab_json(const vocab *v)
     return o;
 }
 
+static bool is_merge(const vocab *v, const char *left, size_t n_left, const char *right, size_t n_right)
+{
+    char both[512];
+    if (n_left + n_right > sizeof both || loami_map_get(&v->ids, left, n_left) == LOAMI_MAP_NONE) return false;
+    memcpy(both, left, n_left);
+    memcpy(both + n_left, right, n_right);
+    return loami_map_get(&v->ids, right, n_right) != LOAMI_MAP_NONE && loami_map_get(&v->ids, both, n_left + n_right) != LOAMI_MAP_NONE;
+}
+
 /* "a b" as GGUF and older tokenizer.json files have it. */
 static int merges_of_file(const vocab *v, json_t *out, loam_err *err)
 {
@@ -286,9 +295,9 @@ static int merges_of_file(const vocab *v, json_t *out, loam_err *err)
         uint64_t n;
         const char *s = loami_gguf_next(&at, &n);
         const char *space = n > 2 ? memchr(s + 1, ' ', (size_t)n - 2) : NULL;
-        if (!space || memchr(space + 1, ' ', (size_t)(s + n - space - 1)) || !loami_utf8_valid(s, (size_t)n)) {
+        if (!space || !is_merge(v, s, (size_t)(space - s), space + 1, (size_t)(s + n - space - 1))) {
             char why[64];
-            snprintf(why, sizeof why, "merge %llu is not a pair of tokens", (unsigned long long)i);
+            snprintf(why, sizeof why, "merge %llu does not join two tokens to a third", (unsigned long long)i);
             return bad(v, why, err);
         }
         json_array_append_new(out, json_stringn_nocheck(s, (size_t)n));
