@@ -97,8 +97,6 @@ model: all ## get the default model into the store, once (MODEL=)
 	@LOAM=$(BUILD)/loam tools/fetch_model.sh $(MODEL)
 
 serve: model ## everything from a bare machine to a server on 127.0.0.1 (PORT=8000, MODEL=)
-	@echo "Try:  curl http://127.0.0.1:$(PORT)/v1/chat/completions -H 'Content-Type: application/json'" \
-	  "-d '{\"model\":\"$(MODEL)\",\"messages\":[{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}]}'"
 	@exec $(BUILD)/loam serve --model $(MODEL) --host 127.0.0.1 --port $(PORT)
 
 # Each step is a make of its own: in this order, whatever -j says, and pytest's summary at the end.
