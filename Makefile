@@ -148,7 +148,7 @@ fuzz-run: $(FUZZERS)
 fuzz-smoke:
 	@$(MAKE) fuzz FUZZ_SECONDS=5
 
-ARM_PC := PKG_CONFIG_LIBDIR=/usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig
+ARM_PC := PKG_CONFIG_LIBDIR=$(CURDIR)/.arm64/usr/lib/aarch64-linux-gnu/pkgconfig:/usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig
 aarch64: ## cross-build for aarch64; C and golden tests under qemu (Debian)
 	@$(SETUP) aarch64 test
 	@$(ARM_PC) $(MAKE) BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar RUN=qemu-aarch64 \

@@ -22,9 +22,20 @@ if "LOAM_MLX" in os.environ:  # built beside the program: see tests/conftest.py.
     WAYS["mlx"] = ["--substrate", "mlx", "--exact"], 1e-3
 
 ALL = {**tiny.FAMILIES, **tiny.MORE_FAMILIES}
-CASES = [(family, storage) for family in ALL for storage in ("bf16", "q4g64")]
-CASES += [(family, storage) for family in ("llama", "qwen3_moe") for storage in tiny.MORE_STORAGES]
-CASES += [(family, storage) for family in ("llama", "qwen2-tied") for storage in tiny.STORAGES if (family, storage) not in CASES]
+# Where the program is slow (an emulator, a sanitizer), these few stand for all.
+CORE = {("llama", "q4g64"), ("llama-rope3", "bf16"), ("qwen2", "q8g64"), ("qwen3_moe", "q4g64")}
+
+
+def cases():
+    """Every family plain and in 4 bits, some in every storage, and those of CORE."""
+    some = {(family, storage): None for family in ALL for storage in ("bf16", "q4g64")}
+    some.update({(family, storage): None for family in ("llama", "qwen2-tied") for storage in tiny.STORAGES})
+    some.update({(family, storage): None for family in ("llama", "qwen3_moe") for storage in tiny.MORE_STORAGES})
+    some.update(dict.fromkeys(sorted(CORE)))
+    return [pytest.param(*case, id="-".join(case), marks=[] if case in CORE else pytest.mark.heavy) for case in some]
+
+
+CASES = cases()
 
 # 1 token; less than any tile or page; a few pages and an odd end; past every sliding window of the families
 LENGTHS = [1, 7, 45, 203]
