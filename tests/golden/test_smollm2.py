@@ -43,7 +43,7 @@ def test_tokens(loam, smollm2, ids):
 @pytest.mark.heavy
 @pytest.mark.parametrize("way", WAYS)
 def test_logits(loam, smollm2, reference, ids, way):
-    options, tolerance = WAYS[way]
+    options, tolerance, _ = WAYS[way]
     theirs = reference.logits(ids[:90])
     for n in (1, 33, 90):
         ours = loam.json("logits", "--model", smollm2, "--tokens", ids_text(ids[:n]), "--json", *options)["logits"]
@@ -54,7 +54,7 @@ def test_logits(loam, smollm2, reference, ids, way):
 @pytest.mark.heavy
 @pytest.mark.parametrize("way", WAYS)
 def test_greedy(loam, smollm2, reference, near_tie, way):
-    options, tolerance = WAYS[way]
+    options, tolerance, _ = WAYS[way]
     for prompt in ("The capital of France is", "def fibonacci(n):\n", "Water boils at"):
         theirs = reference.greedy(reference.tokenizer.encode(prompt).ids, 24)
         out = loam.json("generate", "--model", smollm2, "--raw", "--prompt", prompt, "--max-tokens", 24, "--temp", 0,
