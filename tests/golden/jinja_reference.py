@@ -47,7 +47,7 @@ def render_all(loam, cases):
     """What loam makes of each (template, variables)."""
     lines = "".join(json.dumps({"template": t, "vars": v, "now": NOW}) + "\n" for t, v in cases)
     out = []
-    for line in loam("template", "--json-lines", stdin=lines, timeout=600).stdout.splitlines():
+    for line in loam("template", "--json-lines", stdin=lines, timeout=600).stdout.split("\n")[:-1]:
         answer = json.loads(line)
         if isinstance(answer, str):
             out.append(answer)

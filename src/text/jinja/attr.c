@@ -261,13 +261,14 @@ static jval slice_string(jrun *r, const jstr *s, int64_t from, int64_t step, int
 
 jval loami_j_slice(jrun *r, jval v, jval start, jval stop, jval step)
 {
-    int64_t k = 1, from, to, count = 0;
+    int64_t k = 1, from, to, count = 0, wide = 0;
     if (v.type == J_UNDEF) loami_j_fail_undef(r, v.u);
     if (v.type != J_STR && v.type != J_LIST && v.type != J_TUPLE && v.type != J_RANGE)
         loami_j_fail(r, v.type == J_DICT ? "unhashable type: 'slice'" : "'%s' object is not subscriptable", loami_j_typename(v));
     int64_t n = loami_j_len(r, v);
     bool stepped = bound(r, step, &k);
     if (stepped && k == 0) loami_j_fail(r, "slice step cannot be zero");
+    if (v.type == J_RANGE && __builtin_mul_overflow(k, v.range->step, &wide)) loami_j_fail(r, "an integer beyond 64 bits");
     if (k < -n - 1) k = -n - 1;    /* steps beyond the whole are alike, and can't overflow */
     if (k > n + 1) k = n + 1;
     int64_t lo = k < 0 ? -1 : 0, hi = k < 0 ? n - 1 : n;
@@ -278,7 +279,7 @@ jval loami_j_slice(jrun *r, jval v, jval start, jval stop, jval step)
     if (v.type == J_STR) return slice_string(r, v.s, from, k, count);
     if (v.type == J_RANGE) {
         jrange *g = loami_j_alloc(r, sizeof *g);
-        *g = (jrange){ v.range->start + from * v.range->step, v.range->start + to * v.range->step, v.range->step * k, count };
+        *g = (jrange){ v.range->start + from * v.range->step, v.range->start + to * v.range->step, wide, count };
         return (jval){ .type = J_RANGE, .range = g };
     }
     jval *items = loami_j_array(r, count ? (size_t)count : 1, sizeof *items);

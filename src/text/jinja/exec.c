@@ -229,6 +229,13 @@ static jflow exec_macro(jrun *r, const jnode *n, jsb *out)
     return J_GO_ON;
 }
 
+/* Jinja2 joins what a block gives without making it a string first. */
+static void put_string(jsb *out, jval v)
+{
+    if (v.type != J_STR) loami_j_fail(out->r, "expected str instance, %s found", loami_j_typename(v));
+    loami_j_show(out, v);
+}
+
 /* The call with the block as its argument `caller`; a generation block is its own caller. */
 static jflow exec_call_block(jrun *r, const jnode *n, jsb *out)
 {
@@ -253,7 +260,7 @@ static jflow exec_call_block(jrun *r, const jnode *n, jsb *out)
     args.named = named;
     args.names = names;
     args.n_named++;
-    loami_j_show(out, loami_j_call(r, callee, &args));
+    put_string(out, loami_j_call(r, callee, &args));
     return J_GO_ON;
 }
 
@@ -277,7 +284,7 @@ static jflow exec_filter_block(jrun *r, const jnode *n, jsb *out)
 {
     jflow flow;
     jval text = captured(r, n, n->a, &flow);
-    if (flow == J_GO_ON) loami_j_show(out, text);
+    if (flow == J_GO_ON) put_string(out, text);
     leave_scope(r, n->scope);
     return flow;
 }

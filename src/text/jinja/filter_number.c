@@ -68,7 +68,8 @@ static jval f_filesizeformat(jrun *r, jval v, jval *p, const jargs *args)
     static const char *const names[][2] = { { "kB", "KiB" }, { "MB", "MiB" }, { "GB", "GiB" }, { "TB", "TiB" },
                                             { "PB", "PiB" }, { "EB", "EiB" }, { "ZB", "ZiB" }, { "YB", "YiB" } };
     bool binary = p[0].type != J_MISSING && loami_j_true(r, p[0]);
-    double base = binary ? 1024 : 1000, bytes = 0, unit = base;
+    double base = binary ? 1024 : 1000, bytes = 0;
+    char text[400];
     jsb b = { .r = r };
     (void)args;
     if (v.type == J_UNDEF) loami_j_fail_undef(r, v.u);
@@ -77,14 +78,13 @@ static jval f_filesizeformat(jrun *r, jval v, jval *p, const jargs *args)
     if (bytes == 1) {
         loami_j_puts(&b, "1 Byte");
     } else if (bytes < base) {
-        loami_j_printf(&b, "%.0f Bytes", trunc(bytes));
+        snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes));
+        loami_j_puts(&b, text);
     } else {
         int i = 0;
-        while (i < 7 && !(bytes < unit * base)) {
-            unit *= base;
-            i++;
-        }
-        loami_j_printf(&b, "%.1f %s", bytes / unit, names[i][binary]);
+        while (i < 7 && !(bytes < pow(base, i + 2))) i++;
+        snprintf(text, sizeof text, "%.1f %s", base * bytes / pow(base, i + 2), names[i][binary]);
+        loami_j_puts(&b, text);
     }
     return loami_j_sbval(&b);
 }

@@ -127,12 +127,12 @@ static jval f_truncate(jrun *r, jval v, jval *p, const jargs *args)
     int64_t length = p[0].type == J_MISSING ? 255 : loami_j_index(r, p[0]);
     jval end = p[2].type == J_MISSING ? loami_j_strz(r, "...") : p[2];
     int64_t leeway = p[3].type == J_MISSING || p[3].type == J_NONE ? 5 : loami_j_index(r, p[3]);
-    const jstr *s = want_text(r, v, "truncate");
     int64_t keep = length - (int64_t)loami_j_chars(want_text(r, end, "truncate"));
     (void)args;
     if (keep < 0) loami_j_fail(r, "expected length >= %zu, got %d", loami_j_chars(end.s), (int)length);
     if (leeway < 0) loami_j_fail(r, "expected leeway >= 0");
-    if (leeway > INT64_MAX - length || (int64_t)loami_j_chars(s) <= length + leeway) return v;
+    if (leeway > INT64_MAX - length || loami_j_len(r, v) <= length + leeway) return v;
+    want_text(r, v, "truncate");
     jval cut = loami_j_slice(r, v, loami_j_none(), loami_j_int(keep), loami_j_none());
     if (!flag(r, p[1])) {
         jval how[2] = { loami_j_strz(r, " "), loami_j_int(1) };

@@ -94,7 +94,7 @@ static void parse_hole(percent *x, hole *h)
     if (strchr("hlL", look(x)) && look(x)) x->at++;
     h->type = look(x);
     x->at++;
-    if (h->type != '%' && !h->keyed) h->value = next_arg(x);
+    if (!h->keyed) h->value = next_arg(x);
 }
 
 /* sign and prefix, then the body, padded. */
@@ -146,7 +146,12 @@ static void put_int(percent *x, jsb *b, const hole *h)
     bool decimal = strchr("diu", h->type) != NULL;
     if (h->value.type == J_UNDEF) loami_j_fail_undef(x->r, h->value.u);
     if (decimal && h->value.type == J_FLOAT) {
-        if (!(fabs(h->value.f) < 9e18)) loami_j_fail(x->r, "cannot convert this float to integer");
+        if (!isfinite(h->value.f)) loami_j_fail(x->r, "cannot convert float infinity or NaN to integer");
+        if (fabs(h->value.f) >= 9e18) {
+            int n = snprintf(digits, sizeof digits, "%.0f", fabs(h->value.f));
+            put_padded(b, h, sign_of(h, h->value.f < 0), digits, (size_t)n, (size_t)n, true);
+            return;
+        }
         i = (int64_t)h->value.f;
     } else if (!loami_j_whole(h->value, &i)) {
         loami_j_fail(x->r, "%%%c format: a%s number is required, not %s", h->type, decimal ? " real" : "n integer", loami_j_typename(h->value));
@@ -216,11 +221,12 @@ jval loami_j_percent(jrun *r, const jstr *fmt, jval args)
         loami_j_put(&b, fmt->p + x.at, end - x.at);
         x.at = end + 1;
         if (!hit) break;
-        parse_hole(&x, &h);
-        if (h.type == '%') {
+        if (x.at < fmt->n && fmt->p[x.at] == '%') {
             loami_j_putc(&b, '%');
+            x.at++;
             continue;
         }
+        parse_hole(&x, &h);
         size_t k = 0;
         while (k < 4 && !strchr(kinds[k].types, h.type)) k++;
         if (k == 4 || !h.type) loami_j_fail(r, "unsupported format character '%c' (0x%x) at index %zu", h.type, h.type, x.at - 1);

@@ -79,9 +79,8 @@ static void padded(jsb *b, const spec *f, const char *prefix, const char *body, 
  * fill `width` when zero padding is asked for. */
 static void grouped(jsb *out, const char *digits, char group, size_t every, size_t width)
 {
-    size_t whole = strspn(digits, "0123456789abcdefABCDEF"), rest = strlen(digits) - whole, total = whole;
+    size_t whole = strspn(digits, every == 3 ? "0123456789" : "0123456789abcdefABCDEF"), rest = strlen(digits) - whole, total = whole;
     while (group && total + rest + (total - 1) / every < width) total++;
-    if (group && whole < total && total % every == 0 && total + rest + (total - 1) / every > width + 1) total--;
     for (size_t i = 0; i < total; i++) {
         if (group && i && (total - i) % every == 0) loami_j_putc(out, group);
         loami_j_putc(out, i < total - whole ? '0' : digits[i - (total - whole)]);
@@ -139,6 +138,17 @@ static void short_float(jsb *b, double v)
     loami_j_float_repr(b, v);
 }
 
+/* d.de+xx without the zeros at the fraction's end. */
+static void with_exponent(char *text, size_t n, int precision, double v)
+{
+    snprintf(text, n, "%.*e", precision - 1, v);
+    char *e = strchr(text, 'e'), *end = e;
+    if (memchr(text, '.', (size_t)(e - text)))
+        while (end[-1] == '0' || end[-1] == '.')
+            if (*--end == '.') break;
+    memmove(end, e, strlen(e) + 1);
+}
+
 static void format_float(jsb *b, const spec *f, double v)
 {
     char text[800], fmt[16];
@@ -160,9 +170,9 @@ static void format_float(jsb *b, const spec *f, double v)
     if (isfinite(v)) snprintf(text, sizeof text - 4, fmt, magnitude);
     else snprintf(text, sizeof text, "%s", isnan(v) ? (type < 'a' ? "NAN" : "nan") : type < 'a' ? "INF" : "inf");
     if (dotted && isfinite(v) && !strpbrk(text, ".e")) {
-        /* An exponent where the last digit would need to be made up. */
+        /* An exponent where there is no digit left for the fraction. */
         size_t n = strlen(text);
-        if ((int)n >= precision + (text[0] == '0')) snprintf(text, sizeof text, "%.*e", precision - 1, magnitude);
+        if ((int)n >= precision + (text[0] == '0')) with_exponent(text, sizeof text, precision, magnitude);
         else strcat(text, ".0");
     }
     if (f->type == '%') strcat(text, "%");

@@ -21,7 +21,7 @@ static bool next_char(jrun *r, jiter *it, jval *out)
     size_t at = it->at;
     if (at >= s->n) return false;
     loami_j_next(s, &it->at);
-    *out = loami_j_part(r, s, at, it->at - at);
+    *out = loami_j_str(r, s->p + at, it->at - at);
     return true;
 }
 

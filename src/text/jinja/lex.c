@@ -139,7 +139,7 @@ static void lex_raw(lexer *x)
         advance(x, end);
         return;
     }
-    fail_at(x, "the end of a raw block is missing");
+    if (from < x->n) fail_at(x, "the end of a raw block is missing");
 }
 
 static void lex_comment(lexer *x)
@@ -150,7 +150,7 @@ static void lex_comment(lexer *x)
         advance(x, end);
         return;
     }
-    fail_at(x, "the end of a comment is missing");
+    if (x->at < x->n) fail_at(x, "the end of a comment is missing");
 }
 
 /* ---- inside tags ---- */

@@ -290,7 +290,7 @@ static int order_numbers(jval a, jval b)
     loami_j_number(a, &f);
     loami_j_number(b, &g);
     if (isnan(f) || isnan(g)) return 2;
-    if (f != g || fabs(f) < 9007199254740992.0) return (f > g) - (f < g);
+    if (f != g || fabs(f) < 9007199254740992.0 || a.type == b.type) return (f > g) - (f < g);
     /* Near or beyond 2^53 the conversion may have rounded: both have the same double, so compare as integers. */
     if (fabs(f) >= 9223372036854775807.0) return a.type == J_FLOAT ? (f > 0) - (f < 0) : (f < 0) - (f > 0);
     i = a.type == J_FLOAT ? (int64_t)a.f : a.i;

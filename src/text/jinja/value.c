@@ -96,9 +96,11 @@ uint64_t loami_j_hash(jrun *r, jval v)
         for (size_t i = 0; i < v.l->n; i++) h = mix(h * 31 + loami_j_hash(r, v.l->v[i]));
         loami_j_leave(r);
         return h;
+    case J_VIEW:
+        if (v.view->what == J_VALUES) return mix((uint64_t)(uintptr_t)v.p);
+        /* fall through */
     case J_LIST:
-    case J_DICT:
-    case J_VIEW: loami_j_fail(r, "unhashable type: '%s'", loami_j_typename(v));
+    case J_DICT: loami_j_fail(r, "unhashable type: '%s'", loami_j_typename(v));
     case J_NONE:
     case J_UNDEF: return mix(v.type);
     default: return mix((uint64_t)(uintptr_t)v.p);
