@@ -62,10 +62,10 @@ $(BUILD)/loam: $(PROG_OBJ) $(BUILD)/libloam.a
 
 # The web page's files as bytes of C.
 WEB := $(wildcard src/web/*.html src/web/*.css src/web/*.js src/web/*.svg)
-$(BUILD)/gen/%.inc: src/web/%
+$(BUILD)/web/%.inc: src/web/%
 	@mkdir -p $(@D)
 	@od -An -v -tx1 $< | sed 's/[0-9a-f][0-9a-f]/0x&,/g' > $@
-$(BUILD)/obj/src/web/web.o: $(WEB:src/web/%=$(BUILD)/gen/%.inc)
+$(BUILD)/obj/src/web/web.o: $(WEB:src/web/%=$(BUILD)/web/%.inc)
 $(BUILD)/obj/src/web/web.o: FLAGS += -I$(BUILD)
 
 $(BUILD)/obj/%.o: %.c

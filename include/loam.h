@@ -72,6 +72,10 @@ int loam_encode(const loam_text *t, const char *text, size_t n, unsigned flags, 
 int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags, char **text, size_t *len,
                 loam_err *err);
 
+/* The bytes that one token adds in the middle of a text: possibly a part of a character. *bytes is malloc'd, *len long
+ * and NUL-terminated, the caller's to free. An id that no token has is LOAM_E_ARG. Returns 0. */
+int loam_token_bytes(const loam_text *t, int32_t id, char **bytes, size_t *len, loam_err *err);
+
 /* Renders the chat template. vars_json: a JSON object of the template's variables (messages, tools,
  * add_generation_prompt, ...); bos_token, eos_token and the like are added if absent. *prompt is malloc'd.
  * A message raised by the template is LOAM_E_TEMPLATE. */

@@ -30,9 +30,12 @@ int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *co
     a->id_salt = (uint64_t)a->opened_s * 0x2545f4914f6cdd1du;
     LIST_INIT(&a->runs);
     LIST_INIT(&a->errands);
-    int rc = loami_workers_open(&a->workers, loop, config->workers ? config->workers : WORKERS, MAX_WAITING, err);
-    if (rc < 0) free(a);
-    else *out = a;
+    int rc = loami_workers_open(&a->workers, loop, config->workers ? config->workers : WORKERS, MAX_WAITING,
+                                err);
+    if (rc < 0)
+        free(a);
+    else
+        *out = a;
     return rc;
 }
 
@@ -57,22 +60,29 @@ void loami_api_drain(loami_api *a)
     a->draining = true;
 }
 
-/* ---- tokens in words ------------------------------------------------------------------------------------------ */
+/* ---- tokens in words
+ * ------------------------------------------------------------------------------------------ */
+
+/* An id that pads the vocabulary has no bytes. */
+static char *token_bytes(const loam_text *text, int32_t id, size_t *n)
+{
+    char *s = NULL;
+    if (loam_token_bytes(text, id, &s, n, NULL) < 0) *n = 0;
+    return s;
+}
 
 void loami_put_token_text(loami_buf *out, const loam_text *text, int32_t id)
 {
-    char *s = NULL;
-    size_t n = 0;
-    if (loam_decode(text, &id, 1, 0, &s, &n, NULL) < 0) n = 0;
+    size_t n;
+    char *s = token_bytes(text, id, &n);
     loami_json_put(out, s ? s : "", n);
     free(s);
 }
 
 void loami_put_token_bytes(loami_buf *out, const loam_text *text, int32_t id)
 {
-    char *s = NULL;
-    size_t n = 0;
-    if (loam_decode(text, &id, 1, 0, &s, &n, NULL) < 0) n = 0;
+    size_t n;
+    char *s = token_bytes(text, id, &n);
     loami_buf_putc(out, '[');
     for (size_t i = 0; i < n; i++) loami_buf_printf(out, "%s%d", i ? "," : "", (unsigned char)s[i]);
     loami_buf_putc(out, ']');

@@ -11,12 +11,13 @@ typedef struct loami_api loami_api;
 
 /* Zero is the default everywhere. Strings are borrowed. */
 typedef struct loami_api_config {
-    const char *const *names;    /* [n_names] what "model" may say besides "default"; the first is the one shown */
+    const char *const
+        *names; /* [n_names] what "model" may say besides "default"; the first is the one shown */
     uint32_t n_names;
-    uint32_t max_tokens;         /* of an answer whose request does not say; 0 = until the context is full */
-    loam_sampling sampling;      /* likewise; temperature is taken as it is */
-    uint32_t workers;            /* threads that parse and tokenise; 0 = 2 */
-    bool lenient;                /* unknown fields are ignored, not refused */
+    uint32_t max_tokens;    /* of an answer whose request does not say; 0 = until the context is full */
+    loam_sampling sampling; /* likewise; temperature is taken as it is */
+    uint32_t workers;       /* threads that parse and tokenise; 0 = 2 */
+    bool lenient;           /* unknown fields are ignored, not refused */
 } loami_api_config;
 
 int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *config, loam_err *err);

@@ -18,7 +18,8 @@ static int read_response_format(void *to, const json_t *v, const char *where, lo
     (void)to;
     if (type && strcmp(type, "text") == 0) return 0;
     if (type && (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0))
-        return loami_fault_set(f, 400, "unsupported_parameter", where, "'%s' of type \"%s\" is not supported: only \"text\" is.", where, type);
+        return loami_fault_set(f, 400, "unsupported_parameter", where,
+                               "'%s' of type \"%s\" is not supported: only \"text\" is.", where, type);
     return loami_field_wrong(f, where, "an object with \"type\": \"text\"");
 }
 
@@ -41,20 +42,20 @@ static int read_service_tier(void *to, const json_t *v, const char *where, loami
 static const loami_field fields[] = {
     LOAMI_PARAMS_FIELDS,
     LOAMI_DIALOGUE_FIELDS(offsetof(chat_request, d)),
-    { .name = "max_completion_tokens", .kind = LOAMI_F_U32, .at = offsetof(chat_request, p.max_completion_tokens), .lo = 1, .hi = 1e8 },
-    { .name = "logprobs", .kind = LOAMI_F_BOOL, .at = offsetof(chat_request, logprobs) },
-    { .name = "top_logprobs", .kind = LOAMI_F_U32, .at = offsetof(chat_request, top_logprobs), .lo = 0, .hi = LOAM_MAX_LOGPROBS },
-    { .name = "response_format", .kind = LOAMI_F_CUSTOM, .read = read_response_format },
-    { .name = "modalities", .kind = LOAMI_F_CUSTOM, .read = read_modalities },
-    { .name = "service_tier", .kind = LOAMI_F_CUSTOM, .read = read_service_tier },
-    { .name = "store", .kind = LOAMI_F_FALSE, .words = "no answer is stored" },
-    { .name = "parallel_tool_calls", .kind = LOAMI_F_HINT, .hint_type = JSON_TRUE },
-    { .name = "audio", .kind = LOAMI_F_REFUSED, .words = "answers are text" },
-    { .name = "prediction", .kind = LOAMI_F_REFUSED, .words = "answers are not predicted" },
-    { .name = "web_search_options", .kind = LOAMI_F_REFUSED, .words = "nothing is fetched for a client" },
-    { .name = "functions", .kind = LOAMI_F_REFUSED, .words = "use tools" },
-    { .name = "function_call", .kind = LOAMI_F_REFUSED, .words = "use tool_choice" },
-    { .name = "prompt", .kind = LOAMI_F_REFUSED, .words = "a chat has messages; for plain text use /v1/completions" },
+    LOAMI_RANGE(U32, "max_completion_tokens", chat_request, p.max_completion_tokens, 1, 1e8),
+    LOAMI_FIELD(BOOL, "logprobs", chat_request, logprobs),
+    LOAMI_RANGE(U32, "top_logprobs", chat_request, top_logprobs, 0, LOAM_MAX_LOGPROBS),
+    LOAMI_READ("response_format", read_response_format),
+    LOAMI_READ("modalities", read_modalities),
+    LOAMI_READ("service_tier", read_service_tier),
+    LOAMI_REFUSE_TRUE("store", "no answer is stored"),
+    LOAMI_HINT("parallel_tool_calls", TRUE),
+    LOAMI_REFUSE("audio", "answers are text"),
+    LOAMI_REFUSE("prediction", "answers are not predicted"),
+    LOAMI_REFUSE("web_search_options", "nothing is fetched for a client"),
+    LOAMI_REFUSE("functions", "use tools"),
+    LOAMI_REFUSE("function_call", "use tool_choice"),
+    LOAMI_REFUSE("prompt", "a chat has messages; for plain text use /v1/completions"),
     { 0 },
 };
 
@@ -64,9 +65,12 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     const loami_api *a = run->api;
     loam_err err;
 
-    if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || loami_params_check(&q->p, f) < 0) return -1;
+    if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || loami_params_check(&q->p, f) < 0)
+        return -1;
     if (!(run->model = loami_api_model(a, q->p.model, f))) return -1;
-    if (q->top_logprobs && !q->logprobs) return loami_fault_set(f, 400, "invalid_value", "top_logprobs", "'top_logprobs' is for logprobs: true.");
+    if (q->top_logprobs && !q->logprobs)
+        return loami_fault_set(f, 400, "invalid_value", "top_logprobs",
+                               "'top_logprobs' is for logprobs: true.");
     q->p.want_logprobs = q->logprobs;
     q->p.n_logprobs = q->top_logprobs;
     if (!loami_run_prompts(run, 1)) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
@@ -79,7 +83,8 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     return 0;
 }
 
-/* ---- the answer ------------------------------------------------------------------------------------------------- */
+/* ---- the answer
+ * ------------------------------------------------------------------------------------------------- */
 
 /* {"token":"…","logprob":-0.1,"bytes":[…] without its end, so that more can follow */
 static void put_token(loami_run *run, loami_buf *out, int32_t id, float logprob)
@@ -118,7 +123,8 @@ static void put_logprobs(loami_run *run, loami_choice *c)
 
 static void put_head(loami_run *run, const char *object)
 {
-    loami_buf_printf(&run->out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", run->id, object, (long long)run->created_s);
+    loami_buf_printf(&run->out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", run->id,
+                     object, (long long)run->created_s);
     loami_json_put(&run->out, run->model, strlen(run->model));
     loami_buf_printf(&run->out, ",\"system_fingerprint\":\"loam-%s\",\"choices\":[", loam_version());
 }
@@ -148,7 +154,8 @@ static void begin(loami_run *run)
 {
     for (uint32_t i = 0; i < run->n_choices; i++) {
         open_chunk(run, i);
-        loami_buf_puts(&run->out, "\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null");
+        loami_buf_puts(&run->out,
+                       "\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null");
         close_chunk(run);
     }
 }
@@ -169,8 +176,10 @@ static void finish(loami_run *run, loami_choice *c)
 {
     open_chunk(run, c->index);
     loami_buf_puts(&run->out, "},\"logprobs\":");
-    if (c->logprobs[0].len) put_logprobs(run, c);
-    else loami_buf_puts(&run->out, "null");
+    if (c->logprobs[0].len)
+        put_logprobs(run, c);
+    else
+        loami_buf_puts(&run->out, "null");
     loami_buf_printf(&run->out, ",\"finish_reason\":\"%s\"", loami_finish_name(c->result.finish));
     if (c->ids.len) put_token_ids(run, c);
     close_chunk(run);
@@ -191,7 +200,8 @@ static void whole(loami_run *run)
     put_head(run, "chat.completion");
     for (uint32_t i = 0; i < run->n_choices; i++) {
         loami_choice *c = &run->choices[i];
-        loami_buf_printf(&run->out, "%s{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":", i ? "," : "", i);
+        loami_buf_printf(&run->out,
+                         "%s{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":", i ? "," : "", i);
         loami_json_put(&run->out, c->text.data ? c->text.data : "", c->text.len);
         loami_buf_puts(&run->out, ",\"refusal\":null},\"logprobs\":");
         put_logprobs(run, c);
@@ -204,7 +214,7 @@ static void whole(loami_run *run)
     loami_buf_putc(&run->out, '}');
 }
 
-static const loami_shape shape = {
+const loami_shape loami_chat_shape = {
     .id_prefix = "chatcmpl-",
     .prompt_field = "messages",
     .request_size = sizeof(chat_request),
@@ -219,5 +229,5 @@ static const loami_shape shape = {
 
 void loami_api_chat(loami_reply *r, void *api)
 {
-    loami_run_open(api, r, &shape);
+    loami_run_open(api, r, &loami_chat_shape);
 }

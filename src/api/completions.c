@@ -21,7 +21,8 @@ typedef struct text_request {
 
 static int read_prompt(void *to, const json_t *v, const char *where, loami_fault *f)
 {
-    if (!json_is_string(v) && !json_is_array(v)) return loami_field_wrong(f, where, "a string, or an array of strings or of token ids");
+    if (!json_is_string(v) && !json_is_array(v))
+        return loami_field_wrong(f, where, "a string, or an array of strings or of token ids");
     *(const json_t **)to = v;
     return 0;
 }
@@ -30,7 +31,8 @@ static int read_logprobs(void *request, const json_t *v, const char *where, loam
 {
     text_request *q = request;
     json_int_t k = json_integer_value(v);
-    if (!json_is_integer(v) || k < 0 || k > LOAM_MAX_LOGPROBS) return loami_field_wrong(f, where, "an integer from 0 to 20");
+    if (!json_is_integer(v) || k < 0 || k > LOAM_MAX_LOGPROBS)
+        return loami_field_wrong(f, where, "an integer from 0 to 20");
     q->has_logprobs = true;
     q->logprobs = (uint32_t)k;
     return 0;
@@ -39,14 +41,15 @@ static int read_logprobs(void *request, const json_t *v, const char *where, loam
 static const loami_field fields[] = {
     LOAMI_PARAMS_FIELDS,
     { .name = "prompt", .kind = LOAMI_F_CUSTOM, .at = offsetof(text_request, prompt), .read = read_prompt, .required = true },
-    { .name = "echo", .kind = LOAMI_F_BOOL, .at = offsetof(text_request, echo) },
-    { .name = "logprobs", .kind = LOAMI_F_CUSTOM, .read = read_logprobs },
-    { .name = "suffix", .kind = LOAMI_F_REFUSED, .words = "text is only added at the end" },
-    { .name = "messages", .kind = LOAMI_F_REFUSED, .words = "for a chat use /v1/chat/completions" },
+    LOAMI_FIELD(BOOL, "echo", text_request, echo),
+    LOAMI_READ("logprobs", read_logprobs),
+    LOAMI_REFUSE("suffix", "text is only added at the end"),
+    LOAMI_REFUSE("messages", "for a chat use /v1/chat/completions"),
     { 0 },
 };
 
-/* ---- prompts ----------------------------------------------------------------------------------------------------- */
+/* ---- prompts
+ * ----------------------------------------------------------------------------------------------------- */
 
 static int add_text(loami_run *run, loami_prompt *p, const char *text, loami_fault *f)
 {
@@ -63,7 +66,8 @@ static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const cha
     loam_err err;
     p->ids = loami_token_array(ids, where, &p->n, f);
     if (!p->ids) return -1;
-    if (loam_decode(run->api->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0) return loami_fault_from(f, &err, where);
+    if (loam_decode(run->api->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0)
+        return loami_fault_from(f, &err, where);
     return 0;
 }
 
@@ -73,14 +77,20 @@ static int add_prompts(loami_run *run, const json_t *v, loami_fault *f)
     size_t n = one ? 1 : json_array_size(v);
     char where[32] = "prompt";
     if (n == 0 || n > MAX_PROMPTS) return loami_field_wrong(f, "prompt", "1 to 64 prompts");
-    if (n * run->request->n > LOAMI_MAX_CHOICES * 2) return loami_fault_set(f, 400, "invalid_value", "n", "%zu prompts times n = %u are more than 64 answers.", n, run->request->n);
-    if (!loami_run_prompts(run, (uint32_t)n)) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    if (n * run->request->n > LOAMI_MAX_CHOICES * 2)
+        return loami_fault_set(f, 400, "invalid_value", "n",
+                               "%zu prompts times n = %u are more than 64 answers.", n, run->request->n);
+    if (!loami_run_prompts(run, (uint32_t)n))
+        return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     for (size_t i = 0; i < n; i++) {
         const json_t *it = one ? v : json_array_get(v, i);
         if (!one) snprintf(where, sizeof where, "prompt[%zu]", i);
-        if (!json_is_string(it) && !json_is_array(it)) return loami_field_wrong(f, where, "a string or an array of token ids");
-        if (json_is_string(it) && json_string_length(it) == 0) return loami_field_wrong(f, where, "not empty");
-        int rc = json_is_string(it) ? add_text(run, &run->prompts[i], json_string_value(it), f) : add_ids(run, &run->prompts[i], it, where, f);
+        if (!json_is_string(it) && !json_is_array(it))
+            return loami_field_wrong(f, where, "a string or an array of token ids");
+        if (json_is_string(it) && json_string_length(it) == 0)
+            return loami_field_wrong(f, where, "not empty");
+        int rc = json_is_string(it) ? add_text(run, &run->prompts[i], json_string_value(it), f)
+                                    : add_ids(run, &run->prompts[i], it, where, f);
         if (rc < 0) return -1;
     }
     return 0;
@@ -90,16 +100,20 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
 {
     text_request *q = (text_request *)run->request;
     const loami_api *a = run->api;
-    if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || loami_params_check(&q->p, f) < 0) return -1;
+    if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || loami_params_check(&q->p, f) < 0)
+        return -1;
     if (!(run->model = loami_api_model(a, q->p.model, f))) return -1;
-    if (q->echo && q->has_logprobs) return loami_fault_set(f, 400, "unsupported_parameter", "echo", "'echo' together with 'logprobs' is not supported: see /v1/score.");
+    if (q->echo && q->has_logprobs)
+        return loami_fault_set(f, 400, "unsupported_parameter", "echo",
+                               "'echo' together with 'logprobs' is not supported: see /v1/score.");
     if (!q->p.max_tokens && !a->config.max_tokens) q->p.max_tokens = DEFAULT_TOKENS;
     q->p.want_logprobs = q->has_logprobs;
     q->p.n_logprobs = q->logprobs;
     return add_prompts(run, q->prompt, f);
 }
 
-/* ---- the answer --------------------------------------------------------------------------------------------------- */
+/* ---- the answer
+ * --------------------------------------------------------------------------------------------------- */
 
 static size_t count_chars(const char *s, size_t n)
 {
@@ -130,7 +144,9 @@ static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
         }
         loami_buf_putc(&list[2], '}');
     }
-    loami_buf_printf(&list[3], "%zu", echoed + c->text_offset + count_chars(c->text.data ? c->text.data : "", c->text.len - t->text_len));
+    loami_buf_printf(&list[3], "%zu",
+                     echoed + c->text_offset +
+                         count_chars(c->text.data ? c->text.data : "", c->text.len - t->text_len));
 }
 
 static void put_choice(loami_run *run, loami_choice *c, const char *finish)
@@ -161,8 +177,10 @@ static void put_choice(loami_run *run, loami_choice *c, const char *finish)
     } else {
         loami_buf_puts(out, "null");
     }
-    if (finish) loami_buf_printf(out, ",\"finish_reason\":\"%s\"", finish);
-    else loami_buf_puts(out, ",\"finish_reason\":null");
+    if (finish)
+        loami_buf_printf(out, ",\"finish_reason\":\"%s\"", finish);
+    else
+        loami_buf_puts(out, ",\"finish_reason\":null");
     if (q->p.return_token_ids) {
         loami_buf_puts(out, ",\"token_ids\":[");
         loami_buf_put(out, c->ids.data, c->ids.len);
@@ -173,7 +191,9 @@ static void put_choice(loami_run *run, loami_choice *c, const char *finish)
 
 static void put_head(loami_run *run)
 {
-    loami_buf_printf(&run->out, "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", run->id, (long long)run->created_s);
+    loami_buf_printf(&run->out,
+                     "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", run->id,
+                     (long long)run->created_s);
     loami_json_put(&run->out, run->model, strlen(run->model));
     loami_buf_printf(&run->out, ",\"system_fingerprint\":\"loam-%s\",\"choices\":[", loam_version());
 }
@@ -227,7 +247,7 @@ static void whole(loami_run *run)
     put_usage(run);
 }
 
-static const loami_shape shape = {
+const loami_shape loami_text_shape = {
     .id_prefix = "cmpl-",
     .prompt_field = "prompt",
     .request_size = sizeof(text_request),
@@ -242,5 +262,5 @@ static const loami_shape shape = {
 
 void loami_api_completions(loami_reply *r, void *api)
 {
-    loami_run_open(api, r, &shape);
+    loami_run_open(api, r, &loami_text_shape);
 }

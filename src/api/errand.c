@@ -36,8 +36,10 @@ static void work(void *arg)
 static void done(void *arg)
 {
     struct loami_errand *e = arg;
-    if (e->failed) loami_reply_fail(e->reply, &e->fault);
-    else loami_reply_send(e->reply, 200, "application/json", e->out.data, e->out.len);
+    if (e->failed)
+        loami_reply_fail(e->reply, &e->fault);
+    else
+        loami_reply_send(e->reply, 200, "application/json", e->out.data, e->out.len);
     errand_free(e);
 }
 

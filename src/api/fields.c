@@ -15,7 +15,8 @@ void loami_field_path(char *out, const char *parent, const char *name)
     snprintf(out, 128, "%s%s%.64s", parent, parent[0] && name[0] != '[' ? "." : "", name);
 }
 
-static int read_integer(const loami_field *t, const json_t *v, const char *where, json_int_t *out, loami_fault *f)
+static int read_integer(const loami_field *t, const json_t *v, const char *where, json_int_t *out,
+                        loami_fault *f)
 {
     char words[96];
     double d = json_number_value(v);
@@ -69,7 +70,7 @@ static const char *type_name(json_type t)
 
 static int read_one(const loami_field *t, const json_t *v, const char *where, void *into, loami_fault *f)
 {
-    char *to = (char *)into + t->at;
+    void *to = (char *)into + t->at;
     json_int_t i;
     switch (t->kind) {
     case LOAMI_F_BOOL:
@@ -84,7 +85,7 @@ static int read_one(const loami_field *t, const json_t *v, const char *where, vo
         if (read_integer(t, v, where, &i, f) < 0) return -1;
         *(int64_t *)to = i;
         return 0;
-    case LOAMI_F_FLOAT: return read_float(t, v, where, (float *)to, f);
+    case LOAMI_F_FLOAT: return read_float(t, v, where, to, f);
     case LOAMI_F_STRING:
         if (!json_is_string(v)) return loami_field_wrong(f, where, "a string");
         *(const char **)to = json_string_value(v);
@@ -124,13 +125,15 @@ static const loami_field *find(const loami_field *table, const char *name)
     return NULL;
 }
 
-int loami_fields_read(const loami_field *table, const json_t *o, const char *where, bool lenient, void *into, loami_fault *f)
+int loami_fields_read(const loami_field *table, const json_t *o, const char *where, bool lenient, void *into,
+                      loami_fault *f)
 {
     char path[128];
     const char *key;
     json_t *v;
 
-    json_object_foreach((json_t *)o, key, v) {
+    json_object_foreach((json_t *)o, key, v)
+    {
         const loami_field *t = find(table, key);
         loami_field_path(path, where, key);
         if (!t && lenient) continue;
@@ -141,7 +144,8 @@ int loami_fields_read(const loami_field *table, const json_t *o, const char *whe
         const json_t *is = table->required ? json_object_get(o, table->name) : NULL;
         if (!table->required || (is && !json_is_null(is))) continue;
         loami_field_path(path, where, table->name);
-        return loami_fault_set(f, 400, "missing_required_parameter", path, "Missing required parameter: '%s'.", path);
+        return loami_fault_set(f, 400, "missing_required_parameter", path,
+                               "Missing required parameter: '%s'.", path);
     }
     return 0;
 }
@@ -155,7 +159,8 @@ int32_t *loami_token_array(const json_t *v, const char *where, uint32_t *n, loam
         loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
         return NULL;
     }
-    json_array_foreach(v, i, one) {
+    json_array_foreach(v, i, one)
+    {
         json_int_t id = json_integer_value(one);
         if (!json_is_integer(one) || id < 0 || id > INT32_MAX) {
             char path[128];
@@ -175,10 +180,15 @@ int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f)
     size_t n;
     json_error_t e;
     const char *text = loami_reply_body(r, &n);
-    if (n == 0) return loami_fault_set(f, 400, "invalid_json", "", "The request has no body; it must be a JSON object.");
+    if (n == 0)
+        return loami_fault_set(f, 400, "invalid_json", "",
+                               "The request has no body; it must be a JSON object.");
     json_t *v = text ? json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e) : NULL;
     if (!v && !text) return loami_fault_set(f, 503, NULL, "", "Out of memory.");
-    if (!v) return loami_fault_set(f, 400, "invalid_json", "", "The body is not valid JSON: line %d, column %d: %s.", e.line, e.column, e.text);
+    if (!v)
+        return loami_fault_set(f, 400, "invalid_json", "",
+                               "The body is not valid JSON: line %d, column %d: %s.", e.line, e.column,
+                               e.text);
     loami_reply_body_free(r);
     if (!json_is_object(v)) {
         json_decref(v);

@@ -26,7 +26,7 @@ typedef enum loami_field_kind {
 typedef struct loami_field {
     const char *name;
     loami_field_kind kind;
-    size_t at;              /* offsetof the struct's member */
+    size_t at; /* offsetof the struct's member */
     double lo, hi;
     const char *words;
     bool required;
@@ -34,9 +34,22 @@ typedef struct loami_field {
     int (*read)(void *into, const json_t *value, const char *where, loami_fault *f);
 } loami_field;
 
-/* Fills *into from the fields of o. where is what o is called in messages: "" or "messages[1]". 0, or -1 with f
- * filled (status 400, param = the field). lenient: fields that are not in the table are left, not refused. */
-int loami_fields_read(const loami_field *table, const json_t *o, const char *where, bool lenient, void *into, loami_fault *f);
+/* The rows, short. */
+#define LOAMI_FIELD(kind_, name_, struct_, member_)                                                          \
+    { .name = name_, .kind = LOAMI_F_##kind_, .at = offsetof(struct_, member_) }
+#define LOAMI_RANGE(kind_, name_, struct_, member_, lo_, hi_)                                                \
+    { .name = name_, .kind = LOAMI_F_##kind_, .at = offsetof(struct_, member_), .lo = lo_, .hi = hi_ }
+#define LOAMI_READ(name_, read_) { .name = name_, .kind = LOAMI_F_CUSTOM, .read = read_ }
+#define LOAMI_READ_AT(name_, at_, read_) { .name = name_, .kind = LOAMI_F_CUSTOM, .at = at_, .read = read_ }
+#define LOAMI_HINT(name_, type_) { .name = name_, .kind = LOAMI_F_HINT, .hint_type = JSON_##type_ }
+#define LOAMI_REFUSE(name_, why_) { .name = name_, .kind = LOAMI_F_REFUSED, .words = why_ }
+#define LOAMI_REFUSE_TRUE(name_, why_) { .name = name_, .kind = LOAMI_F_FALSE, .words = why_ }
+
+/* Fills *into from the fields of o. where is what o is called in messages: "" or "messages[1]". 0, or -1 with
+ * f filled (status 400, param = the field). lenient: fields that are not in the table are left, not refused.
+ */
+int loami_fields_read(const loami_field *table, const json_t *o, const char *where, bool lenient, void *into,
+                      loami_fault *f);
 
 /* 400: where must be what.  return loami_field_wrong(f, "stop", "a string or an array of strings"); */
 int loami_field_wrong(loami_fault *f, const char *where, const char *what);

@@ -1,4 +1,5 @@
-/* GET /health: whether this server can answer, and what it is doing. Answered at any time, never waited for. */
+/* GET /health: whether this server can answer, and what it is doing. Answered at any time, never waited for.
+ */
 #include "api/endpoints.h"
 
 #include <string.h>
@@ -12,14 +13,19 @@ void loami_api_health(loami_reply *r, void *api)
     loami_buf_printf(&out, "{\"status\":\"%s\",\"model\":", status);
     loami_json_put(&out, a->config.names[0], strlen(a->config.names[0]));
     loami_buf_puts(&out, ",\"device\":");
-    if (a->info) loami_json_put(&out, a->info->device, strlen(a->info->device));
-    else loami_buf_puts(&out, "null");
+    if (a->info)
+        loami_json_put(&out, a->info->device, strlen(a->info->device));
+    else
+        loami_buf_puts(&out, "null");
     loami_buf_printf(&out, ",\"framework\":\"loam\",\"version\":\"%s\"", loam_version());
     if (a->engine) {
         loam_engine_state s;
         loam_engine_stat(a->engine, &s);
-        loami_buf_printf(&out, ",\"running\":%u,\"waiting\":%u,\"pages_used\":%u,\"pages\":%u,\"prompt_tokens\":%llu,\"new_tokens\":%llu", s.running,
-                         s.waiting, s.pages_used, s.pages, (unsigned long long)s.prompt_tokens, (unsigned long long)s.new_tokens);
+        loami_buf_printf(&out,
+                         ",\"running\":%u,\"waiting\":%u,\"pages_used\":%u,\"pages\":%u,\"prompt_tokens\":%"
+                         "llu,\"new_tokens\":%llu",
+                         s.running, s.waiting, s.pages_used, s.pages, (unsigned long long)s.prompt_tokens,
+                         (unsigned long long)s.new_tokens);
     }
     loami_buf_putc(&out, '}');
     bool ok = a->engine && !a->draining;

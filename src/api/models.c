@@ -7,12 +7,15 @@ static void put_model(loami_buf *out, const loami_api *a, const char *name)
 {
     loami_buf_puts(out, "{\"id\":");
     loami_json_put(out, name, strlen(name));
-    loami_buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"loam\",\"root\":", (long long)a->opened_s);
+    loami_buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"loam\",\"root\":",
+                     (long long)a->opened_s);
     loami_json_put(out, a->config.names[0], strlen(a->config.names[0]));
     loami_buf_printf(out, ",\"max_model_len\":%u,\"meta\":{\"family\":", a->info->context_tokens);
     loami_json_put(out, a->info->family, strlen(a->info->family));
-    loami_buf_printf(out, ",\"context_length\":%u,\"parameters\":%llu,\"weight_bytes\":%llu,\"vocabulary\":%u}}", a->info->context_tokens,
-                     (unsigned long long)a->info->parameters, (unsigned long long)a->info->weight_bytes, a->info->vocab_tokens);
+    loami_buf_printf(out,
+                     ",\"context_length\":%u,\"parameters\":%llu,\"weight_bytes\":%llu,\"vocabulary\":%u}}",
+                     a->info->context_tokens, (unsigned long long)a->info->parameters,
+                     (unsigned long long)a->info->weight_bytes, a->info->vocab_tokens);
 }
 
 void loami_api_models(loami_reply *r, void *api)

@@ -17,7 +17,8 @@ int loami_read_top_k(void *params, const json_t *v, const char *where, loami_fau
 {
     loami_params *p = params;
     json_int_t i = json_integer_value(v);
-    if (!json_is_integer(v) || i < -1 || i > 1 << 20) return loami_field_wrong(f, where, "an integer from -1 to 1048576 (0 and -1 are off)");
+    if (!json_is_integer(v) || i < -1 || i > 1 << 20)
+        return loami_field_wrong(f, where, "an integer from -1 to 1048576 (0 and -1 are off)");
     p->how.top_k = i > 0 ? (uint32_t)i : 0;
     return 0;
 }
@@ -35,7 +36,9 @@ static int add_stop(loami_params *p, const json_t *v, const char *where, loami_f
 {
     if (!json_is_string(v)) return loami_field_wrong(f, where, "a string or an array of strings");
     if (json_string_length(v) == 0) return loami_field_wrong(f, where, "not empty");
-    if (p->n_stop == LOAM_MAX_STOP) return loami_fault_set(f, 400, "invalid_value", "stop", "'stop' has more than %d strings.", LOAM_MAX_STOP);
+    if (p->n_stop == LOAM_MAX_STOP)
+        return loami_fault_set(f, 400, "invalid_value", "stop", "'stop' has more than %d strings.",
+                               LOAM_MAX_STOP);
     p->stop[p->n_stop++] = json_string_value(v);
     return 0;
 }
@@ -47,7 +50,8 @@ int loami_read_stop(void *params, const json_t *v, const char *where, loami_faul
     json_t *one;
     char path[128], index[32];
     if (!json_is_array(v)) return add_stop(p, v, where, f);
-    json_array_foreach(v, i, one) {
+    json_array_foreach(v, i, one)
+    {
         snprintf(index, sizeof index, "[%zu]", i);
         loami_field_path(path, where, index);
         if (add_stop(p, one, path, f) < 0) return -1;
@@ -60,10 +64,13 @@ int loami_read_stop_tokens(void *params, const json_t *v, const char *where, loa
     loami_params *p = params;
     size_t i;
     json_t *one;
-    if (!json_is_array(v) || json_array_size(v) > LOAMI_MAX_STOP_TOKENS) return loami_field_wrong(f, where, "an array of at most 64 token ids");
-    json_array_foreach(v, i, one) {
+    if (!json_is_array(v) || json_array_size(v) > LOAMI_MAX_STOP_TOKENS)
+        return loami_field_wrong(f, where, "an array of at most 64 token ids");
+    json_array_foreach(v, i, one)
+    {
         json_int_t id = json_integer_value(one);
-        if (!json_is_integer(one) || id < 0 || id > INT32_MAX) return loami_field_wrong(f, where, "an array of token ids");
+        if (!json_is_integer(one) || id < 0 || id > INT32_MAX)
+            return loami_field_wrong(f, where, "an array of token ids");
         p->stop_tokens[p->n_stop_tokens++] = (int32_t)id;
     }
     return 0;
@@ -75,18 +82,21 @@ int loami_read_bias(void *params, const json_t *v, const char *where, loami_faul
     const char *key;
     json_t *one;
     if (!json_is_object(v)) return loami_field_wrong(f, where, "an object from token ids to numbers");
-    if (json_object_size(v) > LOAMI_MAX_BIAS) return loami_field_wrong(f, where, "an object of at most 1024 tokens");
+    if (json_object_size(v) > LOAMI_MAX_BIAS)
+        return loami_field_wrong(f, where, "an object of at most 1024 tokens");
     loam_logit_bias *bias = calloc(json_object_size(v) + 1, sizeof *bias);
     if (!bias) return loami_fault_set(f, 503, NULL, "", "Out of memory.");
     p->how.bias = bias;
-    json_object_foreach((json_t *)v, key, one) {
+    json_object_foreach((json_t *)v, key, one)
+    {
         char path[128], *end;
         long id = strtol(key, &end, 10);
         double b = json_number_value(one);
         loami_field_path(path, where, key);
         if (end == key || *end || id < 0 || id > INT32_MAX || (key[0] < '0' || key[0] > '9'))
             return loami_fault_set(f, 400, "invalid_value", path, "'%s' must be named by a token id.", path);
-        if (!json_is_number(one) || !(b >= -100 && b <= 100)) return loami_field_wrong(f, path, "a number from -100 to 100");
+        if (!json_is_number(one) || !(b >= -100 && b <= 100))
+            return loami_field_wrong(f, path, "a number from -100 to 100");
         bias[p->how.n_bias++] = (loam_logit_bias){ (int32_t)id, (float)b };
     }
     return 0;
@@ -95,8 +105,8 @@ int loami_read_bias(void *params, const json_t *v, const char *where, loami_faul
 int loami_read_stream_options(void *params, const json_t *v, const char *where, loami_fault *f)
 {
     static const loami_field table[] = {
-        { .name = "include_usage", .kind = LOAMI_F_BOOL, .at = offsetof(loami_params, include_usage) },
-        { .name = "include_obfuscation", .kind = LOAMI_F_FALSE, .words = "nothing is added to hide the length of a piece" },
+        LOAMI_FIELD(BOOL, "include_usage", loami_params, include_usage),
+        LOAMI_REFUSE_TRUE("include_obfuscation", "nothing is added to hide the length of a piece"),
         { 0 },
     };
     if (!json_is_object(v)) return loami_field_wrong(f, where, "an object");
@@ -114,12 +124,15 @@ int loami_read_skip_special(void *params, const json_t *v, const char *where, lo
 int loami_params_check(loami_params *p, loami_fault *f)
 {
     if (p->include_usage && !p->stream)
-        return loami_fault_set(f, 400, "invalid_value", "stream_options", "'stream_options' is for stream: true.");
+        return loami_fault_set(f, 400, "invalid_value", "stream_options",
+                               "'stream_options' is for stream: true.");
     if (p->max_completion_tokens && p->max_tokens && p->max_tokens != p->max_completion_tokens)
-        return loami_fault_set(f, 400, "invalid_value", "max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other.");
+        return loami_fault_set(f, 400, "invalid_value", "max_tokens",
+                               "'max_tokens' and 'max_completion_tokens' contradict each other.");
     if (p->max_completion_tokens) p->max_tokens = p->max_completion_tokens;
     if (p->max_tokens && p->min_tokens > p->max_tokens)
-        return loami_fault_set(f, 400, "invalid_value", "min_tokens", "'min_tokens' is larger than 'max_tokens'.");
+        return loami_fault_set(f, 400, "invalid_value", "min_tokens",
+                               "'min_tokens' is larger than 'max_tokens'.");
     return 0;
 }
 

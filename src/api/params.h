@@ -10,7 +10,7 @@ typedef struct loami_params {
     const char *model;
     uint32_t max_tokens, max_completion_tokens; /* 0 = not said */
     uint32_t min_tokens, n;
-    loam_sampling how;                          /* bias is malloc'd */
+    loam_sampling how; /* bias is malloc'd */
     const char *stop[LOAM_MAX_STOP];
     uint32_t n_stop;
     int32_t stop_tokens[LOAMI_MAX_STOP_TOKENS];
@@ -20,33 +20,33 @@ typedef struct loami_params {
 } loami_params;
 
 /* The rows of a field table for a struct whose first member is a loami_params. */
-#define LOAMI_PARAMS_FIELDS                                                                                            \
-    { .name = "model", .kind = LOAMI_F_STRING, .at = offsetof(loami_params, model) },                                  \
-    { .name = "max_tokens", .kind = LOAMI_F_U32, .at = offsetof(loami_params, max_tokens), .lo = 1, .hi = 1e8 },       \
-    { .name = "min_tokens", .kind = LOAMI_F_U32, .at = offsetof(loami_params, min_tokens), .lo = 0, .hi = 1e8 },       \
-    { .name = "n", .kind = LOAMI_F_U32, .at = offsetof(loami_params, n), .lo = 1, .hi = LOAMI_MAX_CHOICES },           \
-    { .name = "temperature", .kind = LOAMI_F_FLOAT, .at = offsetof(loami_params, how.temperature), .hi = 100 },        \
-    { .name = "top_p", .kind = LOAMI_F_CUSTOM, .read = loami_read_top_p },                                             \
-    { .name = "min_p", .kind = LOAMI_F_FLOAT, .at = offsetof(loami_params, how.min_p), .hi = 1 },                      \
-    { .name = "top_k", .kind = LOAMI_F_CUSTOM, .read = loami_read_top_k },                                             \
-    { .name = "seed", .kind = LOAMI_F_CUSTOM, .read = loami_read_seed },                                               \
-    { .name = "stop", .kind = LOAMI_F_CUSTOM, .read = loami_read_stop },                                               \
-    { .name = "stop_token_ids", .kind = LOAMI_F_CUSTOM, .read = loami_read_stop_tokens },                              \
-    { .name = "ignore_eos", .kind = LOAMI_F_BOOL, .at = offsetof(loami_params, ignore_eos) },                          \
-    { .name = "presence_penalty", .kind = LOAMI_F_FLOAT, .at = offsetof(loami_params, how.presence_penalty), .lo = -2, .hi = 2 },   \
-    { .name = "frequency_penalty", .kind = LOAMI_F_FLOAT, .at = offsetof(loami_params, how.frequency_penalty), .lo = -2, .hi = 2 }, \
-    { .name = "repetition_penalty", .kind = LOAMI_F_FLOAT, .at = offsetof(loami_params, how.repetition_penalty), .lo = 0.01, .hi = 100 }, \
-    { .name = "logit_bias", .kind = LOAMI_F_CUSTOM, .read = loami_read_bias },                                         \
-    { .name = "stream", .kind = LOAMI_F_BOOL, .at = offsetof(loami_params, stream) },                                  \
-    { .name = "stream_options", .kind = LOAMI_F_CUSTOM, .read = loami_read_stream_options },                           \
-    { .name = "skip_special_tokens", .kind = LOAMI_F_CUSTOM, .read = loami_read_skip_special },                        \
-    { .name = "return_token_ids", .kind = LOAMI_F_BOOL, .at = offsetof(loami_params, return_token_ids) },              \
-    { .name = "user", .kind = LOAMI_F_HINT, .hint_type = JSON_STRING },                                                \
-    { .name = "metadata", .kind = LOAMI_F_HINT, .hint_type = JSON_OBJECT },                                            \
-    { .name = "safety_identifier", .kind = LOAMI_F_HINT, .hint_type = JSON_STRING },                                   \
-    { .name = "prompt_cache_key", .kind = LOAMI_F_HINT, .hint_type = JSON_STRING },                                    \
-    { .name = "best_of", .kind = LOAMI_F_REFUSED, .words = "ask for n answers and choose among them" },                \
-    { .name = "use_beam_search", .kind = LOAMI_F_FALSE, .words = "answers are sampled" }
+#define LOAMI_PARAMS_FIELDS                                                                                  \
+    LOAMI_FIELD(STRING, "model", loami_params, model),                                                       \
+    LOAMI_RANGE(U32, "max_tokens", loami_params, max_tokens, 1, 1e8),                                        \
+    LOAMI_RANGE(U32, "min_tokens", loami_params, min_tokens, 0, 1e8),                                        \
+    LOAMI_RANGE(U32, "n", loami_params, n, 1, LOAMI_MAX_CHOICES),                                            \
+    LOAMI_RANGE(FLOAT, "temperature", loami_params, how.temperature, 0, 100),                                \
+    LOAMI_READ("top_p", loami_read_top_p),                                                                   \
+    LOAMI_RANGE(FLOAT, "min_p", loami_params, how.min_p, 0, 1),                                              \
+    LOAMI_READ("top_k", loami_read_top_k),                                                                   \
+    LOAMI_READ("seed", loami_read_seed),                                                                     \
+    LOAMI_READ("stop", loami_read_stop),                                                                     \
+    LOAMI_READ("stop_token_ids", loami_read_stop_tokens),                                                    \
+    LOAMI_FIELD(BOOL, "ignore_eos", loami_params, ignore_eos),                                               \
+    LOAMI_RANGE(FLOAT, "presence_penalty", loami_params, how.presence_penalty, -2, 2),                       \
+    LOAMI_RANGE(FLOAT, "frequency_penalty", loami_params, how.frequency_penalty, -2, 2),                     \
+    LOAMI_RANGE(FLOAT, "repetition_penalty", loami_params, how.repetition_penalty, 0.01, 100),               \
+    LOAMI_READ("logit_bias", loami_read_bias),                                                               \
+    LOAMI_FIELD(BOOL, "stream", loami_params, stream),                                                       \
+    LOAMI_READ("stream_options", loami_read_stream_options),                                                 \
+    LOAMI_READ("skip_special_tokens", loami_read_skip_special),                                              \
+    LOAMI_FIELD(BOOL, "return_token_ids", loami_params, return_token_ids),                                   \
+    LOAMI_HINT("user", STRING),                                                                              \
+    LOAMI_HINT("metadata", OBJECT),                                                                          \
+    LOAMI_HINT("safety_identifier", STRING),                                                                 \
+    LOAMI_HINT("prompt_cache_key", STRING),                                                                  \
+    LOAMI_REFUSE("best_of", "ask for n answers and choose among them"),                                      \
+    LOAMI_REFUSE_TRUE("use_beam_search", "answers are sampled")
 
 int loami_read_top_p(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_top_k(void *params, const json_t *v, const char *where, loami_fault *f);

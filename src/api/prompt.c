@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- one message -------------------------------------------------------------------------------------------- */
+/* ---- one message
+ * -------------------------------------------------------------------------------------------- */
 
 static int no_memory(loami_fault *f)
 {
@@ -31,9 +32,11 @@ static int read_part(loami_buf *text, const json_t *part, const char *where, loa
     loami_field_path(path, where, "type");
     if (!type) return loami_field_wrong(f, path, "a string such as \"text\"");
     if (strncmp(type, "image", 5) == 0 || strcmp(type, "input_image") == 0)
-        return loami_fault_set(f, 400, "unsupported_parameter", path, "'%s' is \"%.40s\": this model reads text, not images.", path, type);
+        return loami_fault_set(f, 400, "unsupported_parameter", path,
+                               "'%s' is \"%.40s\": this model reads text, not images.", path, type);
     if (strcmp(type, "text") != 0)
-        return loami_fault_set(f, 400, "unsupported_parameter", path, "'%s' is \"%.40s\": only \"text\" is supported.", path, type);
+        return loami_fault_set(f, 400, "unsupported_parameter", path,
+                               "'%s' is \"%.40s\": only \"text\" is supported.", path, type);
     loami_field_path(path, where, "text");
     if (!json_is_string(words)) return loami_field_wrong(f, path, "a string");
     if (text->len) loami_buf_putc(text, '\n');
@@ -53,7 +56,8 @@ static json_t *read_content(const json_t *v, const char *where, loami_fault *f)
         loami_field_wrong(f, where, "a string or an array of parts");
         return NULL;
     }
-    json_array_foreach(v, i, part) {
+    json_array_foreach(v, i, part)
+    {
         path_at(path, where, i, "");
         if (read_part(&text, part, path, f) < 0) goto out;
     }
@@ -64,7 +68,8 @@ out:
     return out;
 }
 
-/* One of an assistant's calls, its arguments parsed: OpenAI sends them as a string, templates want the object. */
+/* One of an assistant's calls, its arguments parsed: OpenAI sends them as a string, templates want the
+ * object. */
 static json_t *read_call(const json_t *call, const char *where, loami_fault *f)
 {
     const json_t *function = json_is_object(call) ? json_object_get(call, "function") : NULL;
@@ -91,7 +96,8 @@ static json_t *read_call(const json_t *call, const char *where, loami_fault *f)
     }
     copy = json_copy((json_t *)call);
     inner = json_copy((json_t *)function);
-    if (!copy || !inner || json_object_set_new(inner, "arguments", parsed) < 0 || json_object_set(copy, "function", inner) < 0) {
+    if (!copy || !inner || json_object_set_new(inner, "arguments", parsed) < 0 ||
+        json_object_set(copy, "function", inner) < 0) {
         json_decref(copy);
         copy = NULL;
         no_memory(f);
@@ -105,7 +111,8 @@ static json_t *read_calls(const json_t *calls, const char *where, loami_fault *f
     size_t i;
     json_t *call, *out = json_array();
     char path[128];
-    json_array_foreach(calls, i, call) {
+    json_array_foreach(calls, i, call)
+    {
         path_at(path, where, i, "");
         json_t *one = read_call(call, path, f);
         if (!one || json_array_append_new(out, one) < 0) {
@@ -129,19 +136,21 @@ static int read_any(void *to, const json_t *v, const char *where, loami_fault *f
     return 0;
 }
 
+#define ROLES "system|developer|user|assistant|tool"
+
 /* Clients send back what they got, so the fields of an answer's message are taken here too. */
 static const loami_field message_fields[] = {
-    { .name = "role", .kind = LOAMI_F_CHOICE, .at = offsetof(message, role), .words = "system|developer|user|assistant|tool", .required = true },
-    { .name = "content", .kind = LOAMI_F_CUSTOM, .at = offsetof(message, content), .read = read_any },
-    { .name = "name", .kind = LOAMI_F_STRING, .at = offsetof(message, name) },
-    { .name = "tool_call_id", .kind = LOAMI_F_STRING, .at = offsetof(message, tool_call_id) },
-    { .name = "tool_calls", .kind = LOAMI_F_ARRAY, .at = offsetof(message, tool_calls) },
-    { .name = "reasoning_content", .kind = LOAMI_F_STRING, .at = offsetof(message, reasoning_content) },
-    { .name = "reasoning", .kind = LOAMI_F_STRING, .at = offsetof(message, reasoning) },
-    { .name = "refusal", .kind = LOAMI_F_HINT, .hint_type = JSON_STRING },
-    { .name = "annotations", .kind = LOAMI_F_HINT, .hint_type = JSON_ARRAY },
-    { .name = "audio", .kind = LOAMI_F_REFUSED, .words = "this model reads text" },
-    { .name = "function_call", .kind = LOAMI_F_REFUSED, .words = "use tool_calls" },
+    { .name = "role", .kind = LOAMI_F_CHOICE, .at = offsetof(message, role), .words = ROLES, .required = true },
+    LOAMI_READ_AT("content", offsetof(message, content), read_any),
+    LOAMI_FIELD(STRING, "name", message, name),
+    LOAMI_FIELD(STRING, "tool_call_id", message, tool_call_id),
+    LOAMI_FIELD(ARRAY, "tool_calls", message, tool_calls),
+    LOAMI_FIELD(STRING, "reasoning_content", message, reasoning_content),
+    LOAMI_FIELD(STRING, "reasoning", message, reasoning),
+    LOAMI_HINT("refusal", STRING),
+    LOAMI_HINT("annotations", ARRAY),
+    LOAMI_REFUSE("audio", "this model reads text"),
+    LOAMI_REFUSE("function_call", "use tool_calls"),
     { 0 },
 };
 
@@ -159,7 +168,8 @@ static json_t *read_message(const json_t *v, const char *where, loami_fault *f)
     bool may_be_empty = strcmp(m.role, "assistant") == 0;
     loami_field_path(path, where, "content");
     if (!m.content && !may_be_empty) {
-        loami_fault_set(f, 400, "missing_required_parameter", path, "Missing required parameter: '%s'.", path);
+        loami_fault_set(f, 400, "missing_required_parameter", path, "Missing required parameter: '%s'.",
+                        path);
         return NULL;
     }
     content = m.content ? read_content(m.content, path, f) : json_string("");
@@ -172,7 +182,8 @@ static json_t *read_message(const json_t *v, const char *where, loami_fault *f)
     out = json_object();
     const char *role = strcmp(m.role, "developer") == 0 ? "system" : m.role;
     const char *reasoning = m.reasoning_content ? m.reasoning_content : m.reasoning;
-    bool ok = out && json_object_set_new(out, "role", json_string(role)) == 0 && json_object_set(out, "content", content) == 0;
+    bool ok = out && json_object_set_new(out, "role", json_string(role)) == 0 &&
+              json_object_set(out, "content", content) == 0;
     if (ok && m.name) ok = json_object_set_new(out, "name", json_string(m.name)) == 0;
     if (ok && m.tool_call_id) ok = json_object_set_new(out, "tool_call_id", json_string(m.tool_call_id)) == 0;
     if (ok && reasoning) ok = json_object_set_new(out, "reasoning_content", json_string(reasoning)) == 0;
@@ -194,14 +205,16 @@ json_t *loami_prompt_messages(const json_t *messages, loami_fault *f)
     json_t *one, *out = json_array();
     char path[128];
     if (!messages) {
-        loami_fault_set(f, 400, "missing_required_parameter", "messages", "Missing required parameter: 'messages'.");
+        loami_fault_set(f, 400, "missing_required_parameter", "messages",
+                        "Missing required parameter: 'messages'.");
         goto fail;
     }
     if (json_array_size(messages) == 0 || json_array_size(messages) > LOAMI_MAX_MESSAGES) {
         loami_field_wrong(f, "messages", "an array of 1 to 4096 messages");
         goto fail;
     }
-    json_array_foreach(messages, i, one) {
+    json_array_foreach(messages, i, one)
+    {
         path_at(path, "messages", i, "");
         json_t *m = read_message(one, path, f);
         if (!m || json_array_append_new(out, m) < 0) goto fail;
@@ -212,23 +225,28 @@ fail:
     return NULL;
 }
 
-/* ---- tools ---------------------------------------------------------------------------------------------------- */
+/* ---- tools
+ * ---------------------------------------------------------------------------------------------------- */
 
 static int check_tools(const json_t *tools, loami_fault *f)
 {
     size_t i;
     json_t *tool;
     char path[128];
-    if (json_array_size(tools) > LOAMI_MAX_TOOLS) return loami_field_wrong(f, "tools", "an array of at most 256 tools");
-    json_array_foreach(tools, i, tool) {
+    if (json_array_size(tools) > LOAMI_MAX_TOOLS)
+        return loami_field_wrong(f, "tools", "an array of at most 256 tools");
+    json_array_foreach(tools, i, tool)
+    {
         const char *type = json_string_value(json_object_get(tool, "type"));
-        const json_t *function = json_object_get(tool, "function"), *parameters = json_object_get(function, "parameters");
+        const json_t *function = json_object_get(tool, "function"),
+                     *parameters = json_object_get(function, "parameters");
         path_at(path, "tools", i, "type");
         if (!type || strcmp(type, "function") != 0) return loami_field_wrong(f, path, "\"function\"");
         path_at(path, "tools", i, "function.name");
         if (!json_is_string(json_object_get(function, "name"))) return loami_field_wrong(f, path, "a string");
         path_at(path, "tools", i, "function.parameters");
-        if (parameters && !json_is_null(parameters) && !json_is_object(parameters)) return loami_field_wrong(f, path, "an object (a JSON Schema)");
+        if (parameters && !json_is_null(parameters) && !json_is_object(parameters))
+            return loami_field_wrong(f, path, "an object (a JSON Schema)");
     }
     return 0;
 }
@@ -241,18 +259,20 @@ int loami_read_tool_choice(void *to, const json_t *v, const char *where, loami_f
         return 0;
     }
     if ((s && strcmp(s, "required") == 0) || json_is_object(v))
-        return loami_fault_set(f, 400, "unsupported_parameter", where, "'%s' can be \"none\" or \"auto\": a call cannot be forced.", where);
+        return loami_fault_set(f, 400, "unsupported_parameter", where,
+                               "'%s' can be \"none\" or \"auto\": a call cannot be forced.", where);
     return loami_field_wrong(f, where, "\"none\" or \"auto\"");
 }
 
-int loami_read_generation_prompt(void *to, const json_t *v, const char *where, loami_fault *f)
+int loami_read_not(void *to, const json_t *v, const char *where, loami_fault *f)
 {
     if (!json_is_boolean(v)) return loami_field_wrong(f, where, "true or false");
     *(bool *)to = json_is_false(v);
     return 0;
 }
 
-/* ---- the prompt ------------------------------------------------------------------------------------------------ */
+/* ---- the prompt
+ * ------------------------------------------------------------------------------------------------ */
 
 /* Templates close the last message like any other; to continue it, the prompt is cut after its text. */
 static int cut_after_last(char *prompt, const json_t *messages, loami_fault *f)
@@ -266,7 +286,9 @@ static int cut_after_last(char *prompt, const json_t *messages, loami_fault *f)
     if (!key) return no_memory(f);
     for (char *p = n ? strstr(prompt, key) : NULL; p; p = strstr(p + 1, key)) at = p;
     free(key);
-    if (!at) return loami_fault_set(f, 400, "invalid_value", "continue_final_message", "The last message has no text that could be continued.");
+    if (!at)
+        return loami_fault_set(f, 400, "invalid_value", "continue_final_message",
+                               "The last message has no text that could be continued.");
     if (strncmp(at, content, strlen(content)) == 0) n = strlen(content);
     at[n] = 0;
     return 0;
@@ -274,13 +296,15 @@ static int cut_after_last(char *prompt, const json_t *messages, loami_fault *f)
 
 static json_t *variables(const loami_dialogue *d, json_t *messages)
 {
-    bool with_tools = d->tools && json_array_size(d->tools) && !(d->tool_choice && strcmp(d->tool_choice, "none") == 0);
+    bool with_tools = d->tools && json_array_size(d->tools) &&
+                      !(d->tool_choice && strcmp(d->tool_choice, "none") == 0);
     bool generate = !d->no_generation_prompt && !d->continue_final;
     json_t *vars = d->kwargs ? json_copy((json_t *)d->kwargs) : json_object();
     bool ok = vars && json_object_set(vars, "messages", messages) == 0 &&
               json_object_set_new(vars, "add_generation_prompt", json_boolean(generate)) == 0;
     if (ok && with_tools) ok = json_object_set(vars, "tools", (json_t *)d->tools) == 0;
-    if (ok && d->reasoning_effort) ok = json_object_set_new(vars, "reasoning_effort", json_string(d->reasoning_effort)) == 0;
+    if (ok && d->reasoning_effort)
+        ok = json_object_set_new(vars, "reasoning_effort", json_string(d->reasoning_effort)) == 0;
     if (ok) return vars;
     json_decref(vars);
     return NULL;

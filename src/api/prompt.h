@@ -9,31 +9,33 @@ enum { LOAMI_MAX_MESSAGES = 4096, LOAMI_MAX_TOOLS = 256 };
 /* What a template is rendered from; borrowed from the request's JSON. */
 typedef struct loami_dialogue {
     const json_t *messages, *tools;
-    const json_t *kwargs;             /* chat_template_kwargs: more variables for the template */
+    const json_t *kwargs; /* chat_template_kwargs: more variables for the template */
     const char *reasoning_effort;
-    const char *tool_choice;          /* "none": the template gets no tools */
-    bool no_generation_prompt;        /* add_generation_prompt: false */
-    bool continue_final;              /* the answer goes on where the last message stops */
+    const char *tool_choice;   /* "none": the template gets no tools */
+    bool no_generation_prompt; /* add_generation_prompt: false */
+    bool continue_final;       /* the answer goes on where the last message stops */
 } loami_dialogue;
 
 /* The rows of a field table, for a struct that has a loami_dialogue at the offset base. */
-#define LOAMI_DIALOGUE_FIELDS(base)                                                                                    \
-    { .name = "messages", .kind = LOAMI_F_ARRAY, .at = (base) + offsetof(loami_dialogue, messages) },                  \
-    { .name = "tools", .kind = LOAMI_F_ARRAY, .at = (base) + offsetof(loami_dialogue, tools) },                        \
-    { .name = "chat_template_kwargs", .kind = LOAMI_F_OBJECT, .at = (base) + offsetof(loami_dialogue, kwargs) },       \
+#define LOAMI_DIALOGUE_FIELDS(base) \
+    LOAMI_READ_AT("add_generation_prompt", (base) + offsetof(loami_dialogue, no_generation_prompt), loami_read_not), \
+    LOAMI_READ_AT("tool_choice", (base) + offsetof(loami_dialogue, tool_choice), loami_read_tool_choice), \
+    { .name = "messages", .kind = LOAMI_F_ARRAY, .at = (base) + offsetof(loami_dialogue, messages) }, \
+    { .name = "tools", .kind = LOAMI_F_ARRAY, .at = (base) + offsetof(loami_dialogue, tools) }, \
+    { .name = "chat_template_kwargs", .kind = LOAMI_F_OBJECT, .at = (base) + offsetof(loami_dialogue, kwargs) }, \
     { .name = "reasoning_effort", .kind = LOAMI_F_STRING, .at = (base) + offsetof(loami_dialogue, reasoning_effort) }, \
-    { .name = "tool_choice", .kind = LOAMI_F_CUSTOM, .at = (base) + offsetof(loami_dialogue, tool_choice), .read = loami_read_tool_choice }, \
-    { .name = "add_generation_prompt", .kind = LOAMI_F_CUSTOM, .at = (base) + offsetof(loami_dialogue, no_generation_prompt), .read = loami_read_generation_prompt }, \
     { .name = "continue_final_message", .kind = LOAMI_F_BOOL, .at = (base) + offsetof(loami_dialogue, continue_final) }
 
 int loami_read_tool_choice(void *to, const json_t *v, const char *where, loami_fault *f);
-int loami_read_generation_prompt(void *to, const json_t *v, const char *where, loami_fault *f);
+/* A boolean, stored as its opposite, so that an absent one is true. */
+int loami_read_not(void *to, const json_t *v, const char *where, loami_fault *f);
 
-/* The prompt, malloc'd. Messages are checked one by one; what is wrong is named ("messages[1].content"). Any thread. */
+/* The prompt, malloc'd. Messages are checked one by one; what is wrong is named ("messages[1].content"). Any
+ * thread. */
 int loami_prompt_render(char **prompt, const loam_text *text, const loami_dialogue *d, loami_fault *f);
 
-/* The messages as templates expect them: content as one string, arguments of tool calls as objects, "developer"
- * as "system". A new array, the caller's; NULL with f filled. */
+/* The messages as templates expect them: content as one string, arguments of tool calls as objects,
+ * "developer" as "system". A new array, the caller's; NULL with f filled. */
 json_t *loami_prompt_messages(const json_t *messages, loami_fault *f);
 
 #endif

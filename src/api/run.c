@@ -7,7 +7,8 @@
 
 static const double KEEP_ALIVE_S = 15; /* proxies give up on a silent stream after 30 to 60 */
 
-/* ---- what the endpoints share ------------------------------------------------------------------------------- */
+/* ---- what the endpoints share
+ * ------------------------------------------------------------------------------- */
 
 int loami_api_check_ready(const loami_api *a, loami_fault *f)
 {
@@ -20,7 +21,9 @@ const char *loami_api_model(const loami_api *a, const char *model, loami_fault *
     if (!model || strcmp(model, "default") == 0) return a->config.names[0];
     for (uint32_t i = 0; i < a->config.n_names; i++)
         if (strcmp(model, a->config.names[i]) == 0) return a->config.names[i];
-    loami_fault_set(f, 404, "model_not_found", "model", "The model '%.200s' does not exist; this server has '%.200s'.", model, a->config.names[0]);
+    loami_fault_set(f, 404, "model_not_found", "model",
+                    "The model '%.200s' does not exist; this server has '%.200s'.", model,
+                    a->config.names[0]);
     return NULL;
 }
 
@@ -43,7 +46,8 @@ int loami_fault_from(loami_fault *f, const loam_err *err, const char *param)
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (table[i].code == err->code)
-            return loami_fault_set(f, table[i].status, table[i].name, table[i].blames ? param : "", "%s", err->msg);
+            return loami_fault_set(f, table[i].status, table[i].name, table[i].blames ? param : "", "%s",
+                                   err->msg);
     return loami_fault_set(f, 500, "engine_failed", "", "%s", err->msg);
 }
 
@@ -61,7 +65,8 @@ void loami_put_usage(loami_buf *out, const loami_run *run)
         new += run->choices[i].result.new_tokens;
     }
     loami_buf_printf(out,
-                     "{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu,\"prompt_tokens_details\":{\"cached_tokens\":%llu}}",
+                     "{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu,\"prompt_"
+                     "tokens_details\":{\"cached_tokens\":%llu}}",
                      (unsigned long long)prompt, (unsigned long long)new, (unsigned long long)(prompt + new),
                      (unsigned long long)(cached < prompt ? cached : prompt));
 }
@@ -73,7 +78,8 @@ bool loami_run_prompts(loami_run *run, uint32_t n)
     return run->prompts;
 }
 
-/* ---- the end -------------------------------------------------------------------------------------------------- */
+/* ---- the end
+ * -------------------------------------------------------------------------------------------------- */
 
 static void run_free(loami_run *run)
 {
@@ -178,11 +184,12 @@ void loami_api_cancel_all(loami_api *a)
 {
     loami_run *run;
     LIST_FOREACH(run, &a->runs, next)
-        for (uint32_t i = 0; run->live && i < run->n_choices; i++)
-            if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
+    for (uint32_t i = 0; run->live && i < run->n_choices; i++)
+        if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void take(loami_run *run, loami_choice *c, const loam_token *t)
 {
@@ -190,11 +197,13 @@ static void take(loami_run *run, loami_choice *c, const loam_token *t)
     if (t->id >= 0) {
         c->n_tokens++;
         if (run->request->want_logprobs) run->shape->logprob(run, c, t);
-        if (run->request->return_token_ids) loami_buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", (int)t->id);
+        if (run->request->return_token_ids)
+            loami_buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", (int)t->id);
     }
     if (!run->started || !t->text_len) return;
     run->shape->piece(run, c);
-    for (size_t i = 0; i < c->text.len; i++) c->text_offset += ((unsigned char)c->text.data[i] & 0xc0) != 0x80;
+    for (size_t i = 0; i < c->text.len; i++)
+        c->text_offset += ((unsigned char)c->text.data[i] & 0xc0) != 0x80;
     loami_buf_clear(&c->text);
     loami_buf_clear(&c->ids);
     for (int k = 0; k < 4; k++) loami_buf_clear(&c->logprobs[k]);
@@ -209,7 +218,8 @@ static void take_end(loami_run *run, loami_choice *c)
     run->n_done++;
     if (c->result.finish == LOAM_FINISH_ERROR || c->result.finish == LOAM_FINISH_CANCELLED) {
         loam_err err = { .code = c->result.code ? c->result.code : LOAM_E_CANCELLED };
-        snprintf(err.msg, sizeof err.msg, "%s", c->result.msg[0] ? c->result.msg : "The server is shutting down.");
+        snprintf(err.msg, sizeof err.msg, "%s",
+                 c->result.msg[0] ? c->result.msg : "The server is shutting down.");
         run->failed = true;
         loami_fault_from(&run->fault, &err, run->shape->prompt_field);
     } else if (run->started) {
@@ -236,13 +246,17 @@ static void pump(void *arg)
         while (!c->done && !run->paused) {
             int rc = loam_stream_next(c->stream, &t, 0);
             if (rc < 0) break;
-            if (rc > 0) take(run, c, &t);
-            else take_end(run, c);
+            if (rc > 0)
+                take(run, c, &t);
+            else
+                take_end(run, c);
         }
         flush(run);
     }
-    if (run->failed) end_failed(run);
-    else if (run->n_done == run->n_choices) end_well(run);
+    if (run->failed)
+        end_failed(run);
+    else if (run->n_done == run->n_choices)
+        end_well(run);
 }
 
 static void on_ready(void *arg) /* on the engine's thread */
@@ -273,7 +287,8 @@ static void on_keep_alive(void *arg)
     loami_timer_set(run->api->loop, &run->keep_alive, KEEP_ALIVE_S, on_keep_alive, run);
 }
 
-/* ---- the beginning ---------------------------------------------------------------------------------------------- */
+/* ---- the beginning
+ * ---------------------------------------------------------------------------------------------- */
 
 static int submit(loami_run *run, loami_fault *f)
 {
@@ -293,7 +308,8 @@ static int submit(loami_run *run, loami_fault *f)
         c->prompt = &run->prompts[i / n];
         request.tokens = c->prompt->ids;
         request.n_tokens = c->prompt->n;
-        if (loam_submit(run->api->engine, &c->stream, &request, &err) < 0) return loami_fault_from(f, &err, run->shape->prompt_field);
+        if (loam_submit(run->api->engine, &c->stream, &request, &err) < 0)
+            return loami_fault_from(f, &err, run->shape->prompt_field);
         run->n_choices++;
         request.how.seed++; /* the answers to one request differ, and the same request gives the same ones */
     }
@@ -307,7 +323,9 @@ static void prepare(void *arg) /* on a worker */
     run->failed = true;
     if (atomic_load(&run->gone)) return;
     if (loami_body_parse(&body, run->reply, &run->fault) < 0) return;
-    if (run->shape->parse(run, body, &run->fault) == 0 && !atomic_load(&run->gone) && submit(run, &run->fault) == 0) run->failed = false;
+    if (run->shape->parse(run, body, &run->fault) == 0 && !atomic_load(&run->gone) &&
+        submit(run, &run->fault) == 0)
+        run->failed = false;
     json_decref(body);
 }
 
@@ -353,7 +371,8 @@ void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape)
     run->reply = r;
     run->shape = shape;
     run->created_s = (int64_t)time(NULL);
-    snprintf(run->id, sizeof run->id, "%s%016llx", shape->id_prefix, (unsigned long long)(a->id_salt + ++a->n_runs * 0x9e3779b97f4a7c15u));
+    snprintf(run->id, sizeof run->id, "%s%016llx", shape->id_prefix,
+             (unsigned long long)(a->id_salt + ++a->n_runs * 0x9e3779b97f4a7c15u));
     run->request->n = 1;
     run->request->how = a->config.sampling;
     run->ready = (loami_post){ .run = pump, .arg = run };

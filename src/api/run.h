@@ -1,8 +1,8 @@
 /* api/run.h: one request on its way through the engine, whatever shape its answer has.
  *
- * Parse, render, tokenise and submit on a worker; then the loop pulls tokens whenever the engine says there are
- * some, and the shape writes them. A client that does not read pauses its own streams and no other; one that
- * leaves ends them. The run is made for a reply and ends it. */
+ * Parse, render, tokenise and submit on a worker; then the loop pulls tokens whenever the engine says there
+ * are some, and the shape writes them. A client that does not read pauses its own streams and no other; one
+ * that leaves ends them. The run is made for a reply and ends it. */
 #ifndef LOAMI_RUN_H
 #define LOAMI_RUN_H
 
@@ -17,20 +17,20 @@ struct loami_api {
     loami_api_config config;
     loami_loop *loop;
     loami_workers *workers;
-    loam_engine *engine;             /* NULL while it loads */
-    const loam_text *text;           /* its */
-    const loam_model_info *info;     /* its */
+    loam_engine *engine;         /* NULL while it loads */
+    const loam_text *text;       /* its */
+    const loam_model_info *info; /* its */
     bool draining;
-    int64_t opened_s;                /* unix time */
+    int64_t opened_s; /* unix time */
     uint64_t id_salt, n_runs;
-    LIST_HEAD(, loami_run) runs;
-    LIST_HEAD(, loami_errand) errands;
+    LIST_HEAD(loami_runs, loami_run) runs;
+    LIST_HEAD(loami_errands, loami_errand) errands;
 };
 
 typedef struct loami_prompt {
-    int32_t *ids;                    /* [n], malloc'd */
+    int32_t *ids; /* [n], malloc'd */
     uint32_t n;
-    char *text;                      /* malloc'd, for echo; may be NULL */
+    char *text; /* malloc'd, for echo; may be NULL */
 } loami_prompt;
 
 /* One of the answers to a request (n, times the prompts). */
@@ -40,21 +40,21 @@ typedef struct loami_choice {
     const loami_prompt *prompt;
     loam_stream *stream;
     bool done;
-    loam_result result;              /* once done */
-    loami_buf text;                  /* not yet sent: all of it, unless the answer streams */
-    loami_buf logprobs[4];           /* likewise; the shape's lists of entries, with commas between */
-    loami_buf ids;                   /* likewise, for return_token_ids */
+    loam_result result;    /* once done */
+    loami_buf text;        /* not yet sent: all of it, unless the answer streams */
+    loami_buf logprobs[4]; /* likewise; the shape's lists of entries, with commas between */
+    loami_buf ids;         /* likewise, for return_token_ids */
     uint32_t n_tokens;
-    size_t text_offset;              /* characters of the answer that were sent before this piece */
+    size_t text_offset; /* characters of the answer that were sent before this piece */
 } loami_choice;
 
 typedef struct loami_run loami_run;
 
 /* What an endpoint's answer looks like. */
 typedef struct loami_shape {
-    const char *id_prefix;           /* "chatcmpl-" */
-    const char *prompt_field;        /* to blame when the prompt is too long: "messages" */
-    size_t request_size;             /* of the struct its table fills; the first member is a loami_params */
+    const char *id_prefix;    /* "chatcmpl-" */
+    const char *prompt_field; /* to blame when the prompt is too long: "messages" */
+    size_t request_size;      /* of the struct its table fills; the first member is a loami_params */
 
     /* On a worker: from the body to run->request and run->prompts. */
     int (*parse)(loami_run *run, const json_t *body, loami_fault *f);
@@ -63,10 +63,10 @@ typedef struct loami_shape {
     void (*logprob)(loami_run *run, loami_choice *c, const loam_token *t);
 
     /* Streaming: whole SSE events appended to run->out. */
-    void (*begin)(loami_run *run);                     /* before the first token */
-    void (*piece)(loami_run *run, loami_choice *c);    /* c->text (and logprobs, ids) are to be sent */
-    void (*finish)(loami_run *run, loami_choice *c);   /* c->result is there; what is left of logprobs too */
-    void (*end)(loami_run *run);                       /* after the last finish */
+    void (*begin)(loami_run *run);                   /* before the first token */
+    void (*piece)(loami_run *run, loami_choice *c);  /* c->text (and logprobs, ids) are to be sent */
+    void (*finish)(loami_run *run, loami_choice *c); /* c->result is there; what is left of logprobs too */
+    void (*end)(loami_run *run);                     /* after the last finish */
 
     /* Not streaming: the whole answer appended to run->out. */
     void (*whole)(loami_run *run);
@@ -77,22 +77,22 @@ struct loami_run {
     loami_reply *reply;
     const loami_shape *shape;
     char id[48];
-    int64_t created_s;               /* unix time */
-    const char *model;               /* the name it was asked for by */
+    int64_t created_s; /* unix time */
+    const char *model; /* the name it was asked for by */
 
-    loami_params *request;           /* the shape's struct */
-    loami_prompt *prompts;           /* [n_prompts] */
+    loami_params *request; /* the shape's struct */
+    loami_prompt *prompts; /* [n_prompts] */
     uint32_t n_prompts;
-    loami_choice *choices;           /* [n_choices], prompt by prompt */
+    loami_choice *choices; /* [n_choices], prompt by prompt */
     uint32_t n_choices, n_done;
 
-    loami_fault fault;               /* failed: what is wrong */
+    loami_fault fault; /* failed: what is wrong */
     bool failed;
-    atomic_bool gone;                /* the client left */
-    bool live;                       /* back from the worker: the loop owns all of it */
-    bool started;                    /* the answer has begun to stream */
-    bool paused;                     /* the client does not read */
-    bool told;                       /* something was written since the last keep-alive */
+    atomic_bool gone; /* the client left */
+    bool live;        /* back from the worker: the loop owns all of it */
+    bool started;     /* the answer has begun to stream */
+    bool paused;      /* the client does not read */
+    bool told;        /* something was written since the last keep-alive */
     loami_buf out;
     loami_task task;
     loami_post ready;
@@ -109,7 +109,8 @@ void loami_run_abandon_all(loami_api *a);
 /* 503 while the engine loads. */
 int loami_api_check_ready(const loami_api *a, loami_fault *f);
 
-/* The name under which model is known here, or NULL with f filled (404). NULL and "default" are the first one. */
+/* The name under which model is known here, or NULL with f filled (404). NULL and "default" are the first
+ * one. */
 const char *loami_api_model(const loami_api *a, const char *model, loami_fault *f);
 
 /* A library error as an HTTP one. Returns -1. */

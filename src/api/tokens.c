@@ -1,5 +1,5 @@
-/* POST /tokenize, /detokenize, /apply-template: the model's text without its weights. Fields are those of vLLM and
- * of llama-server (prompt and content mean the same). */
+/* POST /tokenize, /detokenize, /apply-template: the model's text without its weights. Fields are those of
+ * vLLM and of llama-server (prompt and content mean the same). */
 #include "api/endpoints.h"
 #include "api/errand.h"
 #include "api/prompt.h"
@@ -14,14 +14,7 @@ typedef struct tokens_request {
     bool no_special, strings;
 } tokens_request;
 
-static int read_add_special(void *to, const json_t *v, const char *where, loami_fault *f)
-{
-    if (!json_is_boolean(v)) return loami_field_wrong(f, where, "true or false");
-    *(bool *)to = json_is_false(v);
-    return 0;
-}
-
-#define MODEL_FIELD { .name = "model", .kind = LOAMI_F_STRING, .at = offsetof(tokens_request, model) }
+#define MODEL_FIELD LOAMI_FIELD(STRING, "model", tokens_request, model)
 
 static int render(const loami_api *a, const tokens_request *q, char **prompt, loami_fault *f)
 {
@@ -33,11 +26,11 @@ static int tokenize(const loami_api *a, const json_t *body, loami_buf *out, loam
     static const loami_field fields[] = {
         MODEL_FIELD,
         LOAMI_DIALOGUE_FIELDS(offsetof(tokens_request, d)),
-        { .name = "prompt", .kind = LOAMI_F_STRING, .at = offsetof(tokens_request, prompt) },
-        { .name = "content", .kind = LOAMI_F_STRING, .at = offsetof(tokens_request, content) },
-        { .name = "add_special_tokens", .kind = LOAMI_F_CUSTOM, .at = offsetof(tokens_request, no_special), .read = read_add_special },
-        { .name = "add_special", .kind = LOAMI_F_CUSTOM, .at = offsetof(tokens_request, no_special), .read = read_add_special },
-        { .name = "return_token_strs", .kind = LOAMI_F_BOOL, .at = offsetof(tokens_request, strings) },
+        LOAMI_FIELD(STRING, "prompt", tokens_request, prompt),
+        LOAMI_FIELD(STRING, "content", tokens_request, content),
+        LOAMI_READ_AT("add_special_tokens", offsetof(tokens_request, no_special), loami_read_not),
+        LOAMI_READ_AT("add_special", offsetof(tokens_request, no_special), loami_read_not),
+        LOAMI_FIELD(BOOL, "return_token_strs", tokens_request, strings),
         { 0 },
     };
     tokens_request q = { 0 };
@@ -46,15 +39,18 @@ static int tokenize(const loami_api *a, const json_t *body, loami_buf *out, loam
     loam_err err;
     int rc = -1;
 
-    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f)) return -1;
+    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f))
+        return -1;
     const char *text = q.prompt ? q.prompt : q.content;
     if ((text != NULL) + (q.d.messages != NULL) != 1)
-        return loami_fault_set(f, 400, "invalid_value", "prompt", "Say either 'prompt' (or 'content') or 'messages'.");
+        return loami_fault_set(f, 400, "invalid_value", "prompt",
+                               "Say either 'prompt' (or 'content') or 'messages'.");
     if (q.d.messages) {
         if (render(a, &q, &rendered, f) < 0) return -1;
         text = rendered;
     }
-    int n = loam_encode(a->text, text, strlen(text), q.no_special || rendered ? LOAM_NO_SPECIAL : 0, &ids, &err);
+    int n = loam_encode(a->text, text, strlen(text), q.no_special || rendered ? LOAM_NO_SPECIAL : 0, &ids,
+                        &err);
     if (n < 0) {
         loami_fault_from(f, &err, "prompt");
         goto out;
@@ -89,7 +85,8 @@ static int detokenize(const loami_api *a, const json_t *body, loami_buf *out, lo
     loam_err err;
     char *text = NULL;
     size_t n_text;
-    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f)) return -1;
+    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f))
+        return -1;
 
     uint32_t n;
     int32_t *ids = loami_token_array(q.tokens, "tokens", &n, f);
@@ -108,10 +105,13 @@ static int detokenize(const loami_api *a, const json_t *body, loami_buf *out, lo
 
 static int apply_template(const loami_api *a, const json_t *body, loami_buf *out, loami_fault *f)
 {
-    static const loami_field fields[] = { MODEL_FIELD, LOAMI_DIALOGUE_FIELDS(offsetof(tokens_request, d)), { 0 } };
+    static const loami_field fields[] = { MODEL_FIELD,
+                                          LOAMI_DIALOGUE_FIELDS(offsetof(tokens_request, d)),
+                                          { 0 } };
     tokens_request q = { 0 };
     char *text;
-    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f)) return -1;
+    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f))
+        return -1;
     if (render(a, &q, &text, f) < 0) return -1;
     loami_buf_puts(out, "{\"prompt\":");
     loami_json_put(out, text, strlen(text));

@@ -25,8 +25,8 @@ typedef struct settings {
 /* Where a setting comes from when its flag is absent: the first variable that is set. */
 typedef struct fallback {
     const char *names[2];
-    bool *given;            /* by flag */
-    const char **string;    /* one of the two */
+    bool *given;         /* by flag */
+    const char **string; /* one of the two */
     uint32_t *number;
     uint32_t hi;
 } fallback;
@@ -59,32 +59,59 @@ static int from_environment(const fallback *f)
 
 static int read_settings(settings *s, int argc, char **argv)
 {
-    bool g_model = false, g_host = false, g_port = false, g_max = false, g_threads = false, g_context = false, g_sub = false;
+    bool g_model = false, g_host = false, g_port = false, g_max = false, g_threads = false, g_context = false,
+         g_sub = false;
     const loami_opt table[] = {
-        { "--model", 'm', "M", "a folder, a name from `loam ls`, or a Hugging Face id in the cache [LOAM_MODEL, MLX_MODEL]", LOAMI_OPT_STRING, &s->model, &g_model, 0, 0 },
-        { "--host", 0, "ADDRESS", "listen there; 0.0.0.0 = every network [127.0.0.1; LOAM_HOST, MLX_HOST]", LOAMI_OPT_STRING, &s->host, &g_host, 0, 0 },
-        { "--port", 'p', "N", "listen there; 0 = any free port [8000; LOAM_PORT, MLX_PORT]", LOAMI_OPT_U32, &s->port, &g_port, 0, 65535 },
-        { "--served-model-name", 0, "NAME", "what clients may call the model; may be repeated, the first one is shown", LOAMI_OPT_LIST, &s->served, NULL, 0, 0 },
-        { "--max-tokens", 0, "N", "of an answer whose request does not say; 0 = until the context is full [0; LOAM_MAX_TOKENS, MLX_MAX_TOKENS]", LOAMI_OPT_U32, &s->max_tokens, &g_max, 0, 100000000 },
-        { "--temp", 0, "T", "temperature where a request does not say [1]", LOAMI_OPT_FLOAT, &s->temperature, NULL, 0, 100 },
+        { "--model", 'm', "M",
+          "a folder, a name from `loam ls`, or a Hugging Face id in the cache [LOAM_MODEL, MLX_MODEL]",
+          LOAMI_OPT_STRING, &s->model, &g_model, 0, 0 },
+        { "--host", 0, "ADDRESS", "listen there; 0.0.0.0 = every network [127.0.0.1; LOAM_HOST, MLX_HOST]",
+          LOAMI_OPT_STRING, &s->host, &g_host, 0, 0 },
+        { "--port", 'p', "N", "listen there; 0 = any free port [8000; LOAM_PORT, MLX_PORT]", LOAMI_OPT_U32,
+          &s->port, &g_port, 0, 65535 },
+        { "--served-model-name", 0, "NAME",
+          "what clients may call the model; may be repeated, the first one is shown", LOAMI_OPT_LIST,
+          &s->served, NULL, 0, 0 },
+        { "--max-tokens", 0, "N",
+          "of an answer whose request does not say; 0 = until the context is full [0; LOAM_MAX_TOKENS, "
+          "MLX_MAX_TOKENS]",
+          LOAMI_OPT_U32, &s->max_tokens, &g_max, 0, 100000000 },
+        { "--temp", 0, "T", "temperature where a request does not say [1]", LOAMI_OPT_FLOAT, &s->temperature,
+          NULL, 0, 100 },
         { "--top-p", 0, "P", "likewise [1 = off]", LOAMI_OPT_FLOAT, &s->top_p, NULL, 0, 1 },
         { "--top-k", 0, "K", "likewise [0 = off]", LOAMI_OPT_U32, &s->top_k, NULL, 0, 1048576 },
         { "--min-p", 0, "P", "likewise [0 = off]", LOAMI_OPT_FLOAT, &s->min_p, NULL, 0, 1 },
-        { "--threads", 't', "N", "compute threads [physical cores; LOAM_THREADS]", LOAMI_OPT_U32, &s->threads, &g_threads, 0, 1024 },
-        { "--context", 'c', "N", "limit of prompt and answer together, in tokens [the model's, at most 8192; LOAM_CONTEXT]", LOAMI_OPT_U32, &s->context, &g_context, 0, 100000000 },
-        { "--substrate", 0, "S", "auto, cpu, mlx or reference [auto; LOAM_SUBSTRATE]", LOAMI_OPT_STRING, &s->substrate, &g_sub, 0, 0 },
-        { "--exact", 0, NULL, "float activations throughout: slower, for checking", LOAMI_OPT_FLAG, &s->exact, NULL, 0, 0 },
-        { "--max-running", 0, "N", "requests that run together [8]", LOAMI_OPT_U32, &s->max_running, NULL, 0, 4096 },
-        { "--max-queued", 0, "N", "requests that may wait; more get 429 [256]", LOAMI_OPT_U32, &s->max_queued, NULL, 0, 1000000 },
-        { "--max-body", 0, "BYTES", "of a request; more get 413 [33554432]", LOAMI_OPT_U64, &s->max_body, NULL, 1024, 4294967296.0 },
-        { "--max-connections", 0, "N", "more get 503 [1024]", LOAMI_OPT_U32, &s->max_connections, NULL, 1, 1000000 },
-        { "--request-timeout", 0, "SECONDS", "for a request to arrive [30]", LOAMI_OPT_U32, &s->request_s, NULL, 1, 86400 },
-        { "--idle-timeout", 0, "SECONDS", "of a connection between requests [75]", LOAMI_OPT_U32, &s->idle_s, NULL, 1, 86400 },
-        { "--drain-timeout", 0, "SECONDS", "for running answers after SIGTERM [30]", LOAMI_OPT_U32, &s->drain_s, NULL, 1, 86400 },
-        { "--workers", 0, "N", "threads that parse and tokenise [2]", LOAMI_OPT_U32, &s->workers, NULL, 1, 64 },
-        { "--allow-host", 0, "NAME", "another name in the Host header that is this server; may be repeated", LOAMI_OPT_LIST, &s->hosts, NULL, 0, 0 },
-        { "--cors-origin", 0, "ORIGIN", "web pages from there may call; may be repeated, \"*\" = any", LOAMI_OPT_LIST, &s->origins, NULL, 0, 0 },
-        { "--lenient", 0, NULL, "leave unknown parameters of requests instead of refusing them", LOAMI_OPT_FLAG, &s->lenient, NULL, 0, 0 },
+        { "--threads", 't', "N", "compute threads [physical cores; LOAM_THREADS]", LOAMI_OPT_U32, &s->threads,
+          &g_threads, 0, 1024 },
+        { "--context", 'c', "N",
+          "limit of prompt and answer together, in tokens [the model's, at most 8192; LOAM_CONTEXT]",
+          LOAMI_OPT_U32, &s->context, &g_context, 0, 100000000 },
+        { "--substrate", 0, "S", "auto, cpu, mlx or reference [auto; LOAM_SUBSTRATE]", LOAMI_OPT_STRING,
+          &s->substrate, &g_sub, 0, 0 },
+        { "--exact", 0, NULL, "float activations throughout: slower, for checking", LOAMI_OPT_FLAG, &s->exact,
+          NULL, 0, 0 },
+        { "--max-running", 0, "N", "requests that run together [8]", LOAMI_OPT_U32, &s->max_running, NULL, 0,
+          4096 },
+        { "--max-queued", 0, "N", "requests that may wait; more get 429 [256]", LOAMI_OPT_U32, &s->max_queued,
+          NULL, 0, 1000000 },
+        { "--max-body", 0, "BYTES", "of a request; more get 413 [33554432]", LOAMI_OPT_U64, &s->max_body,
+          NULL, 1024, 4294967296.0 },
+        { "--max-connections", 0, "N", "more get 503 [1024]", LOAMI_OPT_U32, &s->max_connections, NULL, 1,
+          1000000 },
+        { "--request-timeout", 0, "SECONDS", "for a request to arrive [30]", LOAMI_OPT_U32, &s->request_s,
+          NULL, 1, 86400 },
+        { "--idle-timeout", 0, "SECONDS", "of a connection between requests [75]", LOAMI_OPT_U32, &s->idle_s,
+          NULL, 1, 86400 },
+        { "--drain-timeout", 0, "SECONDS", "for running answers after SIGTERM [30]", LOAMI_OPT_U32,
+          &s->drain_s, NULL, 1, 86400 },
+        { "--workers", 0, "N", "threads that parse and tokenise [2]", LOAMI_OPT_U32, &s->workers, NULL, 1,
+          64 },
+        { "--allow-host", 0, "NAME", "another name in the Host header that is this server; may be repeated",
+          LOAMI_OPT_LIST, &s->hosts, NULL, 0, 0 },
+        { "--cors-origin", 0, "ORIGIN", "web pages from there may call; may be repeated, \"*\" = any",
+          LOAMI_OPT_LIST, &s->origins, NULL, 0, 0 },
+        { "--lenient", 0, NULL, "leave unknown parameters of requests instead of refusing them",
+          LOAMI_OPT_FLAG, &s->lenient, NULL, 0, 0 },
         { "--log-json", 0, NULL, "the access log as JSON lines", LOAMI_OPT_FLAG, &s->log_json, NULL, 0, 0 },
         { "--quiet", 'q', NULL, "no access log", LOAMI_OPT_FLAG, &s->quiet, NULL, 0, 0 },
         { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
@@ -103,11 +130,13 @@ static int read_settings(settings *s, int argc, char **argv)
     if (rc != 0) return rc;
     if (from_environment(variables) < 0) return -1;
     if (s->model) return 0;
-    fprintf(stderr, "loam serve: which model? Say --model M or set LOAM_MODEL (see loam ls, loam serve --help)\n");
+    fprintf(stderr,
+            "loam serve: which model? Say --model M or set LOAM_MODEL (see loam ls, loam serve --help)\n");
     return -1;
 }
 
-/* ---- loading, beside the loop --------------------------------------------------------------------------------- */
+/* ---- loading, beside the loop
+ * --------------------------------------------------------------------------------- */
 
 enum { MAX_ROUTES = 64 };
 
@@ -119,8 +148,8 @@ typedef struct service {
     loam_options options;
     loam_engine *engine;
     loam_err err;
-    int loaded;             /* loam_engine_open's result */
-    bool back;              /* the loading thread is done */
+    int loaded; /* loam_engine_open's result */
+    bool back;  /* the loading thread is done */
     loami_post post;
     pthread_t thread;
     loami_route routes[MAX_ROUTES];
@@ -146,10 +175,12 @@ static void on_loaded(void *arg)
     loami_api_ready(v->api, v->engine);
     const char *host = strcmp(s->host, "0.0.0.0") == 0 || strcmp(s->host, "::") == 0 ? "127.0.0.1" : s->host;
     char url[320];
-    snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host, loami_server_port(v->server));
+    snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host,
+             loami_server_port(v->server));
     printf("loam: %s on %s at %s\n"
            "chat: %s/\n"
-           "try:  curl %s/v1/chat/completions -H 'Content-Type: application/json' -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}],\"max_tokens\":100}'\n",
+           "try:  curl %s/v1/chat/completions -H 'Content-Type: application/json' -d "
+           "'{\"messages\":[{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}],\"max_tokens\":100}'\n",
            v->options.name, loam_engine_info(v->engine)->device, url, url, url);
     fflush(stdout);
 }
@@ -174,12 +205,36 @@ static void on_drain_late(void *arg)
     loami_api_cancel_all(arg);
 }
 
-static uint32_t add_routes(loami_route *to, uint32_t n, const loami_route *from)
+/* ---- the page at /
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Nothing from elsewhere, nothing inline, no frame around it: what a model writes has no way to run. */
+static const char page_policy[] =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+static void get_page(loami_reply *r, void *arg)
 {
-    for (; from->method && n + 1 < MAX_ROUTES; from++) to[n++] = *from;
-    to[n] = (loami_route){ 0 };
-    return n;
+    const loami_web_file *file = loami_web_files;
+    (void)arg;
+    while (file[1].path && strcmp(file->path, loami_reply_path(r)) != 0) file++;
+    loami_reply_set(r, "Content-Security-Policy", page_policy);
+    loami_reply_set(r, "Referrer-Policy", "no-referrer");
+    loami_reply_set(r, "Cache-Control", "no-cache");
+    loami_reply_send(r, 200, file->type, file->data, file->size);
 }
+
+static void collect_routes(loami_route *to)
+{
+    uint32_t n = 0;
+    for (const loami_route *t = loami_api_routes; t->method && n + 1 < MAX_ROUTES; t++) to[n++] = *t;
+    for (const loami_web_file *f = loami_web_files; f->path && n + 1 < MAX_ROUTES; f++)
+        to[n++] = (loami_route){ "GET", f->path, get_page };
+    to[n] = (loami_route){ 0 };
+}
+
+/* ---- serving
+ * ----------------------------------------------------------------------------------------------------- */
 
 static int run(service *v, const settings *s, const char *const *names, uint32_t n_names, loam_err *err)
 {
@@ -187,11 +242,14 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
         .names = names,
         .n_names = n_names,
         .max_tokens = s->max_tokens,
-        .sampling = { .temperature = s->temperature, .top_p = s->top_p, .top_k = s->top_k, .min_p = s->min_p },
+        .sampling = { .temperature = s->temperature,
+                      .top_p = s->top_p,
+                      .top_k = s->top_k,
+                      .min_p = s->min_p },
         .workers = s->workers,
         .lenient = s->lenient,
     };
-    add_routes(v->routes, add_routes(v->routes, 0, loami_api_routes), loami_web_routes);
+    collect_routes(v->routes);
     int rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_api_open(&v->api, v->loop, &api, err);
     if (rc < 0) return rc;
@@ -227,12 +285,14 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
     return v->loaded;
 }
 
-/* The names a client may use: those that were served explicitly, then as it was given here, then its folder's. */
+/* The names a client may use: those that were served explicitly, then as it was given here, then its
+ * folder's. */
 static uint32_t collect_names(const char **names, const settings *s, const char *path)
 {
     uint32_t n = 0;
     const char *base = strrchr(path, '/');
-    const char *more[] = { strchr(s->model, '/') == s->model || s->model[0] == '.' ? NULL : s->model, base && base[1] ? base + 1 : path, s->model };
+    const char *more[] = { strchr(s->model, '/') == s->model || s->model[0] == '.' ? NULL : s->model,
+                           base && base[1] ? base + 1 : path, s->model };
     for (uint32_t i = 0; i < s->served.n; i++) names[n++] = s->served.item[i];
     for (int i = 0; i < 3; i++) {
         bool known = !more[i];

@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 
 enum {
-    LINGER_S = 2,              /* a refused client may read the refusal that long */
-    UPLOAD_BYTES_A_S = 65536,  /* slower than this a request is not given more than request_s */
+    LINGER_S = 2,             /* a refused client may read the refusal that long */
+    UPLOAD_BYTES_A_S = 65536, /* slower than this a request is not given more than request_s */
 };
 
 static void on_look(evutil_socket_t fd, short what, void *arg);
@@ -29,7 +29,8 @@ struct bufferevent *loami_conn_new(struct event_base *base, void *server)
         free(c);
         return NULL;
     }
-    /* evhttp wraps its connection around bev after this returns; on_look finds it there before any byte is read. */
+    /* evhttp wraps its connection around bev after this returns; on_look finds it there before any byte is
+     * read. */
     bufferevent_incref(c->bev);
     event_active(c->look, EV_READ, 0);
     return c->bev;
@@ -39,7 +40,7 @@ loami_conn *loami_conn_of(struct loami_server *s, struct evhttp_connection *evco
 {
     loami_conn *c; /* input moves a connection to the front, so this ends at the first one */
     LIST_FOREACH(c, &s->conns, next)
-        if (c->evcon == evcon) return c;
+    if (c->evcon == evcon) return c;
     return NULL;
 }
 
@@ -49,7 +50,8 @@ static void set_timeouts(loami_conn *c, uint32_t read_s)
     bufferevent_set_timeouts(c->bev, read_s ? &read : NULL, &write);
 }
 
-/* ---- refusing, for which evhttp has no words ------------------------------------------------------------- */
+/* ---- refusing, for which evhttp has no words -------------------------------------------------------------
+ */
 
 static void linger_read(struct bufferevent *bev, void *arg)
 {
@@ -90,8 +92,11 @@ static void refuse(loami_conn *c, const loami_fault *f)
     evbuffer_unfreeze(out, 1);
     evbuffer_drain(out, evbuffer_get_length(out));
     evbuffer_freeze(out, 1);
-    evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%sConnection: close\r\n\r\n",
-                        f->status, loami_status_phrase(f->status), body.len, f->status == 503 ? "Retry-After: 1\r\n" : "");
+    evbuffer_add_printf(out,
+                        "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: "
+                        "%zu\r\n%sConnection: close\r\n\r\n",
+                        f->status, loami_status_phrase(f->status), body.len,
+                        f->status == 503 ? "Retry-After: 1\r\n" : "");
     evbuffer_add(out, body.data, body.len);
     loami_buf_free(&body);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);
@@ -111,25 +116,32 @@ static void reword(loami_conn *c)
     evbuffer_copyout(out, line, sizeof line - 1);
     int status = atoi(line + 9);
     if (status == 413)
-        loami_fault_set(&f, 413, "request_too_large", "", "The request body is larger than the %zu bytes allowed.", config->max_body_bytes);
+        loami_fault_set(&f, 413, "request_too_large", "",
+                        "The request body is larger than the %zu bytes allowed.", config->max_body_bytes);
     else if (status == 417)
         loami_fault_set(&f, 417, NULL, "", "Only \"Expect: 100-continue\" is understood.");
     else if (status == 501 || status == 0)
         loami_fault_set(&f, 501, "method_not_supported", "", "This HTTP method is not supported.");
     else
-        loami_fault_set(&f, 400, "malformed_request", "", "This is not a valid HTTP request, or its headers are larger than the %zu bytes allowed.", config->max_header_bytes);
+        loami_fault_set(
+            &f, 400, "malformed_request", "",
+            "This is not a valid HTTP request, or its headers are larger than the %zu bytes allowed.",
+            config->max_header_bytes);
     refuse(c, &f);
 }
 
-/* ---- time limits on what comes in ------------------------------------------------------------------------- */
+/* ---- time limits on what comes in -------------------------------------------------------------------------
+ */
 
 static void on_deadline(void *arg)
 {
     loami_conn *c = arg;
     loami_fault f;
-    double left = c->started_s + c->server->config.request_s + (double)c->got_bytes / UPLOAD_BYTES_A_S - loami_now_s();
+    double left = c->started_s + c->server->config.request_s + (double)c->got_bytes / UPLOAD_BYTES_A_S -
+                  loami_now_s();
     if (left > 0 && loami_timer_set(c->server->loop, &c->deadline, left, on_deadline, c)) return;
-    loami_fault_set(&f, 408, "request_timeout", "", "The request did not arrive within %u seconds.", c->server->config.request_s);
+    loami_fault_set(&f, 408, "request_timeout", "", "The request did not arrive within %u seconds.",
+                    c->server->config.request_s);
     refuse(c, &f);
 }
 
@@ -149,8 +161,10 @@ static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, v
     LIST_REMOVE(c, next);
     LIST_INSERT_HEAD(&c->server->conns, c, next);
     if (c->reply) return;
-    if (c->started_s == 0) begin_request(c);
-    else c->got_bytes += info->n_added;
+    if (c->started_s == 0)
+        begin_request(c);
+    else
+        c->got_bytes += info->n_added;
 }
 
 static void on_output(struct evbuffer *out, const struct evbuffer_cb_info *info, void *arg)
@@ -169,7 +183,8 @@ void loami_conn_request_done(loami_conn *c)
     if (evbuffer_get_length(bufferevent_get_input(c->bev))) begin_request(c);
 }
 
-/* ---- birth and death -------------------------------------------------------------------------------------- */
+/* ---- birth and death --------------------------------------------------------------------------------------
+ */
 
 static void conn_free(loami_conn *c)
 {
@@ -196,11 +211,14 @@ static void attach(loami_conn *c)
     evhttp_connection_set_closecb(c->evcon, on_close, c);
     c->in_cb = evbuffer_add_cb(bufferevent_get_input(c->bev), on_input, c);
     c->out_cb = evbuffer_add_cb(bufferevent_get_output(c->bev), on_output, c);
-    setsockopt(bufferevent_getfd(c->bev), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* a token is a small packet */
+    setsockopt(bufferevent_getfd(c->bev), IPPROTO_TCP, TCP_NODELAY, &on,
+               sizeof on); /* a token is a small packet */
     begin_request(c);
     if (s->state.connections > s->config.max_connections) {
         loami_fault f;
-        loami_fault_set(&f, 503, "too_many_connections", "", "The server has %u connections, the most it takes. Try again later.", s->config.max_connections);
+        loami_fault_set(&f, 503, "too_many_connections", "",
+                        "The server has %u connections, the most it takes. Try again later.",
+                        s->config.max_connections);
         refuse(c, &f);
     }
 }
@@ -209,8 +227,10 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 {
     loami_conn *c = arg;
     (void)fd, (void)what;
-    if (!c->evcon) attach(c);
-    else if (!c->reply && !c->lingering) reword(c);
+    if (!c->evcon)
+        attach(c);
+    else if (!c->reply && !c->lingering)
+        reword(c);
 }
 
 static void on_close(struct evhttp_connection *evcon, void *arg)

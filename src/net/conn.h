@@ -14,14 +14,14 @@
 typedef struct loami_conn {
     struct loami_server *server;
     struct bufferevent *bev;
-    struct evhttp_connection *evcon;  /* NULL until attached */
-    struct loami_reply *reply;        /* the request being answered, or NULL */
-    struct event *look;               /* active: attach, or look at output that no handler wrote */
+    struct evhttp_connection *evcon; /* NULL until attached */
+    struct loami_reply *reply;       /* the request being answered, or NULL */
+    struct event *look;              /* active: attach, or look at output that no handler wrote */
     struct evbuffer_cb_entry *in_cb, *out_cb;
-    loami_timer deadline;             /* of a request that is coming in, or of lingering */
-    double started_s;                 /* when its first byte came; 0 = between requests */
-    uint64_t got_bytes;               /* of it */
-    bool lingering;                   /* answered and half closed: what still comes is thrown away */
+    loami_timer deadline; /* of a request that is coming in, or of lingering */
+    double started_s;     /* when its first byte came; 0 = between requests */
+    uint64_t got_bytes;   /* of it */
+    bool lingering;       /* answered and half closed: what still comes is thrown away */
     LIST_ENTRY(loami_conn) next;
 } loami_conn;
 
@@ -29,20 +29,20 @@ enum { LOAMI_NOTES = 12, LOAMI_HIGH_WATER = 64 * 1024, LOAMI_PIPELINED = 64 * 10
 
 struct loami_reply {
     struct loami_server *server;
-    struct loami_conn *conn;          /* NULL once the client is gone */
-    struct evhttp_request *req;       /* NULL once evhttp has it back */
+    struct loami_conn *conn;    /* NULL once the client is gone */
+    struct evhttp_request *req; /* NULL once evhttp has it back */
     struct evbuffer *body;
     const char *tail;
     char *path, *decoded;
     char id[24], peer[64], method[8];
-    const char *cors;                 /* the origin to name in the answer, or NULL */
+    const char *cors; /* the origin to name in the answer, or NULL */
     enum { LOAMI_REPLY_OPEN, LOAMI_REPLY_STARTED, LOAMI_REPLY_ENDED } state; /* as the handler sees it */
-    bool head;                        /* HEAD: headers without body */
-    bool was_lost;                    /* the client left before the end */
-    bool full;                        /* write said false and drained is owed */
+    bool head;                                                               /* HEAD: headers without body */
+    bool was_lost; /* the client left before the end */
+    bool full;     /* write said false and drained is owed */
     int status;
     uint64_t sent_bytes;
-    double start_s, first_s;          /* request complete, answer begun */
+    double start_s, first_s; /* request complete, answer begun */
     void (*gone)(void *arg);
     void (*drained)(void *arg);
     void *watch_arg;
@@ -62,9 +62,9 @@ struct loami_server {
     loami_timer drain_timer, accept_timer;
     uint16_t port;
     char host[256];
-    bool loopback;                    /* bound to this machine alone */
+    bool loopback; /* bound to this machine alone */
     bool draining, late;
-    LIST_HEAD(, loami_conn) conns;
+    LIST_HEAD(loami_conns, loami_conn) conns;
     uint64_t id_salt;
     loami_server_state state;
 };
@@ -72,13 +72,13 @@ struct loami_server {
 /* conn.c */
 struct bufferevent *loami_conn_new(struct event_base *base, void *server); /* evhttp's bevcb */
 loami_conn *loami_conn_of(struct loami_server *s, struct evhttp_connection *evcon);
-void loami_conn_request_done(loami_conn *c);   /* a reply is out: wait for the next request */
+void loami_conn_request_done(loami_conn *c); /* a reply is out: wait for the next request */
 void loami_conn_close_idle(struct loami_server *s);
 
 /* reply.c */
 const char *loami_status_phrase(int status);
 void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_request *req);
-void loami_reply_lost(struct loami_reply *r);  /* the connection is being freed */
+void loami_reply_lost(struct loami_reply *r); /* the connection is being freed */
 
 /* server.c */
 void loami_server_route(loami_reply *r);

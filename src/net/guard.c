@@ -1,12 +1,14 @@
-/* A page from anywhere may make its visitor's browser talk to 127.0.0.1. Two checks keep such pages out: the Host
- * header (a name that was rebound to this address is still the page's own name there) and the Origin header. */
+/* A page from anywhere may make its visitor's browser talk to 127.0.0.1. Two checks keep such pages out: the
+ * Host header (a name that was rebound to this address is still the page's own name there) and the Origin
+ * header. */
 #include "net/conn.h"
 
 #include <arpa/inet.h>
 #include <string.h>
 #include <strings.h>
 
-/* Cuts "name:port", "[v6]:port" or "name" into name (without brackets, in lower case); false when it is none. */
+/* Cuts "name:port", "[v6]:port" or "name" into name (without brackets, in lower case); false when it is none.
+ */
 static bool host_name(char *out, size_t cap, const char *host)
 {
     size_t n;
@@ -37,7 +39,8 @@ static bool names_this_machine(const char *name)
 static bool host_allowed(const struct loami_server *s, const char *host)
 {
     char name[256];
-    if (!s->loopback && s->config.n_hosts == 0) return true; /* whoever opens it to a network gives it any name */
+    if (!s->loopback && s->config.n_hosts == 0)
+        return true; /* whoever opens it to a network gives it any name */
     if (!host_name(name, sizeof name, host)) return false;
     if (names_this_machine(name) || strcasecmp(name, s->host) == 0) return true;
     for (uint32_t i = 0; i < s->config.n_hosts; i++)
@@ -70,9 +73,15 @@ int loami_guard_check(loami_reply *r, loami_fault *f)
 
     if (named && !host_allowed(r->server, named)) host = named;
     if (host && !host_allowed(r->server, host))
-        return loami_fault_set(f, 403, "host_not_allowed", "", "The Host header names \"%.100s\", which is not this server; if it is, start it with --allow-host %.100s.", host, host);
+        return loami_fault_set(f, 403, "host_not_allowed", "",
+                               "The Host header names \"%.100s\", which is not this server; if it is, start "
+                               "it with --allow-host %.100s.",
+                               host, host);
     if (!origin || same_origin(origin, host)) return 0;
     r->cors = cross_origin(r->server, origin);
     if (r->cors || safe) return 0;
-    return loami_fault_set(f, 403, "origin_not_allowed", "", "Web pages from %.100s may not call this server; to allow them, start it with --cors-origin %.100s.", origin, origin);
+    return loami_fault_set(
+        f, 403, "origin_not_allowed", "",
+        "Web pages from %.100s may not call this server; to allow them, start it with --cors-origin %.100s.",
+        origin, origin);
 }

@@ -34,10 +34,13 @@ static void put_json(loami_buf *b, const loami_reply *r, double took_s)
         char c = r->path[i];
         loami_buf_putc(b, c > ' ' && c < 0x7f && c != '"' && c != '\\' ? c : '?');
     }
-    loami_buf_printf(b, "\",\"status\":%d,\"bytes\":%llu,\"seconds\":%.4f,\"id\":\"%s\"", r->status, (unsigned long long)r->sent_bytes, took_s, r->id);
+    loami_buf_printf(b, "\",\"status\":%d,\"bytes\":%llu,\"seconds\":%.4f,\"id\":\"%s\"", r->status,
+                     (unsigned long long)r->sent_bytes, took_s, r->id);
     for (uint32_t i = 0; i < r->n_notes; i++) {
-        if (r->note[i].text) loami_buf_printf(b, ",\"%s\":\"%s\"", r->note[i].key, r->note[i].text);
-        else loami_buf_printf(b, ",\"%s\":%.6g", r->note[i].key, r->note[i].number);
+        if (r->note[i].text)
+            loami_buf_printf(b, ",\"%s\":\"%s\"", r->note[i].key, r->note[i].text);
+        else
+            loami_buf_printf(b, ",\"%s\":%.6g", r->note[i].key, r->note[i].number);
     }
     loami_buf_puts(b, "}\n");
 }
@@ -53,10 +56,13 @@ void loami_log_access(const loami_reply *r)
         put_time(&b);
         loami_buf_printf(&b, " %s %s ", r->peer, r->method);
         put_plain(&b, r->path);
-        loami_buf_printf(&b, " %d %lluB %.3fs %s", r->status, (unsigned long long)r->sent_bytes, took_s, r->id);
+        loami_buf_printf(&b, " %d %lluB %.3fs %s", r->status, (unsigned long long)r->sent_bytes, took_s,
+                         r->id);
         for (uint32_t i = 0; i < r->n_notes; i++) {
-            if (r->note[i].text) loami_buf_printf(&b, " %s=%s", r->note[i].key, r->note[i].text);
-            else loami_buf_printf(&b, " %s=%.6g", r->note[i].key, r->note[i].number);
+            if (r->note[i].text)
+                loami_buf_printf(&b, " %s=%s", r->note[i].key, r->note[i].text);
+            else
+                loami_buf_printf(&b, " %s=%.6g", r->note[i].key, r->note[i].number);
         }
         loami_buf_putc(&b, '\n');
     }

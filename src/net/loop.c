@@ -10,7 +10,7 @@ enum { POSTS_A_TURN = 256 }; /* then sockets get their turn */
 struct loami_loop {
     struct event_base *base;
     struct event *wake;
-    pthread_mutex_t lock;     /* guards the queue */
+    pthread_mutex_t lock; /* guards the queue */
     loami_post *first, **last;
 };
 
@@ -107,7 +107,8 @@ void loami_loop_unpost(loami_loop *l, loami_post *p)
     pthread_mutex_unlock(&l->lock);
 }
 
-/* libevent hands over the event's own argument only, so the timer carries its call in a small box behind it. */
+/* libevent hands over the event's own argument only, so the timer carries its call in a small box behind it.
+ */
 struct alarm {
     void (*run)(void *arg);
     void *arg;

@@ -1,7 +1,7 @@
 /* net/loop.h: the thread that owns every socket, and how other threads reach it.
  *
- * Everything in net/ runs on the loop's thread unless it says "any thread". Nothing there may block. Asleep it
- * costs nothing: there is no tick. */
+ * Everything in net/ runs on the loop's thread unless it says "any thread". Nothing there may block. Asleep
+ * it costs nothing: there is no tick. */
 #ifndef LOAMI_LOOP_H
 #define LOAMI_LOOP_H
 
@@ -31,8 +31,8 @@ typedef struct loami_post {
     bool queued;
 } loami_post;
 
-/* run(arg) will be called on the loop's thread. Posting again before that changes nothing: any number of tokens
- * costs one call. Any thread. */
+/* run(arg) will be called on the loop's thread. Posting again before that changes nothing: any number of
+ * tokens costs one call. Any thread. */
 void loami_loop_post(loami_loop *l, loami_post *p);
 
 /* Takes a post back: after this run is not called. Loop's thread, when nobody posts it any more. */

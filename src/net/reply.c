@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what went wrong -------------------------------------------------------------------------------------- */
+/* ---- what went wrong --------------------------------------------------------------------------------------
+ */
 
 const char *loami_status_phrase(int status)
 {
@@ -15,10 +16,21 @@ const char *loami_status_phrase(int status)
         int status;
         const char *phrase;
     } table[] = {
-        { 200, "OK" }, { 204, "No Content" }, { 400, "Bad Request" }, { 401, "Unauthorized" }, { 403, "Forbidden" },
-        { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 408, "Request Timeout" }, { 413, "Content Too Large" },
-        { 415, "Unsupported Media Type" }, { 417, "Expectation Failed" }, { 429, "Too Many Requests" },
-        { 500, "Internal Server Error" }, { 501, "Not Implemented" }, { 503, "Service Unavailable" },
+        { 200, "OK" },
+        { 204, "No Content" },
+        { 400, "Bad Request" },
+        { 401, "Unauthorized" },
+        { 403, "Forbidden" },
+        { 404, "Not Found" },
+        { 405, "Method Not Allowed" },
+        { 408, "Request Timeout" },
+        { 413, "Content Too Large" },
+        { 415, "Unsupported Media Type" },
+        { 417, "Expectation Failed" },
+        { 429, "Too Many Requests" },
+        { 500, "Internal Server Error" },
+        { 501, "Not Implemented" },
+        { 503, "Service Unavailable" },
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (table[i].status == status) return table[i].phrase;
@@ -54,15 +66,20 @@ void loami_fault_json(loami_buf *out, const loami_fault *f)
     loami_buf_puts(out, "{\"error\":{\"message\":");
     loami_json_put(out, f->msg, strlen(f->msg));
     loami_buf_printf(out, ",\"type\":\"%s\",\"param\":", fault_type(f->status));
-    if (f->param[0]) loami_json_put(out, f->param, strlen(f->param));
-    else loami_buf_puts(out, "null");
+    if (f->param[0])
+        loami_json_put(out, f->param, strlen(f->param));
+    else
+        loami_buf_puts(out, "null");
     loami_buf_puts(out, ",\"code\":");
-    if (f->code) loami_json_put(out, f->code, strlen(f->code));
-    else loami_buf_puts(out, "null");
+    if (f->code)
+        loami_json_put(out, f->code, strlen(f->code));
+    else
+        loami_buf_puts(out, "null");
     loami_buf_puts(out, "}}");
 }
 
-/* ---- life of a reply --------------------------------------------------------------------------------------- */
+/* ---- life of a reply
+ * --------------------------------------------------------------------------------------- */
 
 static void release(loami_reply *r)
 {
@@ -143,7 +160,8 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
     evhttp_connection_get_peer(c->evcon, &peer, &port);
     snprintf(r->peer, sizeof r->peer, "%s", peer ? peer : "");
     snprintf(r->method, sizeof r->method, "%s", method_name(evhttp_request_get_command(req)));
-    snprintf(r->id, sizeof r->id, "req_%016llx", (unsigned long long)(s->id_salt + ++s->state.requests * 0x9e3779b97f4a7c15u));
+    snprintf(r->id, sizeof r->id, "req_%016llx",
+             (unsigned long long)(s->id_salt + ++s->state.requests * 0x9e3779b97f4a7c15u));
     r->head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
     evbuffer_add_buffer(r->body, evhttp_request_get_input_buffer(req));
     s->state.replies++;
@@ -152,8 +170,8 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
     loami_timer_clear(&c->deadline);
     evhttp_request_set_on_complete_cb(req, on_complete, r);
 
-    /* evhttp stops reading while it waits for an answer, and so would not see the client leave. Read on, but hand
-     * what comes (a pipelined request) to nobody yet: evhttp takes it up when this one is done. */
+    /* evhttp stops reading while it waits for an answer, and so would not see the client leave. Read on, but
+     * hand what comes (a pipelined request) to nobody yet: evhttp takes it up when this one is done. */
     bufferevent_data_cb write_cb;
     bufferevent_event_cb event_cb;
     void *arg;
@@ -167,7 +185,8 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
     loami_server_route(r);
 }
 
-/* ---- the request -------------------------------------------------------------------------------------------- */
+/* ---- the request
+ * -------------------------------------------------------------------------------------------- */
 
 const char *loami_reply_path(const loami_reply *r)
 {
@@ -206,7 +225,8 @@ void loami_reply_body_free(loami_reply *r)
     r->body = NULL;
 }
 
-/* ---- the answer --------------------------------------------------------------------------------------------- */
+/* ---- the answer
+ * --------------------------------------------------------------------------------------------- */
 
 void loami_reply_watch(loami_reply *r, void (*gone)(void *arg), void (*drained)(void *arg), void *arg)
 {
@@ -313,8 +333,10 @@ void loami_reply_end(loami_reply *r)
         return;
     }
     r->state = LOAMI_REPLY_ENDED;
-    if (r->req) evhttp_send_reply_end(r->req);
-    else release(r);
+    if (r->req)
+        evhttp_send_reply_end(r->req);
+    else
+        release(r);
 }
 
 void loami_reply_note(loami_reply *r, const char *key, double number)

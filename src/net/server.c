@@ -17,8 +17,8 @@
 
 enum {
     BACKLOG = 512,
-    LATE_S = 2,          /* cancelled answers may still say so that long */
-    SPARE_FILES = 64,    /* of the process, besides connections: model files, logs, pipes */
+    LATE_S = 2,       /* cancelled answers may still say so that long */
+    SPARE_FILES = 64, /* of the process, besides connections: model files, logs, pipes */
 };
 static const double ACCEPT_PAUSE_S = 0.2; /* after running out of files */
 
@@ -45,7 +45,8 @@ static void raise_file_limit(uint32_t connections)
     setrlimit(RLIMIT_NOFILE, &lim);
 }
 
-/* ---- listening ---------------------------------------------------------------------------------------------- */
+/* ---- listening
+ * ---------------------------------------------------------------------------------------------- */
 
 static bool is_loopback(const struct sockaddr *a)
 {
@@ -58,15 +59,19 @@ static uint16_t bound_port(int fd)
     struct sockaddr_storage a;
     socklen_t n = sizeof a;
     if (getsockname(fd, (struct sockaddr *)&a, &n) < 0) return 0;
-    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port : ((struct sockaddr_in *)&a)->sin_port);
+    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
+                                         : ((struct sockaddr_in *)&a)->sin_port);
 }
 
 static int bind_failed(const loami_server_config *c, loam_err *err)
 {
     if (errno == EADDRINUSE)
-        return loami_fail(err, LOAM_E_IO, "port %u of %s is in use by another program: stop that one, or choose another port", c->port, c->host);
+        return loami_fail(err, LOAM_E_IO,
+                          "port %u of %s is in use by another program: stop that one, or choose another port",
+                          c->port, c->host);
     if (errno == EACCES)
-        return loami_fail(err, LOAM_E_IO, "not allowed to open port %u of %s: choose a port from 1024 up", c->port, c->host);
+        return loami_fail(err, LOAM_E_IO, "not allowed to open port %u of %s: choose a port from 1024 up",
+                          c->port, c->host);
     if (errno == EADDRNOTAVAIL)
         return loami_fail(err, LOAM_E_IO, "%s is not an address of this machine", c->host);
     return loami_fail_errno(err, "cannot listen on port %u of %s", c->port, c->host);
@@ -95,8 +100,10 @@ static int listen_on(loami_server *s, loam_err *err)
     s->loopback = is_loopback(list->ai_addr);
     s->port = bound_port(fd);
     s->bound = evhttp_accept_socket_with_handle(s->http, fd);
-    if (!s->bound) rc = loami_fail_nomem(err);
-    else fd = -1;
+    if (!s->bound)
+        rc = loami_fail_nomem(err);
+    else
+        fd = -1;
 out:
     if (fd >= 0) close(fd);
     freeaddrinfo(list);
@@ -113,17 +120,21 @@ static void accept_again(void *arg)
 static void on_accept_error(struct evconnlistener *listener, void *arg)
 {
     loami_server *s = arg;
-    if (loami_timer_set(s->loop, &s->accept_timer, ACCEPT_PAUSE_S, accept_again, s)) evconnlistener_disable(listener);
+    if (loami_timer_set(s->loop, &s->accept_timer, ACCEPT_PAUSE_S, accept_again, s))
+        evconnlistener_disable(listener);
 }
 
-/* ---- requests ----------------------------------------------------------------------------------------------- */
+/* ---- requests
+ * ----------------------------------------------------------------------------------------------- */
 
 static void on_request(struct evhttp_request *req, void *arg)
 {
     loami_server *s = arg;
     loami_conn *c = loami_conn_of(s, evhttp_request_get_connection(req));
-    if (c) loami_reply_new(s, c, req);
-    else evhttp_send_error(req, 503, NULL);
+    if (c)
+        loami_reply_new(s, c, req);
+    else
+        evhttp_send_error(req, 503, NULL);
 }
 
 static bool path_matches(const char *pattern, const char *path, const char **tail)
@@ -142,7 +153,8 @@ static int check_framing(loami_reply *r, loami_fault *f)
     if (!coding) return 0;
     if (strcasecmp(coding, "chunked") == 0 && !loami_reply_header(r, "Content-Length")) return 0;
     loami_reply_set(r, "Connection", "close");
-    return loami_fault_set(f, 400, "malformed_request", "", "Transfer-Encoding must be \"chunked\" alone, and without Content-Length.");
+    return loami_fault_set(f, 400, "malformed_request", "",
+                           "Transfer-Encoding must be \"chunked\" alone, and without Content-Length.");
 }
 
 /* The methods that a path has, for Allow; "" = no such path. */
@@ -156,7 +168,8 @@ static const loami_route *find_route(loami_reply *r, char *allow, size_t cap)
         if (!path_matches(t->path, r->decoded, &tail)) continue;
         r->tail = tail;
         if (strcmp(t->method, method) == 0) return t;
-        n += (size_t)snprintf(allow + n, cap - n, "%s%s, ", t->method, strcmp(t->method, "GET") == 0 ? ", HEAD" : "");
+        n += (size_t)snprintf(allow + n, cap - n, "%s%s, ", t->method,
+                              strcmp(t->method, "GET") == 0 ? ", HEAD" : "");
     }
     if (n) snprintf(allow + n, cap - n, "OPTIONS");
     return NULL;
@@ -191,7 +204,8 @@ void loami_server_route(loami_reply *r)
     }
     if (!t && allow[0]) {
         loami_reply_set(r, "Allow", allow);
-        loami_fault_set(&f, 405, "method_not_allowed", "", "%s is not a method of %.200s; it has %s.", r->method, r->decoded, allow);
+        loami_fault_set(&f, 405, "method_not_allowed", "", "%s is not a method of %.200s; it has %s.",
+                        r->method, r->decoded, allow);
     } else if (!t) {
         loami_fault_set(&f, 404, "not_found", "", "There is nothing at %.200s.", r->decoded);
     } else if (s->draining && strcmp(t->method, "GET") != 0) {
@@ -203,7 +217,8 @@ void loami_server_route(loami_reply *r)
     loami_reply_fail(r, &f);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------ */
+/* ---- the end
+ * ------------------------------------------------------------------------------------------------ */
 
 void loami_server_settled(loami_server *s)
 {
@@ -247,7 +262,8 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
     loami_server_drain(s);
 }
 
-/* ---- open and close ----------------------------------------------------------------------------------------- */
+/* ---- open and close
+ * ----------------------------------------------------------------------------------------- */
 
 static int watch_signals(loami_server *s, loam_err *err)
 {
@@ -285,8 +301,9 @@ int loami_server_open(loami_server **out, loami_loop *loop, const loami_server_c
     evhttp_set_max_body_size(s->http, (ev_ssize_t)s->config.max_body_bytes);
     evhttp_set_max_headers_size(s->http, (ev_ssize_t)s->config.max_header_bytes);
     evhttp_set_default_content_type(s->http, NULL);
-    evhttp_set_allowed_methods(s->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-                                            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH | EVHTTP_REQ_TRACE);
+    evhttp_set_allowed_methods(s->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
+                                            EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH |
+                                            EVHTTP_REQ_TRACE);
     if ((rc = listen_on(s, err)) < 0 || (rc = watch_signals(s, err)) < 0) goto out;
     evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(s->bound), on_accept_error);
     *out = s;

@@ -1,7 +1,7 @@
 /* net/server.h: an HTTP/1.1 server: routes, limits, and the life of one request.
  *
- * libevent's evhttp parses; this puts limits on everything, notices a client that leaves at any moment, gives a
- * stream back-pressure, and words every error as OpenAI does. It knows nothing of models. */
+ * libevent's evhttp parses; this puts limits on everything, notices a client that leaves at any moment, gives
+ * a stream back-pressure, and words every error as OpenAI does. It knows nothing of models. */
 #ifndef LOAMI_SERVER_H
 #define LOAMI_SERVER_H
 
@@ -11,7 +11,8 @@
 typedef struct loami_server loami_server;
 
 /* One request and the answer to it. A handler that was given one ends it exactly once, with loami_reply_send,
- * loami_reply_fail or loami_reply_end, now or later, whether the client is still there or not; then it is gone. */
+ * loami_reply_fail or loami_reply_end, now or later, whether the client is still there or not; then it is
+ * gone. */
 typedef struct loami_reply loami_reply;
 
 typedef void loami_handler(loami_reply *r, void *arg);
@@ -25,23 +26,23 @@ typedef struct loami_route {
 
 /* Zero is the default everywhere. */
 typedef struct loami_server_config {
-    const char *host;             /* "127.0.0.1" */
-    uint16_t port;                /* 0 = any free one */
+    const char *host; /* "127.0.0.1" */
+    uint16_t port;    /* 0 = any free one */
     const loami_route *routes;
-    void *arg;                    /* handed to the handlers */
-    size_t max_body_bytes;        /* 32 MiB: beyond, 413 */
-    size_t max_header_bytes;      /* 64 KiB: beyond, 400 */
-    uint32_t max_connections;     /* 1024: beyond, 503 */
-    uint32_t request_s;           /* 30: a request must be here that long after its first byte, longer only if it comes
-                                     at 64 KiB/s or more; otherwise 408 */
-    uint32_t idle_s;              /* 75: a connection may be silent between requests */
-    uint32_t write_s;             /* 120: a client may not read */
-    uint32_t drain_s;             /* 30: running answers may go on after the first SIGTERM */
-    const char *const *hosts;     /* [n_hosts] more names for the Host header */
+    void *arg;                /* handed to the handlers */
+    size_t max_body_bytes;    /* 32 MiB: beyond, 413 */
+    size_t max_header_bytes;  /* 64 KiB: beyond, 400 */
+    uint32_t max_connections; /* 1024: beyond, 503 */
+    uint32_t request_s; /* 30: a request must be here that long after its first byte, longer only if it comes
+                           at 64 KiB/s or more; otherwise 408 */
+    uint32_t idle_s;    /* 75: a connection may be silent between requests */
+    uint32_t write_s;   /* 120: a client may not read */
+    uint32_t drain_s;   /* 30: running answers may go on after the first SIGTERM */
+    const char *const *hosts; /* [n_hosts] more names for the Host header */
     uint32_t n_hosts;
-    const char *const *origins;   /* [n_origins] web origins that may call from a browser; "*" = any */
+    const char *const *origins; /* [n_origins] web origins that may call from a browser; "*" = any */
     uint32_t n_origins;
-    bool log_off, log_json;       /* the access log on stderr: one line a request */
+    bool log_off, log_json;           /* the access log on stderr: one line a request */
     void (*on_drain)(void *arg);      /* drain begins; may be NULL */
     void (*on_drain_late)(void *arg); /* drain_s are over: end the answers still running now; may be NULL */
 } loami_server_config;
@@ -54,34 +55,36 @@ void loami_server_close(loami_server *s);
 
 uint16_t loami_server_port(const loami_server *s);
 
-/* Takes no more connections, lets running answers end, then stops the loop. SIGTERM and SIGINT do this; the second
- * one leaves the program at once. */
+/* Takes no more connections, lets running answers end, then stops the loop. SIGTERM and SIGINT do this; the
+ * second one leaves the program at once. */
 void loami_server_drain(loami_server *s);
 bool loami_server_draining(const loami_server *s);
 
 typedef struct loami_server_state {
-    uint32_t connections, replies;   /* now */
+    uint32_t connections, replies;       /* now */
     uint64_t requests, bytes_sent, gone; /* since open; gone: clients that left before their answer was out */
 } loami_server_state;
 void loami_server_stat(const loami_server *s, loami_server_state *out);
 
-/* ---- the request ---------------------------------------------------------------------------------------- */
+/* ---- the request ----------------------------------------------------------------------------------------
+ */
 
 /* Strings live as long as the reply. A header that was not sent is NULL. */
 const char *loami_reply_path(const loami_reply *r);
 const char *loami_reply_tail(const loami_reply *r); /* decoded, what the route's star stands for */
 const char *loami_reply_header(const loami_reply *r, const char *name);
 const char *loami_reply_peer(const loami_reply *r);
-const char *loami_reply_id(const loami_reply *r);   /* of this request, for logs and X-Request-Id */
+const char *loami_reply_id(const loami_reply *r); /* of this request, for logs and X-Request-Id */
 
 /* The body, n bytes. May be called on a worker's thread, by one at a time. */
 const char *loami_reply_body(loami_reply *r, size_t *n);
 void loami_reply_body_free(loami_reply *r);
 
-/* ---- the answer ----------------------------------------------------------------------------------------- */
+/* ---- the answer -----------------------------------------------------------------------------------------
+ */
 
-/* gone: the client left; the handler should stop its work and end the reply. drained: the client has read what was
- * written: go on. Either may be NULL; neither is called after the end. */
+/* gone: the client left; the handler should stop its work and end the reply. drained: the client has read
+ * what was written: go on. Either may be NULL; neither is called after the end. */
 void loami_reply_watch(loami_reply *r, void (*gone)(void *arg), void (*drained)(void *arg), void *arg);
 bool loami_reply_gone(const loami_reply *r);
 
@@ -93,14 +96,15 @@ void loami_reply_send(loami_reply *r, int status, const char *type, const void *
 
 /* What went wrong, in words for the client. */
 typedef struct loami_fault {
-    int status;         /* 400, ... */
-    const char *code;   /* "model_not_found", static, or NULL */
-    char param[128];    /* the field, "" = none */
+    int status;       /* 400, ... */
+    const char *code; /* "model_not_found", static, or NULL */
+    char param[128];  /* the field, "" = none */
     char msg[600];
 } loami_fault;
 
 /* Fills f; returns -1. */
-int loami_fault_set(loami_fault *f, int status, const char *code, const char *param, const char *fmt, ...) LOAMI_PRINTF(5, 6);
+int loami_fault_set(loami_fault *f, int status, const char *code, const char *param, const char *fmt, ...)
+    LOAMI_PRINTF(5, 6);
 
 /* {"error":{"message","type","param","code"}} as text. */
 void loami_fault_json(loami_buf *out, const loami_fault *f);
@@ -108,13 +112,14 @@ void loami_fault_json(loami_buf *out, const loami_fault *f);
 /* The whole answer, an error. 429 and 503 get a Retry-After. */
 void loami_reply_fail(loami_reply *r, const loami_fault *f);
 
-/* An answer in pieces: start, write as often as wanted, end. write returns false when more than a little is still
- * unread: the handler should wait for drained. */
+/* An answer in pieces: start, write as often as wanted, end. write returns false when more than a little is
+ * still unread: the handler should wait for drained. */
 void loami_reply_start(loami_reply *r, int status, const char *type);
 bool loami_reply_write(loami_reply *r, const void *bytes, size_t n);
 void loami_reply_end(loami_reply *r);
 
-/* Something for the request's line in the log. key and text are static. At most 12; later ones are dropped. */
+/* Something for the request's line in the log. key and text are static. At most 12; later ones are dropped.
+ */
 void loami_reply_note(loami_reply *r, const char *key, double number);
 void loami_reply_note_text(loami_reply *r, const char *key, const char *text);
 

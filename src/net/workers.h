@@ -12,7 +12,7 @@ typedef struct loami_task {
     void (*work)(void *arg); /* on a worker's thread */
     void (*done)(void *arg); /* on the loop's thread, always, after work */
     void *arg;
-    struct loami_task *next;  /* the pool's */
+    struct loami_task *next; /* the pool's */
     loami_post back;
 } loami_task;
 
@@ -22,7 +22,8 @@ int loami_workers_open(loami_workers **out, loami_loop *loop, uint32_t n, uint32
 /* Lets running tasks end, then joins the threads. No done is called for tasks that are not back yet. */
 void loami_workers_close(loami_workers *w);
 
-/* Queues a task; it stays the caller's and must live until done. False when the queue is full. Loop's thread. */
+/* Queues a task; it stays the caller's and must live until done. False when the queue is full. Loop's thread.
+ */
 bool loami_workers_run(loami_workers *w, loami_task *task);
 
 #endif

@@ -90,6 +90,18 @@ int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags
     return *text ? 0 : loami_fail_nomem(err);
 }
 
+int loam_token_bytes(const loam_text *t, int32_t id, char **bytes, size_t *len, loam_err *err)
+{
+    loami_buf out = { 0 };
+    int rc = loami_tokenizer_bytes(t->tokenizer, &out, id, err);
+    if (rc < 0) {
+        loami_buf_free(&out);
+        return rc;
+    }
+    *bytes = loami_buf_take(&out, len);
+    return *bytes ? 0 : loami_fail_nomem(err);
+}
+
 /* ---- chat ------------------------------------------------------------------------------------------------------- */
 
 const loami_chat_template *loami_text_template(const struct loam_text *t, const json_t *vars)

@@ -2,9 +2,15 @@
 #ifndef LOAMI_WEB_H
 #define LOAMI_WEB_H
 
-#include "net/server.h"
+#include <stddef.h>
 
-/* The rows of a route table: GET / and what it needs. */
-extern const loami_route loami_web_routes[];
+typedef struct loami_web_file {
+    const char *path, *type;
+    const unsigned char *data; /* [size] */
+    size_t size;
+} loami_web_file;
+
+/* Ends with { 0 }. */
+extern const loami_web_file loami_web_files[];
 
 #endif

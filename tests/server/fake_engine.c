@@ -1,9 +1,10 @@
-/* A fake engine behind loam.h: no model, one token a byte, and pace and faults on command. The server tests run
- * against the real program linked with this where they need an answer to take exactly so long or to fail there.
+/* A fake engine behind loam.h: no model, one token a byte, and pace and faults on command. The server tests
+ * run against the real program linked with this where they need an answer to take exactly so long or to fail
+ * there.
  *
- * The last "[fake k=v k=v]" in a prompt says: tokens=N (default 8), delay=MS a token, prefill=MS before the first,
- * fail=N (the machine fails after N tokens), busy=1 (queue full). The answer is "abcdefghij" over and over, or with
- * echo=1 the prompt. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading. */
+ * The last "[fake k=v k=v]" in a prompt says: tokens=N (default 8), delay=MS a token, prefill=MS before the
+ * first, fail=N (the machine fails after N tokens), busy=1 (queue full). The answer is "abcdefghij" over and
+ * over, or with echo=1 the prompt. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading. */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -60,7 +61,8 @@ static uint32_t option(const char *prompt, const char *key, uint32_t otherwise)
     return v && v < end ? (uint32_t)strtoul(v + strlen(word), NULL, 10) : otherwise;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------ */
+/* ---- text
+ * ------------------------------------------------------------------------------------------------------ */
 
 int loam_text_open(loam_text **out, const char *path, loam_err *err)
 {
@@ -83,7 +85,8 @@ int loam_encode(const loam_text *t, const char *text, size_t n, unsigned flags, 
     return (int)n;
 }
 
-int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags, char **text, size_t *len, loam_err *err)
+int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags, char **text, size_t *len,
+                loam_err *err)
 {
     loami_buf b = { 0 };
     (void)t, (void)flags;
@@ -96,6 +99,11 @@ int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags
     }
     *text = loami_buf_take(&b, len);
     return 0;
+}
+
+int loam_token_bytes(const loam_text *t, int32_t id, char **bytes, size_t *len, loam_err *err)
+{
+    return loam_decode(t, &id, 1, 0, bytes, len, err);
 }
 
 int loam_chat_render(const loam_text *t, const char *vars_json, char **prompt, loam_err *err)
@@ -111,7 +119,8 @@ int loam_chat_render(const loam_text *t, const char *vars_json, char **prompt, l
         goto out;
     }
     json_array_foreach(json_object_get(vars, "messages"), i, m)
-        loami_buf_printf(&b, "<%s>%s\n", json_string_value(json_object_get(m, "role")), json_string_value(json_object_get(m, "content")));
+        loami_buf_printf(&b, "<%s>%s\n", json_string_value(json_object_get(m, "role")),
+                         json_string_value(json_object_get(m, "content")));
     if (json_object_get(vars, "tools")) loami_buf_puts(&b, "<tools>");
     if (json_is_true(json_object_get(vars, "add_generation_prompt"))) loami_buf_puts(&b, "<assistant>");
     *prompt = loami_buf_take(&b, NULL);
@@ -120,7 +129,8 @@ out:
     return rc;
 }
 
-/* ---- engine ---------------------------------------------------------------------------------------------------- */
+/* ---- engine
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void tell(loam_stream *s)
 {
@@ -156,7 +166,8 @@ static double advance(loam_engine *e, loam_stream *s, double now)
         finish(s, LOAM_FINISH_LENGTH, 0, "");
         return 1e18;
     }
-    unsigned char c = s->echo ? (unsigned char)s->prompt[s->n_new] : (unsigned char)("abcdefghij"[s->n_new % 10]);
+    unsigned char c = s->echo ? (unsigned char)s->prompt[s->n_new]
+                              : (unsigned char)("abcdefghij"[s->n_new % 10]);
     if (s->n_new++ == 0) s->first_s = now;
     s->ring[s->head++ % RING] = c;
     e->new_tokens++;
@@ -210,11 +221,18 @@ int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *e
         struct timespec t = { atol(ms) / 1000, atol(ms) % 1000 * 1000000 };
         nanosleep(&t, NULL);
     }
-    if (getenv("LOAM_FAKE_LOAD_FAIL")) return loami_fail(err, LOAM_E_FORMAT, "%s: not a model", options->model);
+    if (getenv("LOAM_FAKE_LOAD_FAIL"))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: not a model", options->model);
     loam_engine *e = calloc(1, sizeof *e);
     if (!e) return loami_fail_nomem(err);
-    e->info = (loam_model_info){ .name = options->name, .path = options->model, .family = "fake", .substrate = "fake", .device = "fake",
-                                 .vocab_tokens = VOCAB, .context_tokens = options->context_tokens ? options->context_tokens : CONTEXT };
+    e->info = (loam_model_info){ .name = options->name,
+                                 .path = options->model,
+                                 .family = "fake",
+                                 .substrate = "fake",
+                                 .device = "fake",
+                                 .vocab_tokens = VOCAB,
+                                 .context_tokens = options->context_tokens ? options->context_tokens
+                                                                           : CONTEXT };
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->change, NULL);
     pthread_create(&e->thread, NULL, engine, e);
@@ -270,12 +288,14 @@ int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprob
     return 0;
 }
 
-/* ---- streams --------------------------------------------------------------------------------------------------- */
+/* ---- streams
+ * --------------------------------------------------------------------------------------------------- */
 
 int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_err *err)
 {
     if (r->n_tokens >= e->info.context_tokens)
-        return loami_fail(err, LOAM_E_TOO_LONG, "the prompt has %u tokens, the context takes %u at most", r->n_tokens, e->info.context_tokens - 1);
+        return loami_fail(err, LOAM_E_TOO_LONG, "the prompt has %u tokens, the context takes %u at most",
+                          r->n_tokens, e->info.context_tokens - 1);
     loam_stream *s = calloc(1, sizeof *s);
     if (!s || !(s->prompt = malloc(r->n_tokens + 1))) {
         free(s);
@@ -321,8 +341,14 @@ int loam_stream_next(loam_stream *s, loam_token *out, uint32_t wait_ms)
         if (s->head - s->tail == RING) pthread_cond_broadcast(&e->change);
         s->text[0] = (char)s->ring[s->tail++ % RING];
         s->n_read++;
-        for (uint32_t i = 0; i < s->n_logprobs; i++) s->top[i] = (loam_logprob){ 'a' + (int32_t)i, -0.5f - (float)i };
-        *out = (loam_token){ .id = (unsigned char)s->text[0], .text = s->text, .text_len = 1, .logprob = -0.5f, .top = s->top, .n_top = s->n_logprobs };
+        for (uint32_t i = 0; i < s->n_logprobs; i++)
+            s->top[i] = (loam_logprob){ 'a' + (int32_t)i, -0.5f - (float)i };
+        *out = (loam_token){ .id = (unsigned char)s->text[0],
+                             .text = s->text,
+                             .text_len = 1,
+                             .logprob = -0.5f,
+                             .top = s->top,
+                             .n_top = s->n_logprobs };
         rc = 1;
     } else if (s->done) {
         rc = 0;

@@ -177,10 +177,8 @@ static void strings_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(posts_are_coalesced),
-        cmocka_unit_test(posts_can_be_taken_back),
-        cmocka_unit_test(timers_ring_once),
-        cmocka_unit_test(workers_are_bounded_and_bring_results_back),
+        cmocka_unit_test(posts_are_coalesced), cmocka_unit_test(posts_can_be_taken_back),
+        cmocka_unit_test(timers_ring_once),    cmocka_unit_test(workers_are_bounded_and_bring_results_back),
         cmocka_unit_test(strings_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

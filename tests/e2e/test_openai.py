@@ -1,0 +1,166 @@
+"""The official openai client against a real server with the real default model: what its documentation does, works."""
+
+import asyncio
+import json
+
+import openai
+import pytest
+
+from servers import Server, environment
+from conftest import COMMAND
+
+MODEL = "smollm2-135m-instruct"
+ASK = [{"role": "user", "content": "Why is the sky blue? Answer in one sentence."}]
+
+
+@pytest.fixture(scope="module")
+def server(smollm2, tmp_path_factory):
+    s = Server(COMMAND, smollm2, "--port", 0, "--context", 2048, env=environment(tmp_path_factory.mktemp("home")))
+    yield s
+    state = s.until("the end of all work", lambda h: h["running"] == 0 and h["waiting"] == 0)
+    assert state["pages_used"] == 0, "nothing is left reserved"
+    assert s.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
+
+
+def ask(client, messages=None, **more):
+    return client.chat.completions.create(**{"model": MODEL, "messages": messages or ASK, "max_tokens": 24, "temperature": 0, **more})
+
+
+@pytest.fixture(scope="module")
+def greedy(client):
+    return ask(client)
+
+
+def test_chat(greedy):
+    choice = greedy.choices[0]
+    assert choice.message.role == "assistant" and len(choice.message.content) > 20 and choice.finish_reason in ("stop", "length")
+    assert greedy.usage.completion_tokens <= 24 and greedy.usage.total_tokens == greedy.usage.prompt_tokens + greedy.usage.completion_tokens
+    assert greedy.model == MODEL and greedy.usage.prompt_tokens_details.cached_tokens >= 0
+
+
+def test_stream_gives_the_same_text(client, greedy):
+    pieces, usage, reason = [], None, None
+    for chunk in ask(client, stream=True, stream_options={"include_usage": True}):
+        if chunk.choices:
+            pieces.append(chunk.choices[0].delta.content or "")
+            reason = chunk.choices[0].finish_reason or reason
+        usage = chunk.usage or usage
+    assert "".join(pieces) == greedy.choices[0].message.content and reason == greedy.choices[0].finish_reason
+    assert usage.completion_tokens == greedy.usage.completion_tokens
+    assert len([p for p in pieces if p]) > 10, "it streams"
+
+
+def test_stream_helper(client, greedy):
+    words = greedy.choices[0].message.content.split()
+    with client.chat.completions.stream(model=MODEL, messages=ASK, max_tokens=24, temperature=0, stop=words[4]) as stream:
+        text = "".join(e.delta for e in stream if e.type == "content.delta")
+        final = stream.get_final_completion().choices[0]
+    assert text == final.message.content == greedy.choices[0].message.content.partition(words[4])[0] and final.finish_reason == "stop"
+
+
+def test_async_and_several_at_once(server, greedy):
+    """A few concurrent requests all finish. (Rows of a batch are rounded otherwise than one alone, so a near tie may
+    fall the other way: the texts are compared at their start.)"""
+    async def go():
+        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as c:
+            async def one(stream):
+                r = await c.chat.completions.create(model=MODEL, messages=ASK, max_tokens=24, temperature=0, stream=stream)
+                if not stream:
+                    return r.choices[0].message.content
+                return "".join([x.choices[0].delta.content or "" async for x in r])
+            return await asyncio.gather(*(one(i % 2 == 0) for i in range(5)))
+    answers = asyncio.run(go())
+    assert len(answers) == 5 and {a[:10] for a in answers} == {greedy.choices[0].message.content[:10]}
+
+
+def test_stop(client, greedy):
+    text = greedy.choices[0].message.content
+    word = text[12:18]
+    got = ask(client, stop=word).choices[0]
+    assert got.message.content == text[:text.index(word)] and got.finish_reason == "stop"
+    got = "".join(c.choices[0].delta.content or "" for c in ask(client, stop=["never said", word], stream=True))
+    assert got == text[:text.index(word)]
+
+
+def test_seed_and_n(client):
+    how = dict(temperature=1.0, max_tokens=12, seed=7, n=2)
+    first, second = ask(client, **how), ask(client, **how)
+    texts = [c.message.content for c in first.choices]
+    assert texts == [c.message.content for c in second.choices] and texts[0] != texts[1]
+    assert ask(client, temperature=1.0, max_tokens=12, seed=8).choices[0].message.content not in texts
+
+
+def test_logprobs(client, greedy):
+    choice = ask(client, logprobs=True, top_logprobs=3).choices[0]
+    content = choice.logprobs.content
+    assert "".join(c.token for c in content if c.token[0] != "<") == choice.message.content == greedy.choices[0].message.content
+    for c in content:
+        assert c.logprob <= 0 and len(c.top_logprobs) == 3 and bytes(c.bytes).decode() == c.token
+        assert c.top_logprobs[0].logprob == pytest.approx(c.logprob, abs=1e-4), "greedy takes the likeliest"
+        assert c.top_logprobs[0].logprob >= c.top_logprobs[1].logprob >= c.top_logprobs[2].logprob
+
+
+def test_logit_bias_forbids(client, server, greedy):
+    ids = ask(client, extra_body={"return_token_ids": True}).choices[0].model_extra["token_ids"]
+    assert server.post("/detokenize", {"tokens": ids})[2]["prompt"].startswith(greedy.choices[0].message.content[:20])
+    got = ask(client, logit_bias={str(ids[0]): -100}, extra_body={"return_token_ids": True}).choices[0]
+    assert got.model_extra["token_ids"][0] != ids[0]
+
+
+def test_unicode_in_and_out(client):
+    """Emoji are several tokens: no piece of the stream has half a character."""
+    messages = [{"role": "user", "content": "Repeat exactly: 😀é漢字🏴‍☠️ 😀é漢字🏴‍☠️"}]
+    whole = ask(client, messages, max_tokens=40).choices[0].message.content
+    pieces = [c.choices[0].delta.content or "" for c in ask(client, messages, max_tokens=40, stream=True)]
+    assert "".join(pieces) == whole
+    assert not any("\ufffd" in p for p in pieces[:-2])
+
+
+def test_completions(client):
+    got = client.completions.create(model=MODEL, prompt="The capital of France is", max_tokens=8, temperature=0, echo=True)
+    assert got.choices[0].text.startswith("The capital of France is") and got.usage.completion_tokens == 8
+    streamed = "".join(c.choices[0].text for c in client.completions.create(model=MODEL, prompt="The capital of France is", max_tokens=8, temperature=0, stream=True))
+    assert got.choices[0].text == "The capital of France is" + streamed
+
+
+def test_models(client):
+    assert MODEL in [m.id for m in client.models.list()]
+    assert client.models.retrieve(MODEL).object == "model"
+
+
+def test_errors_are_the_clients_own(client):
+    with pytest.raises(openai.BadRequestError) as e:
+        ask(client, temperature=-1)
+    assert e.value.param == "temperature" and e.value.code == "invalid_value" and e.value.request_id.startswith("req_")
+    with pytest.raises(openai.NotFoundError) as e:
+        ask(client, model="gpt-4o")
+    assert e.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as e:
+        ask(client, [{"role": "user", "content": "long " * 3000}])
+    assert e.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError) as e:
+        ask(client, extra_body={"surprise": 1})
+    assert e.value.param == "surprise"
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model=MODEL, input="x")
+
+
+def test_leaving_a_stream_stops_the_work(client, server):
+    stream = ask(client, stream=True, max_tokens=1500, extra_body={"ignore_eos": True})
+    next(iter(stream))
+    assert server.health()["running"] == 1
+    stream.close()
+    assert server.until("the end", lambda h: h["running"] == 0)["pages_used"] == 0
+
+
+def test_conversation_goes_on(client):
+    """What an answer holds can be sent back as it came."""
+    message = ask(client, max_tokens=8).choices[0].message
+    messages = [*ASK, message.model_dump(), {"role": "user", "content": [{"type": "text", "text": "Go on."}]}]
+    assert ask(client, messages, max_tokens=4).usage.prompt_tokens > 40
+    assert json.dumps(message.model_dump())
