@@ -39,6 +39,18 @@ static mx::array prepare(loam_sub *s, const loam_heads *heads, const loam_norm *
     return heads->rope ? rotate(s, heads->rope, x) : x;
 }
 
+/* What each row's queries are multiplied by, as its position wants: [rows][1][1]. */
+static mx::array growth_of(const loam_sub *s, const loam_heads *heads, mx::Dtype type)
+{
+    std::vector<float> by(s->batch->n_rows);
+    for (uint32_t i = 0; i < s->batch->n_seqs; i++) {
+        const loam_seq_rows *q = &s->batch->seqs[i];
+        for (uint32_t r = 0; r < q->n_rows; r++)
+            by[q->first_row + r] = 1 + heads->q_growth * std::log(1 + std::floor((float)(q->n_past + r) / (float)heads->q_growth_tokens));
+    }
+    return mx::astype(mx::array(by.begin(), { (int)by.size(), 1, 1 }, mx::float32), type);
+}
+
 /* Columns of the joined projection: its own part, or a slice. */
 static mx::array columns(const loami_mlx_value *v, int part, int from, int n)
 {
@@ -51,6 +63,7 @@ loam_tensor loami_mlx_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const 
     const loami_mlx_value *v = loami_mlx_take(s, qkv);
     int rows = v->rows, dim = (int)heads->head_dim, nq = (int)heads->n_q * dim, nkv = (int)heads->n_kv * dim;
     mx::array q = prepare(s, heads, heads->q_norm, columns(v, 0, 0, nq), (int)heads->n_q);
+    if (heads->q_growth_tokens) q = mx::multiply(q, growth_of(s, heads, q.dtype()));
     mx::array k = prepare(s, heads, heads->k_norm, columns(v, 1, nq, nkv), (int)heads->n_kv);
     mx::array values = mx::reshape(columns(v, 2, nq + nkv, nkv), { rows, (int)heads->n_kv, dim });
     loami_mlx_cache_write(s, layer, k, values);
