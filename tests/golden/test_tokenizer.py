@@ -79,6 +79,22 @@ def test_texts_are_the_references(pair, name):
         assert not (wrong := differences(inputs, p.lines(inputs, "--decode", *flags), want)), wrong
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_streams_are_the_references_texts(pair, name):
+    """Piece by piece, whole characters each. Where byte tokens make no text, the reference takes back what was shown."""
+    p = pair(name)
+    rng = random.Random(3)
+    size = p.reference.get_vocab_size()
+    inputs = [e.ids for e in p.reference.encode_batch(strings(name, p)[:2000])] + [[rng.randrange(size) for _ in range(12)] for _ in range(500)]
+    inputs = [ids for ids in inputs if ids]
+    want = p.reference.decode_batch(inputs, skip_special_tokens=False)
+    lines = p.loam.helper("golden/detok", p.path, stdin="\n".join(map(json.dumps, inputs)), timeout=600).split("\n")[:-1]
+    rows = [(i, json.loads(g), w) for i, g, w in zip(inputs, lines, want, strict=True)]
+    if "ByteFallback" in json.dumps(json.loads(p.path.read_text(encoding="utf-8"))["decoder"]):
+        rows = [(i, g, w) for i, g, w in rows if g == w or "\ufffd" not in w or "\ufffd" not in g]
+    assert not (wrong := differences(*zip(*rows))), wrong
+
+
 @pytest.mark.parametrize("name", ["llama-bpe", "qwen2", "llama-spm", "phi-3"])
 def test_ids_are_llama_cpps(pair, name):
     """The .inp/.out pairs beside the vocabularies: what the original tokenizers gave."""
