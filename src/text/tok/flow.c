@@ -15,6 +15,8 @@ typedef struct stage {
     bool eager;             /* ByteFallback: show complete characters at once */
 } stage;
 
+enum { TOKEN_BYTES = 1 << 24 }; /* a decoder may make of one token at most; a file may say anything */
+
 struct loami_flow {
     stage *stages;          /* [n] */
     size_t n;
@@ -38,6 +40,7 @@ int loami_flow_open(loami_flow **out, const loami_decoders *l, bool eager, loam_
     }
     for (size_t i = 0; i < l->n; i++) {
         f->stages[i].d = &l->list[i];
+        f->stages[i].made.limit = l->list[i].fused ? 0 : TOKEN_BYTES;
         f->stages[i].eager = eager && (i + 1 == l->n || l->list[i + 1].type->fuses);
     }
     *out = f;
