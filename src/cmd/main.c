@@ -15,6 +15,7 @@ static const struct {
     { "ls", loami_cmd_ls, "list the models that are here" },
     { "show", loami_cmd_show, "tell what a model is" },
     { "rm", loami_cmd_rm, "remove models" },
+    { "quantize", loami_cmd_quantize, "make a model smaller" },
     { "tokenize", loami_cmd_tokenize, "text to token ids and back" },
     { "template", loami_cmd_template, "render a chat template" },
     { "logits", loami_cmd_logits, "print the logits after some tokens, for checking" },

@@ -51,7 +51,7 @@ int loami_import_json(const char *dir, const char *name, const json_t *v, loam_e
     int rc = loami_path_join(path, dir, name, err);
     if (rc < 0) return rc;
     loami_buf b = { 0 };
-    char *text = json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(9)); /* enough for any float32 */
+    char *text = json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(15)); /* "1e-05" stays so */
     if (text) loami_buf_puts(&b, text);
     loami_buf_putc(&b, '\n');
     rc = text && !b.failed ? loami_file_write(path, b.data, b.len, err) : loami_fail_nomem(err);
