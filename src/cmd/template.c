@@ -77,8 +77,8 @@ static int render_request(const source *s, const json_t *request, loami_buf *out
     }
     if (rc == 0 && !j && !s->model) rc = loami_fail(err, LOAM_E_ARG, "a line without \"template\", and no --file or --model");
     if (rc == 0 && j) {
-        time_t at = json_is_integer(now) ? (time_t)json_integer_value(now) : time(NULL);
-        rc = loami_jinja_render_at(j, out, vars, at, err);
+        loami_jinja_how how = { .now = (time_t)json_integer_value(now) };
+        rc = loami_jinja_render_how(j, out, vars, &how, err);
     } else if (rc == 0) {
         rc = render_model(s->model, vars, out, err);
     }

@@ -22,7 +22,13 @@ void loami_jinja_close(loami_jinja *j);
  * that Jinja2 would raise an error for, is LOAM_E_TEMPLATE; limits exceeded too. */
 int loami_jinja_render(const loami_jinja *j, loami_buf *out, const json_t *vars, loam_err *err);
 
-/* The same as if it were `now`: what strftime_now prints, in local time. */
-int loami_jinja_render_at(const loami_jinja *j, loami_buf *out, const json_t *vars, time_t now, loam_err *err);
+/* What a rendering may be given besides its variables; zeros are the defaults. */
+typedef struct loami_jinja_how {
+    time_t now;            /* what strftime_now prints, in local time; 0 = the time it is */
+    uint64_t max_steps;    /* 0 = 50 million, some seconds at most */
+    size_t max_bytes;      /* of memory; 0 = 256 MB */
+} loami_jinja_how;
+
+int loami_jinja_render_how(const loami_jinja *j, loami_buf *out, const json_t *vars, const loami_jinja_how *how, loam_err *err);
 
 #endif

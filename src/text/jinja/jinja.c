@@ -65,12 +65,14 @@ static int render(jrun *r, const loami_jinja *j, loami_buf *out, const json_t *v
     return 0;
 }
 
-int loami_jinja_render_at(const loami_jinja *j, loami_buf *out, const json_t *vars, time_t now, loam_err *err)
+int loami_jinja_render_how(const loami_jinja *j, loami_buf *out, const json_t *vars, const loami_jinja_how *how, loam_err *err)
 {
     jrun r;
     if (!json_is_object(vars)) return loami_fail(err, LOAM_E_ARG, "the variables of a chat template must be a JSON object");
     begin(&r, LOAM_E_TEMPLATE, err);
-    r.now = now;
+    r.now = how->now ? how->now : time(NULL);
+    if (how->max_steps) r.m.step_limit = how->max_steps;
+    if (how->max_bytes) r.m.limit = how->max_bytes;
     int rc = render(&r, j, out, vars);
     loami_arena_free(&r.m.arena);
     return rc;
@@ -78,5 +80,5 @@ int loami_jinja_render_at(const loami_jinja *j, loami_buf *out, const json_t *va
 
 int loami_jinja_render(const loami_jinja *j, loami_buf *out, const json_t *vars, loam_err *err)
 {
-    return loami_jinja_render_at(j, out, vars, time(NULL), err);
+    return loami_jinja_render_how(j, out, vars, &(loami_jinja_how){ 0 }, err);
 }

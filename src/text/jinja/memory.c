@@ -58,7 +58,7 @@ void loami_j_fail_code(jrun *r, int code, const char *text, size_t n)
 void loami_j_work(jrun *r, size_t n)
 {
     r->m.steps += 1 + n / WORK_BYTES;
-    if (r->m.steps > r->m.step_limit) loami_j_fail(r, "the template takes more than %d million steps", (int)(r->m.step_limit / 1000000));
+    if (r->m.steps > r->m.step_limit) loami_j_fail(r, "the template takes more than %llu steps", (unsigned long long)r->m.step_limit);
 }
 
 void loami_j_enter(jrun *r)

@@ -96,7 +96,7 @@ bool loami_j_number(jval v, double *f);                        /* bool, int or f
 bool loami_j_whole(jval v, int64_t *i);                        /* bool or int */
 int64_t loami_j_index(jrun *r, jval v);                        /* bool or int, or fails as Python's __index__ does */
 
-/* ---- text (show.c, format.c, unicode.c, number.c, json.c) ------------------------------------------------------ */
+/* ---- text (show.c, holes.c, format_value.c, chars.c, number.c, tojson.c) ------------------------------------------------------ */
 
 void loami_j_show(jsb *b, jval v);                             /* str(v) */
 void loami_j_repr(jsb *b, jval v);
