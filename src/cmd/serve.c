@@ -76,9 +76,9 @@ static int read_settings(settings *s, int argc, char **argv)
           "of an answer whose request does not say; 0 = until the context is full [0; LOAM_MAX_TOKENS, "
           "MLX_MAX_TOKENS]",
           LOAMI_OPT_U32, &s->max_tokens, &g_max, 0, 100000000 },
-        { "--temp", 0, "T", "temperature where a request does not say [1]", LOAMI_OPT_FLOAT, &s->temperature,
+        { "--temp", 0, "T", "temperature where a request does not say [0.7]", LOAMI_OPT_FLOAT, &s->temperature,
           NULL, 0, 100 },
-        { "--top-p", 0, "P", "likewise [1 = off]", LOAMI_OPT_FLOAT, &s->top_p, NULL, 0, 1 },
+        { "--top-p", 0, "P", "likewise; 1 = off [0.9]", LOAMI_OPT_FLOAT, &s->top_p, NULL, 0, 1 },
         { "--top-k", 0, "K", "likewise [0 = off]", LOAMI_OPT_U32, &s->top_k, NULL, 0, 1048576 },
         { "--min-p", 0, "P", "likewise [0 = off]", LOAMI_OPT_FLOAT, &s->min_p, NULL, 0, 1 },
         { "--threads", 't', "N", "compute threads [physical cores; LOAM_THREADS]", LOAMI_OPT_U32, &s->threads,
@@ -304,7 +304,7 @@ static uint32_t collect_names(const char **names, const settings *s, const char 
 
 int loami_cmd_serve(int argc, char **argv)
 {
-    settings s = { .host = "127.0.0.1", .port = 8000, .temperature = 1 };
+    settings s = { .host = "127.0.0.1", .port = 8000, .temperature = 0.7f, .top_p = 0.9f };
     service v = { .settings = &s };
     loam_err err;
     char path[LOAMI_PATH_MAX];
