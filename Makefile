@@ -88,6 +88,11 @@ $(BUILD)/tests/loam-fake: tests/server/fake_engine.c $(PROG_OBJ) $(BUILD)/libloa
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -MMD -MP -o $@ $< $(PROG_OBJ) $(BUILD)/libloam.a $(LINK)
 
+# Benchmarks of kernels and whole geometries, without an engine: make build/bench/kernels build/bench/geometry.
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libloam.a
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -MMD -MP -o $@ $< $(BUILD)/libloam.a $(LINK)
+
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(NO_MAIN)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -Itests -MMD -MP -fsanitize=fuzzer -o $@ $< $(NO_MAIN) $(LINK)

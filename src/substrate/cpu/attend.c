@@ -1,210 +1,171 @@
 /* Keys and values into the cache, and attention over it.
  *
- * The cache is [layer][page][kv head] heads; of each, K turned: [head_pad][LOAMI_PAGE], so that 16 tokens fill a
- * register and no sum runs across one, then V: [LOAMI_PAGE][head_pad]. Dimensions from head_dim to head_pad are 0.
+ * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order), K scales and V scales
+ * of LOAMI_PAGE tokens. Dimensions from head_dim to head_pad are 0.
+ *
  * One job is a kv head and some rows of one sequence: all query heads that share the kv head go along, so each page
- * of keys and values is read once for all of them. Softmax is taken online, page after page (Milakov and Gimelshein
- * 2018; Dao et al. 2022). */
-#include "substrate/cpu/cpu.h"
-#include "base/half.h"
-#include "substrate/dequant.h"
+ * is read once for all of them. Softmax is taken online, page after page (Milakov and Gimelshein 2018; Dao et al.
+ * 2022). Where there are fewer jobs than threads could use, the pages are shared out too, and whoever is the last
+ * to finish puts the parts together. When all rows of each sequence fit into one job, it stores their keys and values
+ * itself, and there is no store phase to wait for. */
+#include "substrate/cpu/attend.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { QUERIES = 96 };          /* of one job, or those of one row: their state and one page stay in the L2 cache */
+enum {
+    QUERIES = 48,               /* of one job, or those of one row: their state and one page stay near */
+    PART_PAGES = 4,             /* pages that are worth a job of their own */
+};
 
-static uint16_t *cache_head(const loam_sub *s, uint32_t layer, uint32_t page, uint32_t head)
-{
-    size_t at = ((size_t)layer * s->kv.n_pages + page) * s->kv.n_kv + head;
-    return s->cache + at * 2 * LOAMI_PAGE * s->head_pad;
-}
-
-/* ---- rope ------------------------------------------------------------------------------------------------------- */
-
-static void run_angles(loam_sub *s, const loami_phase *p, uint32_t row, loami_scratch *t)
-{
-    (void)t;
-    const loami_angles *a = p->more;
-    uint32_t half = a->rope->dims / 2;
-    float *out = a->cos_sin + (size_t)row * 2 * half;
-    for (uint32_t i = 0; i < half; i++) {
-        double angle = (double)s->position[row] * a->rope->inv_freq[i];
-        out[2 * i] = (float)(cos(angle) * a->rope->scale);
-        out[2 * i + 1] = (float)(sin(angle) * a->rope->scale);
-    }
-}
-
-/* The table of a rope for this step's rows, made once a step. */
-static const float *angles_of(loam_sub *s, const loam_rope *rope)
-{
-    for (uint32_t i = 0; i < s->n_angles; i++)
-        if (s->angles[i].rope == rope) return s->angles[i].cos_sin;
-    if (s->n_angles == LOAMI_ROPES) {
-        s->failed = "more kinds of rope in a model than the cpu substrate knows";
-        return NULL;
-    }
-    loami_angles *a = &s->angles[s->n_angles++];
-    a->rope = rope;
-    a->cos_sin = loami_store_take(s, (size_t)s->batch->n_rows * rope->dims * sizeof(float));
-    loami_phase *p = loami_phase_add(s, run_angles, s->batch->n_rows, &s->node[0]);
-    if (p) p->more = a;
-    return a->cos_sin;
-}
-
-static void rotate(const loam_rope *rope, const float *cos_sin, float *head)
-{
-    uint32_t half = rope->dims / 2, step = rope->interleaved ? 2 : 1, across = rope->interleaved ? 1 : half;
-    for (uint32_t i = 0; i < half; i++) {
-        float *a = head + (size_t)i * step, *b = a + across, c = cos_sin[2 * i], n = cos_sin[2 * i + 1], x = *a, y = *b;
-        *a = x * c - y * n;
-        *b = x * n + y * c;
-    }
-}
-
-/* ---- store -------------------------------------------------------------------------------------------------------- */
-
-typedef struct store_job {
-    const float *cos_sin;
-    const loam_seq_rows *const *seq; /* [rows] */
-} store_job;
-
-/* Norms and rotates n heads that lie side by side. */
-static void prepare(const loam_sub *s, const loam_heads *h, const loam_norm *norm, const float *cos_sin, float *x, uint32_t n)
-{
-    const loam_weight *w = norm ? norm->weight : NULL;
-    uint32_t over = w ? w->cols : h->head_dim;
-    for (uint32_t i = 0; norm && i < n * h->head_dim; i += over)
-        s->k->norm(x + i, x + i, w ? w->vector : NULL, w ? w->vector_bias : NULL, over, norm);
-    for (uint32_t i = 0; cos_sin && i < n; i++) rotate(h->rope, cos_sin, x + (size_t)i * h->head_dim);
-}
-
-static void run_store(loam_sub *s, const loami_phase *p, uint32_t row, loami_scratch *t)
-{
-    const store_job *job = p->more;
-    const loam_heads *h = p->node->heads;
-    const loam_seq_rows *seq = job->seq[row];
-    uint32_t dim = h->head_dim, nq = h->n_q * dim, nkv = h->n_kv * dim, pos = s->position[row], at = pos % LOAMI_PAGE;
-    const float *in = p->from->data + (size_t)row * p->from->cols;
-    const float *cos_sin = job->cos_sin ? job->cos_sin + (size_t)row * h->rope->dims : NULL;
-    float *q = p->y + (size_t)row * nq, *kv = t->floats;
-    uint16_t *half = (uint16_t *)(kv + 2 * nkv);
-
-    memcpy(q, in, nq * sizeof *q);
-    memcpy(kv, in + nq, 2 * nkv * sizeof *kv);
-    prepare(s, h, h->q_norm, cos_sin, q, h->n_q);
-    prepare(s, h, h->k_norm, cos_sin, kv, h->n_kv);
-    s->k->to_f16(half, kv, 2 * nkv);
-    for (uint32_t i = 0; i < h->n_kv; i++) {
-        uint16_t *k = cache_head(s, p->node->layer, seq->pages[pos / LOAMI_PAGE], i), *v = k + (size_t)LOAMI_PAGE * s->head_pad;
-        for (uint32_t d = 0; d < dim; d++) k[(size_t)d * LOAMI_PAGE + at] = half[i * dim + d];
-        memcpy(v + (size_t)at * s->head_pad, half + nkv + i * dim, dim * sizeof *v);
-    }
-}
-
-void loami_plan_store(loam_sub *s, loami_node *node)
-{
-    const loam_norm *none = NULL;
-    const loam_heads *h = node->heads;
-    const loam_batch *b = s->batch;
-    const loami_node *from = loami_source(s, node->x, &none);
-    const float *cos_sin = h->rope && h->rope->dims ? angles_of(s, h->rope) : NULL;
-    store_job *job = loami_note(s, sizeof *job + b->n_rows * sizeof *job->seq);
-    loami_phase *p = loami_phase_add(s, run_store, node->rows, node);
-    if (!p || !job) return;
-    const loam_seq_rows **seq = (const loam_seq_rows **)(job + 1);
-    for (uint32_t i = 0; i < b->n_seqs; i++)
-        for (uint32_t r = 0; r < b->seqs[i].n_rows; r++) seq[b->seqs[i].first_row + r] = &b->seqs[i];
-    *job = (store_job){ cos_sin, seq };
-    size_t floats = (size_t)3 * h->n_kv * h->head_dim;
-    if (s->need_floats < floats) s->need_floats = floats;
-    p->from = from;
-    p->more = job;
-}
-
-/* ---- attend ---------------------------------------------------------------------------------------------------------- */
-
-typedef struct block {          /* rows of one sequence */
+typedef struct job {
     const loam_seq_rows *seq;
     uint32_t first, n;          /* of the sequence's rows */
-} block;
+    uint32_t page, page_end;
+    uint32_t part, n_parts;     /* of the pages of these rows */
+    uint32_t whole;             /* index of the rows' partial results and counters */
+} job;
+
+typedef struct attend {
+    const job *job;
+    bool stores;
+    const float *cos_sin;       /* of the step's rows, when it stores */
+    atomic_uint *left;          /* [wholes][n_kv] parts not yet done */
+    float *partial;             /* [wholes][n_kv][parts_max][queries][head_pad + 2]: sums of values, maximum, sum */
+    uint32_t parts_max;
+} attend;
 
 /* A job's state: queries in order of row, then head. */
 typedef struct state {
-    float *q, *out;             /* [queries][head_pad] */
-    float *score;               /* [queries][LOAMI_PAGE] */
-    float *kv;                  /* [LOAMI_PAGE][head_pad] one page's keys, then its values */
-    float *max, *sum, *rescale; /* [queries] */
+    float *out, *score;         /* [queries][head_pad], [queries][LOAMI_PAGE] */
+    int16_t *q, *p;             /* [queries][head_pad], [queries][LOAMI_PAGE] */
+    float *q_scale, *p_scale, *max, *sum, *rescale; /* [queries] */
+    float *head;                /* [head_dim * 3] */
 } state;
 
 static size_t state_floats(size_t queries, uint32_t pad)
 {
-    return queries * (2 * pad + LOAMI_PAGE + 3) + (size_t)LOAMI_PAGE * pad;
+    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 5) + 3 * (size_t)pad;
 }
 
 static state state_in(float *at, size_t queries, uint32_t pad)
 {
-    state st = { .q = at };
-    st.out = st.q + queries * pad;
+    state st = { .out = at };
     st.score = st.out + queries * pad;
-    st.kv = st.score + queries * LOAMI_PAGE;
-    st.max = st.kv + (size_t)LOAMI_PAGE * pad;
+    st.q = (int16_t *)(st.score + queries * LOAMI_PAGE);
+    st.p = st.q + queries * pad;
+    st.q_scale = (float *)(st.p + queries * LOAMI_PAGE);
+    st.p_scale = st.q_scale + queries;
+    st.max = st.p_scale + queries;
     st.sum = st.max + queries;
     st.rescale = st.sum + queries;
+    st.head = st.rescale + queries;
     return st;
 }
 
-static void load_queries(const loam_sub *s, const loami_phase *p, const block *b, uint32_t kv, const state *st)
+static void load_queries(const loam_sub *s, const loami_phase *p, const job *b, uint32_t kv, const state *st)
 {
     const loam_heads *h = p->node->heads;
     const loam_attn *attn = p->node->attn;
-    uint32_t share = h->n_q / h->n_kv, pad = s->head_pad;
+    const attend *a = p->more;
+    uint32_t share = h->n_q / h->n_kv, pad = s->head_pad, dim = h->head_dim;
     for (uint32_t r = 0; r < b->n; r++) {
+        uint32_t row = b->seq->first_row + b->first + r;
         for (uint32_t j = 0; j < share; j++) {
             uint32_t i = r * share + j, head = kv * share + j;
-            const float *from = p->from->data + (size_t)(b->seq->first_row + b->first + r) * p->from->cols + (size_t)head * h->head_dim;
-            float *q = st->q + (size_t)i * pad;
-            s->k->cap(q, from, attn->scale, 0, h->head_dim);
-            for (uint32_t d = h->head_dim; d < pad; d++) q[d] = 0;
-            st->max[i] = attn->sinks ? attn->sinks->vector[head] : -INFINITY;
-            st->sum[i] = attn->sinks ? 1 : 0;
+            const float *x = p->from->data + (size_t)row * p->from->cols + (size_t)head * dim;
+            int16_t *q = st->q + (size_t)i * pad;
+            if (a->stores) {
+                memcpy(st->head, x, dim * sizeof *x);
+                loami_head_prepare(s, h, h->q_norm, a->cos_sin ? a->cos_sin + (size_t)row * h->rope->dims : NULL, st->head, 1);
+                x = st->head;
+            }
+            s->k->quantise16(q, &st->q_scale[i], x, dim, s->k_top);
+            memset(q + dim, 0, (pad - dim) * sizeof *q);
+            st->q_scale[i] *= attn->scale;
+            st->max[i] = attn->sinks && b->part == 0 ? attn->sinks->vector[head] : -INFINITY;
+            st->sum[i] = attn->sinks && b->part == 0 ? 1 : 0;
         }
     }
     memset(st->out, 0, (size_t)b->n * share * pad * sizeof(float));
 }
 
+/* Keys and values of the job's own rows and kv head. */
+static void store_rows(const loam_sub *s, const loami_phase *p, const job *b, uint32_t kv, const state *st)
+{
+    const loam_heads *h = p->node->heads;
+    const attend *a = p->more;
+    uint32_t dim = h->head_dim;
+    for (uint32_t r = 0; r < b->n; r++) {
+        uint32_t row = b->seq->first_row + r;
+        const float *in = p->from->data + (size_t)row * p->from->cols + (size_t)(h->n_q + kv) * dim;
+        memcpy(st->head, in, dim * sizeof *in);
+        loami_head_prepare(s, h, h->k_norm, a->cos_sin ? a->cos_sin + (size_t)row * h->rope->dims : NULL, st->head, 1);
+        loami_kv_put(s, p->node->layer, b->seq, s->position[row], kv, st->head, in + (size_t)h->n_kv * dim, (int16_t *)(st->head + dim));
+    }
+}
+
 /* One page, whose first token is at position `start`, for the queries that see any of it. */
-static void attend_page(const loam_sub *s, const loami_phase *p, const block *b, const uint16_t *k, uint32_t start, const state *st)
+static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, const char *head, uint32_t start, const state *st)
 {
     const loam_attn *attn = p->node->attn;
     uint32_t share = p->node->heads->n_q / p->node->heads->n_kv, pad = s->head_pad, pos0 = b->seq->n_past + b->first;
     uint32_t r0 = start > pos0 ? start - pos0 : 0, i0 = r0 * share, n = (b->n - r0) * share;
     uint32_t last = pos0 + b->n - 1 - start, tokens = last + 1 < LOAMI_PAGE ? last + 1 : LOAMI_PAGE;
+    const int16_t *k = (const int16_t *)head, *v = k + (size_t)LOAMI_PAGE * pad;
+    const float *k_scale = (const float *)(v + (size_t)LOAMI_PAGE * pad), *v_scale = k_scale + LOAMI_PAGE;
 
-    s->k->from_f16(st->kv, k, LOAMI_PAGE * pad);
-    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->kv, n, pad);
+    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, k, k_scale, n, pad);
     for (uint32_t i = i0; i < i0 + n; i++) {
         uint32_t pos = pos0 + i / share, lo = 0, hi = pos - start + 1 < LOAMI_PAGE ? pos - start + 1 : LOAMI_PAGE;
         if (attn->window && pos + 1 > attn->window + start) lo = pos + 1 - attn->window - start;
         if (lo > hi) lo = hi;
-        st->rescale[i] = s->k->softmax(st->score + (size_t)i * LOAMI_PAGE, lo, hi, attn->softcap, &st->max[i], &st->sum[i]);
+        st->rescale[i] = s->k->softmax(st->p + (size_t)i * LOAMI_PAGE, &st->p_scale[i], st->score + (size_t)i * LOAMI_PAGE, lo, hi,
+                                       attn->softcap, v_scale, &st->max[i], &st->sum[i]);
     }
-    s->k->from_f16(st->kv, k + (size_t)LOAMI_PAGE * pad, tokens * pad);
-    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->score + (size_t)i0 * LOAMI_PAGE, st->kv, n, tokens, pad);
+    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, v, n, tokens, pad);
+}
+
+/* Writes a part's state away; true for the last of its parts, into whose state all the others then go. */
+static bool join_parts(const loam_sub *s, const loami_phase *p, const job *b, uint32_t kv, const state *st)
+{
+    const attend *a = p->more;
+    uint32_t pad = s->head_pad, n = b->n * (p->node->heads->n_q / p->node->heads->n_kv);
+    size_t whole = (size_t)b->whole * p->node->heads->n_kv + kv, each = (size_t)n * (pad + 2);
+    float *parts = a->partial + whole * a->parts_max * each, *mine = parts + b->part * each;
+    memcpy(mine, st->out, (size_t)n * pad * sizeof *mine);
+    memcpy(mine + (size_t)n * pad, st->max, n * sizeof *mine);
+    memcpy(mine + (size_t)n * (pad + 1), st->sum, n * sizeof *mine);
+    if (atomic_fetch_sub_explicit(&a->left[whole], 1, memory_order_acq_rel) != 1) return false;
+    for (uint32_t i = 0; i < n; i++) { /* in order of parts, whoever does it: the sum must not depend on that */
+        float *out = st->out + (size_t)i * pad, top = -INFINITY;
+        for (uint32_t j = 0; j < b->n_parts; j++) top = fmaxf(top, parts[j * each + (size_t)n * pad + i]);
+        st->sum[i] = 0;
+        memset(out, 0, pad * sizeof *out);
+        for (uint32_t j = 0; j < b->n_parts; j++) {
+            const float *from = parts + j * each;
+            float max = from[(size_t)n * pad + i], scale = max == top ? 1 : expf(max - top);
+            s->k->axpy(out, out, from + (size_t)i * pad, scale, pad);
+            st->sum[i] += scale * from[(size_t)n * (pad + 1) + i];
+        }
+    }
+    return true;
 }
 
 static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_scratch *t)
 {
+    const attend *a = p->more;
     const loam_heads *h = p->node->heads;
-    const loam_attn *attn = p->node->attn;
-    const block *b = (const block *)p->more + chunk / h->n_kv;
-    uint32_t kv = chunk % h->n_kv, share = h->n_q / h->n_kv, pad = s->head_pad, pos0 = b->seq->n_past + b->first;
-    uint32_t from = attn->window && pos0 + 1 > attn->window ? pos0 + 1 - attn->window : 0;
+    const job *b = a->job + chunk / h->n_kv;
+    uint32_t kv = chunk % h->n_kv, share = h->n_q / h->n_kv, pad = s->head_pad;
     state st = state_in(t->floats, (size_t)b->n * share, pad);
 
     load_queries(s, p, b, kv, &st);
-    for (uint32_t page = from / LOAMI_PAGE; page <= (pos0 + b->n - 1) / LOAMI_PAGE; page++)
-        attend_page(s, p, b, cache_head(s, p->node->layer, b->seq->pages[page], kv), page * LOAMI_PAGE, &st);
+    if (a->stores && b->part + 1 == b->n_parts) store_rows(s, p, b, kv, &st);
+    for (uint32_t page = b->page; page < b->page_end; page++)
+        attend_page(s, p, b, loami_kv_head(s, p->node->layer, b->seq->pages[page], kv), page * LOAMI_PAGE, &st);
+    if (b->n_parts > 1 && !join_parts(s, p, b, kv, &st)) return;
     for (uint32_t i = 0; i < b->n * share; i++) {
         size_t row = b->seq->first_row + b->first + i / share;
         float *y = p->y + row * p->node->cols + (size_t)(kv * share + i % share) * h->head_dim;
@@ -212,22 +173,96 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
     }
 }
 
+/* ---- plan --------------------------------------------------------------------------------------------------------- */
+
+/* How many parts the pages [from, end) of some rows are worth, when the step has n jobs without parts. */
+static uint32_t parts_of(const loam_sub *s, uint32_t pages, uint32_t n)
+{
+    enum { EACH = 4 };          /* jobs a thread should get, to even them out */
+    uint32_t want = n < s->threads * EACH ? (s->threads * EACH + n - 1) / n : 1, most = pages / PART_PAGES;
+    return want < most ? want : most ? most : 1;
+}
+
+/* Lists the jobs; with `to` NULL only counts them. Returns how many; *wholes and *parts_max are set. */
+static uint32_t list_jobs(const loam_sub *s, const loami_node *node, uint32_t each, uint32_t n_blocks, job *to, uint32_t *wholes,
+                          uint32_t *parts_max)
+{
+    const loam_batch *b = s->batch;
+    uint32_t n = 0, window = node->attn->window;
+    *wholes = 0;
+    *parts_max = 1;
+    for (uint32_t i = 0; i < b->n_seqs; i++) {
+        const loam_seq_rows *seq = &b->seqs[i];
+        for (uint32_t r = 0; r < seq->n_rows; r += each, ++*wholes) {
+            uint32_t rows = seq->n_rows - r < each ? seq->n_rows - r : each, pos = seq->n_past + r;
+            uint32_t from = (window && pos + 1 > window ? pos + 1 - window : 0) / LOAMI_PAGE, end = (pos + rows - 1) / LOAMI_PAGE + 1;
+            uint32_t own = seq->n_past / LOAMI_PAGE > from ? seq->n_past / LOAMI_PAGE : from; /* pages that this step writes stay together */
+            uint32_t parts = parts_of(s, end - from, n_blocks * node->heads->n_kv), step = (end - from + parts - 1) / parts;
+            if (parts > *parts_max) *parts_max = parts;
+            for (uint32_t j = 0; j < parts; j++, n++) {
+                uint32_t p0 = from + j * step < own ? from + j * step : j ? own : from, p1 = from + (j + 1) * step < own ? from + (j + 1) * step : own;
+                if (p0 > end) p0 = end;
+                if (j + 1 == parts) p1 = end;
+                if (to) to[n] = (job){ seq, r, rows, p0, p1 < p0 ? p0 : p1, j, parts, *wholes };
+            }
+        }
+    }
+    return n;
+}
+
+static bool one_job_each(const loam_sub *s, uint32_t each)
+{
+    for (uint32_t i = 0; i < s->batch->n_seqs; i++)
+        if (s->batch->seqs[i].n_rows > each) return false;
+    return true;
+}
+
+static bool is_own_norm(const loam_norm *norm, uint32_t dim)
+{
+    return !norm || !norm->weight || norm->weight->cols == dim;
+}
+
+static uint32_t rows_a_job(const loam_heads *h)
+{
+    uint32_t share = h->n_q / h->n_kv;
+    return share < QUERIES ? QUERIES / share : 1;
+}
+
+bool loami_attend_stores(const loam_sub *s, const loami_node *store, const loami_node *attend)
+{
+    const loam_heads *h = store->heads;
+    return store->taken == 1 && store->layer == attend->layer && store->heads == attend->heads && is_own_norm(h->q_norm, h->head_dim) &&
+           is_own_norm(h->k_norm, h->head_dim) && one_job_each(s, rows_a_job(h));
+}
+
 void loami_plan_attend(loam_sub *s, loami_node *node)
 {
     const loam_norm *none = NULL;
-    const loam_batch *b = s->batch;
+    const loam_heads *h = node->heads;
     const loami_node *from = loami_source(s, node->x, &none);
-    uint32_t share = node->heads->n_q / node->heads->n_kv, each = share < QUERIES ? QUERIES / share : 1, n = 0;
-    for (uint32_t i = 0; i < b->n_seqs; i++) n += (b->seqs[i].n_rows + each - 1) / each;
-    block *blocks = loami_note(s, n * sizeof *blocks);
-    loami_phase *p = loami_phase_add(s, run_attend, n * node->heads->n_kv, node);
-    if (!p || !blocks) return;
-    n = 0;
-    for (uint32_t i = 0; i < b->n_seqs; i++)
-        for (uint32_t r = 0; r < b->seqs[i].n_rows; r += each)
-            blocks[n++] = (block){ &b->seqs[i], r, b->seqs[i].n_rows - r < each ? b->seqs[i].n_rows - r : each };
+    const loami_node *store = &s->node[node->x];
+    uint32_t share = h->n_q / h->n_kv, each = rows_a_job(h), blocks = 0, wholes, parts_max;
+    for (uint32_t i = 0; i < s->batch->n_seqs; i++) blocks += (s->batch->seqs[i].n_rows + each - 1) / each;
+    attend *a = loami_note(s, sizeof *a);
+    uint32_t n = list_jobs(s, node, each, blocks, NULL, &wholes, &parts_max);
+    job *jobs = loami_note(s, n * sizeof *jobs);
+    if (!a || !jobs) return;
+    list_jobs(s, node, each, blocks, jobs, &wholes, &parts_max);
+    *a = (attend){ .job = jobs, .stores = store->op == LOAMI_STORE && store->inlined, .parts_max = parts_max };
+    if (a->stores && h->rope && h->rope->dims) a->cos_sin = loami_angles_of(s, h->rope);
+    if (parts_max > 1) {
+        size_t n_wholes = (size_t)wholes * h->n_kv, queries = (size_t)each * share;
+        a->left = loami_note(s, n_wholes * sizeof *a->left);
+        a->partial = loami_store_take(s, n_wholes * parts_max * queries * (s->head_pad + 2) * sizeof(float));
+        if (!a->left || !a->partial) return;
+        for (uint32_t i = 0; i < n; i++)
+            for (uint32_t kv = 0; kv < h->n_kv; kv++) atomic_init(&a->left[(size_t)jobs[i].whole * h->n_kv + kv], jobs[i].n_parts);
+        loami_store_give(s, a->partial);
+    }
+    loami_phase *p = loami_phase_add(s, run_attend, n * h->n_kv, node);
+    if (!p) return;
     size_t floats = state_floats((size_t)each * share, s->head_pad);
     if (s->need_floats < floats) s->need_floats = floats;
     p->from = from;
-    p->more = blocks;
+    p->more = a;
 }

@@ -162,9 +162,9 @@ static int cpu_weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, 
 
 /* ---- pages -------------------------------------------------------------------------------------------------------- */
 
-static size_t page_numbers(const loam_sub *s)
+static size_t page_bytes(const loam_sub *s)
 {
-    return (size_t)2 * LOAMI_PAGE * s->head_pad * s->kv.n_kv;
+    return s->head_bytes * s->kv.n_kv;
 }
 
 static int cpu_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
@@ -173,21 +173,23 @@ static int cpu_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *byte
         return loami_fail(err, LOAM_E_UNSUPPORTED, "a KV cache of %u layers, %u heads of %u", config->n_layers, config->n_kv, config->head_dim);
     s->kv = *config;
     s->head_pad = (config->head_dim + 15) / 16 * 16;
-    size_t page = page_numbers(s), n = (size_t)config->n_layers * config->n_pages;
+    s->head_bytes = 2 * LOAMI_PAGE * (s->head_pad * sizeof(int16_t) + sizeof(float));
+    s->k_top = loami_k_top(s->head_pad);
+    size_t page = page_bytes(s), n = (size_t)config->n_layers * config->n_pages;
     if (n > SIZE_MAX / 4 / page) return loami_fail_nomem(err);
     free(s->cache);
-    s->cache = calloc(n, page * sizeof *s->cache);
+    s->cache = calloc(n, page);
     if (!s->cache) return loami_fail_nomem(err);
-    *bytes = n * page * sizeof *s->cache;
+    *bytes = n * page;
     return 0;
 }
 
 static void cpu_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
 {
-    size_t page = page_numbers(s);
+    size_t page = page_bytes(s);
     for (uint32_t layer = 0; n_tokens && layer < s->kv.n_layers; layer++) { /* whole pages: keys are turned */
-        uint16_t *base = s->cache + (size_t)layer * s->kv.n_pages * page;
-        memmove(base + dst * page, base + src * page, page * sizeof *base);
+        char *base = s->cache + (size_t)layer * s->kv.n_pages * page;
+        memmove(base + dst * page, base + src * page, page);
     }
 }
 

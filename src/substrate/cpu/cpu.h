@@ -74,7 +74,7 @@ typedef struct loami_node {
     uint32_t takers;            /* bits 1 << loami_op */
     bool gone;                  /* its memory went to later tensors: it cannot be read after end */
     bool inlined;               /* never made: a norm done by its takers, a linear done by the add that takes it,
-                                   a gather of all rows */
+                                   a gather of all rows, a store done by the attend after it */
     float *data;                /* [rows][cols] */
     loami_ready *ready[LOAMI_FORMATS]; /* [n_ready] shared by its takers */
     void *ready_raw[LOAMI_FORMATS];
@@ -139,7 +139,9 @@ struct loam_sub {
     loam_weight *weights;
 
     loam_kv_config kv;
-    uint16_t *cache;            /* see attend.c */
+    char *cache;                /* see attend.c */
+    size_t head_bytes;          /* of one page and kv head */
+    uint32_t k_top;             /* largest code of keys and queries */
     uint32_t head_pad;          /* head_dim up to a multiple of 16 */
 
     const loam_batch *batch;
@@ -171,7 +173,7 @@ void *loami_note(loam_sub *s, size_t n);
 /* plan.c. Turns nodes into phases and gives tensors their memory. */
 void loami_plan(loam_sub *s);
 
-/* The tensor that t is made of: past inlined gathers, and past an inlined norm, which goes to *norm. */
+/* The tensor that t is made of: past inlined gathers and stores, and past an inlined norm, which goes to *norm. */
 loami_node *loami_source(loam_sub *s, loam_tensor t, const loam_norm **norm);
 
 /* phase.c. A new phase with n chunks for node; NULL (and s->failed) when memory ran out. Valid until the next. */
@@ -188,9 +190,10 @@ void loami_ready_place(loami_ready *r, uint32_t rows, uint32_t cols, char *memor
 void loami_ready_row(const loam_sub *s, const loami_ready *r, uint32_t row, const float *x, uint32_t cols, const loam_norm *norm,
                      float *spare);
 
-/* matmul.c. y[m][n] = rows [row, row + n) of all parts of an expert times rows [first, first + m) of in, plus bias. */
+/* matmul.c. y[m][n] = base + rows [row, row + n) of all parts of an expert times rows [first, first + m) of in, plus
+ * bias. base is NULL for 0, or laid out as y. */
 void loami_matmul(const loam_sub *s, loami_scratch *t, const loam_weight *w, uint32_t expert, uint32_t row, uint32_t n, const loami_ready *in,
-                  uint32_t first, uint32_t m, float *y, size_t y_stride);
+                  uint32_t first, uint32_t m, float *y, const float *base, size_t stride);
 
 /* y[m][n] = act of rows [row, row + n) of w's first half times those of its second. Uses t->floats [m][n]. */
 void loami_glu_rows(const loam_sub *s, loami_scratch *t, const loam_weight *w, uint32_t expert, loam_act act, uint32_t row, uint32_t n,

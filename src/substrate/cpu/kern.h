@@ -60,7 +60,7 @@ typedef struct loami_acts {
 
 enum {
     LOAMI_PANEL_ROWS_MAX = 32,
-    LOAMI_PANEL_K = 1024,       /* inputs a panel holds at most: it stays in the first-level cache */
+    LOAMI_PANEL_K = 512,        /* inputs a panel holds at most: with its activations it stays in the first-level cache */
 };
 
 /* panel_rows rows of weights, turned so that their numbers for the same inputs lie side by side. */
@@ -77,6 +77,28 @@ typedef struct loami_panel {
 /* ---- attention ------------------------------------------------------------------------------------------------ */
 
 enum { LOAMI_PAGE = 64 };       /* tokens a KV page holds */
+
+/* Keys and values are 16-bit codes with one scale a token and head: as many bytes as f16, finer where it counts, and
+ * integer multiply-adds take twice as many at a time as float ones. The largest code is chosen so that sums of
+ * products of two codes stay within 32 bits: of dim products in q·k, of LOAMI_PAGE in p·v. */
+enum { LOAMI_V_TOP = 4095, LOAMI_P_TOP = 8191 };
+static inline uint32_t loami_k_top(uint32_t dim)
+{
+    uint32_t top = 8191;
+    while ((uint64_t)top * top * dim > INT32_MAX) top--;
+    return top;
+}
+
+/* Where dimension d of token t lies among a page's codes: pairs that are multiplied and added together are
+ * neighbours. K is [dim / 2][LOAMI_PAGE][2], V is [LOAMI_PAGE / 2][dim][2]. */
+static inline size_t loami_k_at(uint32_t d, uint32_t t)
+{
+    return ((size_t)(d / 2) * LOAMI_PAGE + t) * 2 + d % 2;
+}
+static inline size_t loami_v_at(uint32_t d, uint32_t t, uint32_t dim)
+{
+    return ((size_t)(t / 2) * dim + d) * 2 + t % 2;
+}
 
 /* ---- the table -------------------------------------------------------------------------------------------------- */
 
@@ -96,15 +118,16 @@ typedef struct loami_kern {
      * panel_rows: the rest is then anything. k0 is a multiple of LOAMI_BLOCK. Sets p->k, group and order. */
     void (*unpack)(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
 
-    /* y[m][n] (+)= m rows of activations (from the panel's first input on) times the panel; add: keep what y has. */
-    void (*tile)(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add);
+    /* y[m][n] = base + m rows of activations (from the panel's first input on) times the panel. base is NULL for 0,
+     * or laid out as y, which it may be. */
+    void (*tile)(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m);
 
     /* Weights as floats: out[k] = inputs [k0, k0 + k) of a row. Any code. */
     void (*dequant)(float *out, const loami_mat *w, uint32_t row, uint32_t k0, uint32_t k);
 
     /* The same for panels of floats. */
     void (*unpack_f)(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
-    void (*tile_f)(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, uint32_t m, bool add);
+    void (*tile_f)(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, uint32_t m);
 
     /* y[n] = rows of a plain matrix times x. */
     void (*dot_f)(float *y, const loami_mat *w, uint32_t row, uint32_t n, const float *x);
@@ -115,20 +138,21 @@ typedef struct loami_kern {
     void (*axpy)(float *y, const float *a, const float *b, float scale, uint32_t n);     /* y = a + scale * b */
     void (*cap)(float *y, const float *x, float scale, float cap, uint32_t n);
 
-    /* f16 in the KV cache; finite numbers too large for it become its largest. */
-    void (*to_f16)(uint16_t *out, const float *x, uint32_t n);
-    void (*from_f16)(float *out, const uint16_t *x, uint32_t n);
+    /* n floats to codes of at most top and their scale; all 0 when one of them is not finite. */
+    void (*quantise16)(int16_t *codes, float *scale, const float *x, uint32_t n, uint32_t top);
 
-    /* s[nq][LOAMI_PAGE] = q[nq][dim] times k[dim][LOAMI_PAGE]. */
-    void (*scores)(float *s, const float *q, const float *k, uint32_t nq, uint32_t dim);
+    /* s[nq][LOAMI_PAGE] = q_scale * k_scale * (q[nq][dim] . k); dim is a multiple of 16. */
+    void (*scores)(float *s, const int16_t *q, const float *q_scale, const int16_t *k, const float *k_scale, uint32_t nq, uint32_t dim);
 
-    /* Online softmax of one query: of s[LOAMI_PAGE] the numbers [lo, hi) count, others become 0; s becomes
-     * exp(s - max), *max and *sum go on, the return value is what sums so far must be multiplied by.
-     * softcap 0 = none. */
-    float (*softmax)(float *s, uint32_t lo, uint32_t hi, float softcap, float *max, float *sum);
+    /* Online softmax of one query: of s[LOAMI_PAGE], after the softcap unless that is 0, the numbers [lo, hi) count.
+     * p * *p_scale becomes exp(s - max) * v_scale, 0 outside; *max and *sum (of exp) go on. The return value is what
+     * sums so far must be multiplied by. s is lost. */
+    float (*softmax)(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float *max,
+                     float *sum);
 
-    /* out[nq][dim] = out * rescale[nq] + p[nq][LOAMI_PAGE] times the first n rows of v[..][dim]. */
-    void (*values)(float *out, const float *rescale, const float *p, const float *v, uint32_t nq, uint32_t n, uint32_t dim);
+    /* out[nq][dim] = rescale * out + p_scale * (p[nq][LOAMI_PAGE] . v), the first n tokens. */
+    void (*values)(float *out, const float *rescale, const int16_t *p, const float *p_scale, const int16_t *v, uint32_t nq, uint32_t n,
+                   uint32_t dim);
 } loami_kern;
 
 extern const loami_kern loami_kern_scalar;

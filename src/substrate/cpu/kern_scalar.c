@@ -125,14 +125,14 @@ static uint32_t quad_at(uint32_t quad, loami_order order)
     return order == LOAMI_NATURAL ? i + 4 * j : (i & ~127u) + (i & 127) / 2 + j % 4 * 4 + j / 4 * 64;
 }
 
-static void tile(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add)
+static void tile(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m)
 {
     for (uint32_t i = 0; i < m; i++) {
         const int8_t *codes = x->codes + (size_t)i * x->code_stride;
         const float *scale = x->scale + (size_t)i * x->group_stride, *sum = x->sum + (size_t)i * x->group_stride;
         for (uint32_t r = 0; r < n; r++) {
             int32_t qx[LOAMI_PANEL_K / LOAMI_GROUP_MIN] = { 0 };
-            float total = add ? y[i * y_stride + r] : 0;
+            float total = base ? base[i * stride + r] : 0;
             for (uint32_t j = 0; j < p->k / 4; j++) {
                 const uint8_t *q = p->codes + ((size_t)j * PANEL_ROWS + r) * 4;
                 const int8_t *c = codes + quad_at(j, p->order);
@@ -141,7 +141,7 @@ static void tile(float *y, size_t y_stride, const loami_panel *p, uint32_t n, co
             }
             for (uint32_t g = 0; g < p->k / p->group; g++)
                 total += p->scale[g * PANEL_ROWS + r] * scale[g] * (float)qx[g] + p->bias[g * PANEL_ROWS + r] * sum[g];
-            y[i * y_stride + r] = total;
+            y[i * stride + r] = total;
         }
     }
 }
@@ -158,13 +158,13 @@ static void unpack_f(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t 
     }
 }
 
-static void tile_f(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, uint32_t m, bool add)
+static void tile_f(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, uint32_t m)
 {
     for (uint32_t i = 0; i < m; i++) {
         for (uint32_t r = 0; r < n; r++) {
-            float total = add ? y[i * y_stride + r] : 0;
+            float total = base ? base[i * stride + r] : 0;
             for (uint32_t j = 0; j < p->k; j++) total += x[i * x_stride + j] * p->floats[(size_t)j * PANEL_ROWS + r];
-            y[i * y_stride + r] = total;
+            y[i * stride + r] = total;
         }
     }
 }
@@ -223,32 +223,32 @@ static void cap(float *y, const float *x, float scale, float limit, uint32_t n)
     for (uint32_t i = 0; i < n; i++) y[i] = limit != 0 ? limit * tanhf(x[i] * scale / limit) : x[i] * scale;
 }
 
-static void to_f16(uint16_t *out, const float *x, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) out[i] = loami_to_f16(x[i] > 65504 ? 65504 : x[i] < -65504 ? -65504 : x[i]);
-}
-
-static void from_f16(float *out, const uint16_t *x, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) out[i] = loami_from_f16(x[i]);
-}
-
 /* ---- attention ---------------------------------------------------------------------------------------------------- */
 
-static void scores(float *s, const float *q, const float *k, uint32_t nq, uint32_t dim)
+static void quantise16(int16_t *codes, float *scale, const float *x, uint32_t n, uint32_t top)
+{
+    float most = 0;
+    for (uint32_t i = 0; i < n; i++) most = !(fabsf(x[i]) <= most) ? fabsf(x[i]) : most; /* a NaN stays */
+    float inv = most > 1e-35f && most < INFINITY ? (float)top / most : 0;
+    for (uint32_t i = 0; i < n; i++) codes[i] = inv > 0 ? (int16_t)lrintf(x[i] * inv) : 0;
+    *scale = inv > 0 ? most / (float)top : 0;
+}
+
+static void scores(float *s, const int16_t *q, const float *q_scale, const int16_t *k, const float *k_scale, uint32_t nq, uint32_t dim)
 {
     for (uint32_t i = 0; i < nq; i++) {
         for (uint32_t t = 0; t < LOAMI_PAGE; t++) {
-            float total = 0;
-            for (uint32_t d = 0; d < dim; d++) total += q[i * dim + d] * k[d * LOAMI_PAGE + t];
-            s[i * LOAMI_PAGE + t] = total;
+            int32_t total = 0;
+            for (uint32_t d = 0; d < dim; d++) total += q[i * dim + d] * k[loami_k_at(d, t)];
+            s[i * LOAMI_PAGE + t] = (float)total * (k_scale[t] * q_scale[i]);
         }
     }
 }
 
-static float softmax(float *s, uint32_t lo, uint32_t hi, float softcap, float *max, float *sum)
+static float softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float *max,
+                     float *sum)
 {
-    float top = *max, rescale;
+    float top = *max, rescale, most = 0;
     for (uint32_t t = lo; t < hi; t++) {
         if (softcap != 0) s[t] = softcap * tanhf(s[t] / softcap);
         if (s[t] > top) top = s[t];
@@ -258,18 +258,24 @@ static float softmax(float *s, uint32_t lo, uint32_t hi, float softcap, float *m
     for (uint32_t t = 0; t < LOAMI_PAGE; t++) {
         s[t] = t < lo || t >= hi ? 0 : expf(s[t] - top);
         *sum += s[t];
+        s[t] *= s[t] != 0 ? v_scale[t] : 0;
+        most = s[t] > most ? s[t] : most;
     }
+    float inv = most > 1e-35f ? LOAMI_P_TOP / most : 0;
+    for (uint32_t t = 0; t < LOAMI_PAGE; t++) p[t] = (int16_t)lrintf(s[t] * inv);
+    *p_scale = inv > 0 ? most / LOAMI_P_TOP : 0;
     *max = top;
     return rescale;
 }
 
-static void values(float *out, const float *rescale, const float *p, const float *v, uint32_t nq, uint32_t n, uint32_t dim)
+static void values(float *out, const float *rescale, const int16_t *p, const float *p_scale, const int16_t *v, uint32_t nq, uint32_t n,
+                   uint32_t dim)
 {
     for (uint32_t i = 0; i < nq; i++) {
         for (uint32_t d = 0; d < dim; d++) {
-            float total = out[i * dim + d] * rescale[i];
-            for (uint32_t t = 0; t < n; t++) total += p[i * LOAMI_PAGE + t] * v[t * dim + d];
-            out[i * dim + d] = total;
+            int32_t total = 0;
+            for (uint32_t t = 0; t < n; t++) total += p[i * LOAMI_PAGE + t] * v[loami_v_at(d, t, dim)];
+            out[i * dim + d] = out[i * dim + d] * rescale[i] + (float)total * p_scale[i];
         }
     }
 }
@@ -290,8 +296,7 @@ const loami_kern loami_kern_scalar = {
     .act = act,
     .axpy = axpy,
     .cap = cap,
-    .to_f16 = to_f16,
-    .from_f16 = from_f16,
+    .quantise16 = quantise16,
     .scores = scores,
     .softmax = softmax,
     .values = values,

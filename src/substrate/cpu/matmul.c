@@ -20,12 +20,13 @@ static loami_acts acts_from(const loami_acts *a, uint32_t row, uint32_t k, uint3
 }
 
 static void multiply_ints(const loam_sub *s, loami_scratch *t, const loami_mat *mat, uint32_t row, uint32_t n, const loami_acts *acts,
-                          uint32_t first, uint32_t m, float *y, size_t y_stride)
+                          uint32_t first, uint32_t m, float *y, const float *base, size_t stride)
 {
     const loami_kern *k = s->k;
     if (m == 1 && mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8)) {
         loami_acts a = acts_from(acts, first, 0, mat->group);
         (mat->bits == 4 ? k->dot4 : k->dot8)(y, mat, row, n, a.codes, a.scale, a.sum);
+        if (base) k->axpy(y, y, base, 1, n);
         return;
     }
     for (uint32_t r = 0; r < n; r += k->panel_rows) {
@@ -33,45 +34,47 @@ static void multiply_ints(const loam_sub *s, loami_scratch *t, const loami_mat *
         for (uint32_t at = 0; at < mat->cols; at += LOAMI_PANEL_K) {
             loami_acts a = acts_from(acts, first, at, mat->group);
             k->unpack(&t->panel, mat, row + r, rows, at, LOAMI_PANEL_K);
-            k->tile(y + r, y_stride, &t->panel, rows, &a, m, at > 0);
+            k->tile(y + r, at ? y + r : base ? base + r : NULL, stride, &t->panel, rows, &a, m);
         }
     }
 }
 
 static void multiply_floats(const loam_sub *s, loami_scratch *t, const loami_mat *mat, uint32_t row, uint32_t n, const float *x, uint32_t m,
-                            float *y, size_t y_stride)
+                            float *y, const float *base, size_t stride)
 {
     const loami_kern *k = s->k;
     if (m == 1 && !mat->group) {
         k->dot_f(y, mat, row, n, x);
+        if (base) k->axpy(y, y, base, 1, n);
         return;
     }
     for (uint32_t r = 0; r < n; r += k->panel_rows) {
         uint32_t rows = n - r < k->panel_rows ? n - r : k->panel_rows;
         for (uint32_t at = 0; at < mat->cols; at += LOAMI_PANEL_K) {
             k->unpack_f(&t->panel, mat, row + r, rows, at, LOAMI_PANEL_K);
-            k->tile_f(y + r, y_stride, &t->panel, rows, x + at, mat->cols, m, at > 0);
+            k->tile_f(y + r, at ? y + r : base ? base + r : NULL, stride, &t->panel, rows, x + at, mat->cols, m);
         }
     }
 }
 
 void loami_matmul(const loam_sub *s, loami_scratch *t, const loam_weight *w, uint32_t expert, uint32_t row, uint32_t n, const loami_ready *in,
-                  uint32_t first, uint32_t m, float *y, size_t y_stride)
+                  uint32_t first, uint32_t m, float *y, const float *base, size_t stride)
 {
     for (uint32_t i = 0, start = 0; i < w->n_parts && n; start += w->part[i++].mat.rows) {
         const loami_part *part = &w->part[i];
         if (row - start >= part->mat.rows) continue;
         uint32_t r = row - start, here = part->mat.rows - r < n ? part->mat.rows - r : n;
         loami_mat mat = loami_part_mat(part, expert);
-        if (loami_matrix_ints(s, &mat)) multiply_ints(s, t, &mat, r, here, acts_of(in, &mat), first, m, y, y_stride);
-        else multiply_floats(s, t, &mat, r, here, in->x + (size_t)first * mat.cols, m, y, y_stride);
+        if (loami_matrix_ints(s, &mat)) multiply_ints(s, t, &mat, r, here, acts_of(in, &mat), first, m, y, base, stride);
+        else multiply_floats(s, t, &mat, r, here, in->x + (size_t)first * mat.cols, m, y, base, stride);
         if (part->bias) {
             const float *bias = part->bias + (size_t)expert * part->mat.rows + r;
-            for (uint32_t j = 0; j < m; j++) s->k->axpy(y + j * y_stride, y + j * y_stride, bias, 1, here);
+            for (uint32_t j = 0; j < m; j++) s->k->axpy(y + j * stride, y + j * stride, bias, 1, here);
         }
         row += here;
         n -= here;
         y += here;
+        if (base) base += here;
     }
 }
 
@@ -79,8 +82,8 @@ void loami_glu_rows(const loam_sub *s, loami_scratch *t, const loam_weight *w, u
                     const loami_ready *in, uint32_t first, uint32_t m, float *y, size_t y_stride)
 {
     float *up = t->floats;      /* [m][n] */
-    loami_matmul(s, t, w, expert, row, n, in, first, m, y, y_stride);
-    loami_matmul(s, t, w, expert, w->rows / 2 + row, n, in, first, m, up, n);
+    loami_matmul(s, t, w, expert, row, n, in, first, m, y, NULL, y_stride);
+    loami_matmul(s, t, w, expert, w->rows / 2 + row, n, in, first, m, up, NULL, n);
     for (uint32_t j = 0; j < m; j++) s->k->act(y + j * y_stride, y + j * y_stride, up + (size_t)j * n, n, act);
 }
 
@@ -158,8 +161,9 @@ static void run_linear(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
     uint32_t row = chunk * p->chunk_rows, n = p->w->rows - row < p->chunk_rows ? p->w->rows - row : p->chunk_rows;
     float *y = p->y + row;
     size_t stride = p->node->cols;
-    loami_matmul(s, t, p->w, 0, row, n, input(s, p, t), 0, p->rows, y, stride);
-    for (uint32_t j = 0; p->other && j < p->rows; j++) {
+    bool plain = p->scale == 1; /* then the other operand is what the sums start from */
+    loami_matmul(s, t, p->w, 0, row, n, input(s, p, t), 0, p->rows, y, p->other && plain ? p->other + row : NULL, stride);
+    for (uint32_t j = 0; p->other && !plain && j < p->rows; j++) {
         float *at = y + j * stride;
         const float *other = p->other + row + j * stride;
         if (p->other_first) s->k->axpy(at, other, at, p->scale, n);

@@ -123,7 +123,7 @@ static void run_down(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_sc
     uint32_t dim = m->out.cols, i, row, n;
     if (!piece(m, p, chunk, dim, &i, &row, &n)) return;
     uint32_t first = m->start[i], pairs = m->start[i + 1] - first;
-    loami_matmul(s, t, m->moe->down, m->active[i], row, n, m->mid, first, pairs, m->out.data + (size_t)first * dim + row, dim);
+    loami_matmul(s, t, m->moe->down, m->active[i], row, n, m->mid, first, pairs, m->out.data + (size_t)first * dim + row, NULL, dim);
 }
 
 static void run_sum(loam_sub *s, const loami_phase *p, uint32_t row, loami_scratch *t)

@@ -1,11 +1,11 @@
-#include "substrate/cpu/cpu.h"
+#include "substrate/cpu/attend.h"
 
 
 
 loami_node *loami_source(loam_sub *s, loam_tensor t, const loam_norm **norm)
 {
     loami_node *n = &s->node[t];
-    while (n->inlined && (n->op == LOAMI_NORM || n->op == LOAMI_GATHER)) {
+    while (n->inlined && n->op != LOAMI_LINEAR) {
         if (n->op == LOAMI_NORM) *norm = n->norm;
         n = &s->node[n->x];
     }
@@ -45,6 +45,7 @@ static void inline_nodes(loam_sub *s)
         loami_node *n = &s->node[i];
         if (n->op == LOAMI_NORM) n->inlined = n->taken && !(n->takers & ~matrices);
         else if (n->op == LOAMI_GATHER) n->inlined = n->taken && is_all_rows(s, n);
+        else if (n->op == LOAMI_ATTEND && s->node[n->x].op == LOAMI_STORE) s->node[n->x].inlined = loami_attend_stores(s, &s->node[n->x], n);
         else if (n->op == LOAMI_ADD && can_join(s, n->y, n->x)) s->node[n->y].inlined = true;
         else if (n->op == LOAMI_ADD && can_join(s, n->x, n->y)) s->node[n->x].inlined = true;
     }

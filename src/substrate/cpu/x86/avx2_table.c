@@ -4,6 +4,7 @@
 
 #define LANES 8
 #include "substrate/cpu/rows.inc"
+#include "substrate/cpu/rows_attend.inc"
 
 void loami_kern_avx2(loami_kern *k)
 {
@@ -12,4 +13,5 @@ void loami_kern_avx2(loami_kern *k)
     k->axpy = rows_axpy;
     k->cap = rows_cap;
     k->softmax = rows_softmax;
+    k->quantise16 = rows_quantise16;
 }

@@ -8,6 +8,37 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Before a loop with few turns of straight code. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+/* Tiles of up to 6 rows keep their sums in variables of their own, named by row and column: an array of registers is
+ * one that compilers like to put into memory. X(i) is code for row i, under `if (i < m)` with a constant m. */
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
+enum { TILE_ROWS = 6 };
+
+/* Sums are kept in this type: gcc 12 spills every turn when a loop carries __m512i through instructions on 32-bit
+ * lanes. */
+typedef int32_t int32x16 __attribute__((vector_size(64)));
+
+INLINE int32x16 dot_bytes(int32x16 sum, __m512i u, __m512i s)
+{
+    return (int32x16)_mm512_dpbusd_epi32((__m512i)sum, u, s);
+}
+
+INLINE int32x16 dot_pairs(int32x16 sum, __m512i a, __m512i b)
+{
+    return (int32x16)_mm512_dpwssd_epi32((__m512i)sum, a, b);
+}
+
+INLINE __m512 to_float(int32x16 v)
+{
+    return _mm512_cvtepi32_ps((__m512i)v);
+}
+
 enum { NR = 32 }; /* panel rows: two registers of 16 */
 
 /* 16 scales or biases from p, those outside m 0. */
@@ -48,9 +79,14 @@ void loami_avx512_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, 
 void loami_avx512_unpack(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
 void loami_avx512_unpack_f(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
 void loami_avx512_dequant(float *out, const loami_mat *w, uint32_t row, uint32_t k0, uint32_t k);
-void loami_avx512_tile(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add);
-void loami_avx512_tile_f(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, uint32_t m, bool add);
-void loami_avx512_scores(float *s, const float *q, const float *k, uint32_t nq, uint32_t dim);
-void loami_avx512_values(float *out, const float *rescale, const float *p, const float *v, uint32_t nq, uint32_t n, uint32_t dim);
+void loami_avx512_tile(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m);
+void loami_avx512_tile_f(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride,
+                         uint32_t m);
+void loami_avx512_quantise16(int16_t *codes, float *scale, const float *x, uint32_t n, uint32_t top);
+void loami_avx512_scores(float *s, const int16_t *q, const float *q_scale, const int16_t *k, const float *k_scale, uint32_t nq, uint32_t dim);
+float loami_avx512_softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float *max,
+                           float *sum);
+void loami_avx512_values(float *out, const float *rescale, const int16_t *p, const float *p_scale, const int16_t *v, uint32_t nq, uint32_t n,
+                         uint32_t dim);
 
 #endif

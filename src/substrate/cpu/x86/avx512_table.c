@@ -53,27 +53,6 @@ static void quantise(int8_t *codes, float *scale, float *sum, const float *x, ui
     for (uint32_t g = n_groups; g % 16; g++) scale[g] = sum[g] = 0;
 }
 
-/* ---- the KV cache's floats ---------------------------------------------------------------------------------------- */
-
-static void to_f16(uint16_t *out, const float *x, uint32_t n)
-{
-    const __m512 most = _mm512_set1_ps(65504);
-    for (uint32_t i = 0; i < n; i += 16) {
-        __mmask16 m = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xffff;
-        __m512 v = _mm512_maskz_loadu_ps(m, x + i);
-        v = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), most), _mm512_min_ps(most, v)); /* NaN stays */
-        _mm256_mask_storeu_epi16(out + i, m, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-    }
-}
-
-static void from_f16(float *out, const uint16_t *x, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i += 16) {
-        __mmask16 m = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xffff;
-        _mm512_mask_storeu_ps(out + i, m, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, x + i)));
-    }
-}
-
 void loami_kern_avx512(loami_kern *k)
 {
     k->panel_rows = NR;
@@ -90,9 +69,8 @@ void loami_kern_avx512(loami_kern *k)
     k->act = rows_act;
     k->axpy = rows_axpy;
     k->cap = rows_cap;
-    k->softmax = rows_softmax;
-    k->to_f16 = to_f16;
-    k->from_f16 = from_f16;
+    k->quantise16 = loami_avx512_quantise16;
+    k->softmax = loami_avx512_softmax;
     k->scores = loami_avx512_scores;
     k->values = loami_avx512_values;
 }

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-enum { MR = 6, MR_F = 12 };
-
 INLINE __m512i quad_of(const int8_t *codes)
 {
     int32_t v;
@@ -13,58 +11,68 @@ INLINE __m512i quad_of(const int8_t *codes)
     return _mm512_set1_epi32(v);
 }
 
-INLINE void put(float *y, __m512 v, __mmask16 m, bool add)
+/* y = base + (v0, v1), the first n numbers. */
+INLINE void put(float *y, const float *base, __m512 v0, __m512 v1, uint32_t n)
 {
-    if (add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, y));
-    _mm512_mask_storeu_ps(y, m, v);
-}
-
-/* quads of one group, from quad j0 of the panel on, for m rows. A SPLIT panel interleaves 4 even quads and 4 odd
- * ones, which lie 64 codes apart in an activation row. */
-INLINE void tile_group(__m512i acc[MR][2], const uint8_t *q, const int8_t *codes, size_t stride, int m, int quads, bool split)
-{
-    for (int i = 0; i < m; i++) acc[i][0] = acc[i][1] = _mm512_setzero_si512();
-    for (int j = 0; j < quads; j++) {
-        __m512i w0 = _mm512_loadu_si512(q + (size_t)j * NR * 4), w1 = _mm512_loadu_si512(q + (size_t)j * NR * 4 + 64);
-        int at = split ? j / 8 * 16 + j % 4 * 4 + (j & 4) * 16 : j * 4;
-        for (int i = 0; i < m; i++) {
-            __m512i x = quad_of(codes + i * stride + at);
-            acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], w0, x);
-            acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], w1, x);
-        }
+    __mmask16 m0 = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1), m1 = n >= 32 ? 0xffff : n > 16 ? (__mmask16)((1u << (n - 16)) - 1) : 0;
+    if (base) {
+        v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, base));
+        if (m1) v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, base + 16));
     }
+    _mm512_mask_storeu_ps(y, m0, v0);
+    if (m1) _mm512_mask_storeu_ps(y + 16, m1, v1);
 }
 
-INLINE void tile_rows(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, int m, bool add, int group,
+INLINE void tile_rows(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, int m, int group,
                       bool split)
 {
-    __m512 out[MR][2];
-    __m512i acc[MR][2];
-    __mmask16 m0 = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1), m1 = n >= 32 ? 0xffff : n > 16 ? (__mmask16)((1u << (n - 16)) - 1) : 0;
-
-    for (int i = 0; i < m; i++) out[i][0] = out[i][1] = _mm512_setzero_ps();
-    for (uint32_t k = 0, g = 0; k < p->k; k += group, g++) {
-        const int8_t *codes = x->codes + (split ? (k & ~127u) + (k & 127) / 2 : k);
-        tile_group(acc, p->codes + (size_t)k * NR, codes, x->code_stride, m, group / 4, split);
+    const size_t cs = x->code_stride, gs = x->group_stride;
+    const __m512 zero = _mm512_setzero_ps();
+    uint32_t k = 0, g = 0;
+#define START(i) __m512 y##i##0 = zero, y##i##1 = zero;
+    EACH_ROW(START)
+    do {
+#define CLEAR(i) int32x16 a##i##0 = { 0 }, a##i##1 = a##i##0;
+        EACH_ROW(CLEAR)
+        int unit = 0;
+        do { /* 8 quads */
+            const uint8_t *q = p->codes + (size_t)k * NR;
+            const int8_t *codes = x->codes + (split ? (k & ~127u) + (k & 127) / 2 : k);
+            UNROLL
+            for (int j = 0; j < 8; j++) {
+                __m512i w0 = _mm512_loadu_si512(q + j * NR * 4), w1 = _mm512_loadu_si512(q + j * NR * 4 + 64);
+                const int8_t *at = codes + (split ? j % 4 * 4 + j / 4 * 64 : j * 4); /* SPLIT: 4 quads of even, 4 of odd inputs */
+#define QUAD(i)                                                                                                          \
+    if (i < m) {                                                                                                         \
+        __m512i v = quad_of(at + i * cs);                                                                                \
+        a##i##0 = dot_bytes(a##i##0, w0, v);                                                                   \
+        a##i##1 = dot_bytes(a##i##1, w1, v);                                                                   \
+    }
+                EACH_ROW(QUAD)
+            }
+            k += 32;
+        } while ((unit += 32) < group);
         __m512 s0 = _mm512_loadu_ps(p->scale + g * NR), s1 = _mm512_loadu_ps(p->scale + g * NR + 16);
         __m512 b0 = _mm512_loadu_ps(p->bias + g * NR), b1 = _mm512_loadu_ps(p->bias + g * NR + 16);
-        for (int i = 0; i < m; i++) {
-            __m512 a = _mm512_set1_ps(x->scale[i * x->group_stride + g]), t = _mm512_set1_ps(x->sum[i * x->group_stride + g]);
-            out[i][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i][0]), _mm512_mul_ps(s0, a), out[i][0]);
-            out[i][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i][1]), _mm512_mul_ps(s1, a), out[i][1]);
-            out[i][0] = _mm512_fmadd_ps(b0, t, out[i][0]);
-            out[i][1] = _mm512_fmadd_ps(b1, t, out[i][1]);
-        }
+#define GROUP(i)                                                                                                         \
+    if (i < m) {                                                                                                         \
+        __m512 a = _mm512_set1_ps(x->scale[i * gs + g]), t = _mm512_set1_ps(x->sum[i * gs + g]);                         \
+        y##i##0 = _mm512_fmadd_ps(to_float(a##i##0), _mm512_mul_ps(s0, a), y##i##0);                           \
+        y##i##1 = _mm512_fmadd_ps(to_float(a##i##1), _mm512_mul_ps(s1, a), y##i##1);                           \
+        y##i##0 = _mm512_fmadd_ps(b0, t, y##i##0);                                                                       \
+        y##i##1 = _mm512_fmadd_ps(b1, t, y##i##1);                                                                       \
     }
-    for (int i = 0; i < m; i++) {
-        put(y + i * y_stride, out[i][0], m0, add);
-        if (m1) put(y + i * y_stride + 16, out[i][1], m1, add);
-    }
+        EACH_ROW(GROUP)
+        g++;
+    } while (k < p->k);
+#define PUT(i) \
+    if (i < m) put(y + i * stride, base ? base + i * stride : NULL, y##i##0, y##i##1, n);
+    EACH_ROW(PUT)
 }
 
-#define TILE(M, G, S) tile_rows(y, y_stride, p, n, x, M, add, G, S)
+#define TILE(M, G, S) tile_rows(y, base, stride, p, n, x, M, G, S)
 #define HEIGHTS(NAME, G, S)                                                                                          \
-    static void NAME(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add) \
+    static void NAME(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m) \
     {                                                                                                                \
         switch (m) {                                                                                                 \
         case 1: TILE(1, G, S); break;                                                                                \
@@ -76,7 +84,7 @@ INLINE void tile_rows(float *y, size_t y_stride, const loami_panel *p, uint32_t 
         }                                                                                                            \
     }
 
-typedef void heights_fn(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add);
+typedef void heights_fn(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m);
 
 HEIGHTS(natural32, 32, false)
 HEIGHTS(natural64, 64, false)
@@ -86,7 +94,7 @@ HEIGHTS(split64, 64, true)
 HEIGHTS(split128, 128, true)
 
 /* nvfp4: two groups to 32 inputs, so quads 0, 1, 4, 5 and 2, 3, 6, 7. Rare: left to the compiler. */
-static void split16(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add)
+static void split16(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m)
 {
     for (uint32_t i = 0; i < m; i++) {
         __m512 out0 = _mm512_setzero_ps(), out1 = out0;
@@ -107,25 +115,24 @@ static void split16(float *y, size_t y_stride, const loami_panel *p, uint32_t n,
             out0 = _mm512_fmadd_ps(_mm512_loadu_ps(p->bias + g * NR), t, out0);
             out1 = _mm512_fmadd_ps(_mm512_loadu_ps(p->bias + g * NR + 16), t, out1);
         }
-        put(y + i * y_stride, out0, n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1), add);
-        if (n > 16) put(y + i * y_stride + 16, out1, n >= 32 ? 0xffff : (__mmask16)((1u << (n - 16)) - 1), add);
+        put(y + i * stride, base ? base + i * stride : NULL, out0, out1, n);
     }
 }
 
-void loami_avx512_tile(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m, bool add)
+void loami_avx512_tile(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const loami_acts *x, uint32_t m)
 {
     bool split = p->order == LOAMI_SPLIT;
     heights_fn *tile = p->group == 32 ? (split ? split32 : natural32) : p->group == 64 ? (split ? split64 : natural64)
                        : p->group == 128 ? (split ? split128 : natural128) : split16;
     if (tile == split16) {
-        split16(y, y_stride, p, n, x, m, add);
+        split16(y, base, stride, p, n, x, m);
         return;
     }
     for (uint32_t i = 0, left = m; left;) {
-        uint32_t h = left <= MR ? left : left < 2 * MR ? (left + 1) / 2 : MR; /* 7 rows are 4 and 3, not 6 and 1 */
+        uint32_t h = left <= TILE_ROWS ? left : left < 2 * TILE_ROWS ? (left + 1) / 2 : TILE_ROWS; /* 7 rows are 4 and 3, not 6 and 1 */
         loami_acts at = { x->codes + (size_t)i * x->code_stride, x->scale + (size_t)i * x->group_stride,
                           x->sum + (size_t)i * x->group_stride, x->code_stride, x->group_stride };
-        tile(y + i * y_stride, y_stride, p, n, &at, h, add);
+        tile(y + i * stride, base ? base + i * stride : NULL, stride, p, n, &at, h);
         i += h;
         left -= h;
     }
@@ -133,39 +140,40 @@ void loami_avx512_tile(float *y, size_t y_stride, const loami_panel *p, uint32_t
 
 /* ---- floats -------------------------------------------------------------------------------------------------------- */
 
-INLINE void float_rows(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, int m, bool add)
+INLINE void float_rows(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const float *x, size_t xs, int m)
 {
-    __m512 out[MR_F][2];
-    __mmask16 m0 = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1), m1 = n >= 32 ? 0xffff : n > 16 ? (__mmask16)((1u << (n - 16)) - 1) : 0;
-
-    for (int i = 0; i < m; i++) out[i][0] = out[i][1] = _mm512_setzero_ps();
-    for (uint32_t k = 0; k < p->k; k++) {
+    const __m512 zero = _mm512_setzero_ps();
+    uint32_t k = 0;
+    EACH_ROW(START)
+    do {
         __m512 w0 = _mm512_loadu_ps(p->floats + (size_t)k * NR), w1 = _mm512_loadu_ps(p->floats + (size_t)k * NR + 16);
-        for (int i = 0; i < m; i++) {
-            __m512 v = _mm512_set1_ps(x[i * x_stride + k]);
-            out[i][0] = _mm512_fmadd_ps(w0, v, out[i][0]);
-            out[i][1] = _mm512_fmadd_ps(w1, v, out[i][1]);
-        }
+#define INPUT(i)                                                                                                         \
+    if (i < m) {                                                                                                         \
+        __m512 v = _mm512_set1_ps(x[i * xs + k]);                                                                        \
+        y##i##0 = _mm512_fmadd_ps(w0, v, y##i##0);                                                                       \
+        y##i##1 = _mm512_fmadd_ps(w1, v, y##i##1);                                                                       \
     }
-    for (int i = 0; i < m; i++) {
-        put(y + i * y_stride, out[i][0], m0, add);
-        if (m1) put(y + i * y_stride + 16, out[i][1], m1, add);
-    }
+        EACH_ROW(INPUT)
+    } while (++k < p->k);
+    EACH_ROW(PUT)
 }
 
-void loami_avx512_tile_f(float *y, size_t y_stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride, uint32_t m, bool add)
+void loami_avx512_tile_f(float *y, const float *base, size_t stride, const loami_panel *p, uint32_t n, const float *x, size_t x_stride,
+                         uint32_t m)
 {
     while (m) {
-        uint32_t h = m >= 12 ? 12 : m >= 8 ? 8 : m >= 4 ? 4 : m >= 2 ? 2 : 1;
+        uint32_t h = m < TILE_ROWS ? m : TILE_ROWS;
         switch (h) {
-        case 12: float_rows(y, y_stride, p, n, x, x_stride, 12, add); break;
-        case 8: float_rows(y, y_stride, p, n, x, x_stride, 8, add); break;
-        case 4: float_rows(y, y_stride, p, n, x, x_stride, 4, add); break;
-        case 2: float_rows(y, y_stride, p, n, x, x_stride, 2, add); break;
-        default: float_rows(y, y_stride, p, n, x, x_stride, 1, add); break;
+        case 6: float_rows(y, base, stride, p, n, x, x_stride, 6); break;
+        case 5: float_rows(y, base, stride, p, n, x, x_stride, 5); break;
+        case 4: float_rows(y, base, stride, p, n, x, x_stride, 4); break;
+        case 3: float_rows(y, base, stride, p, n, x, x_stride, 3); break;
+        case 2: float_rows(y, base, stride, p, n, x, x_stride, 2); break;
+        default: float_rows(y, base, stride, p, n, x, x_stride, 1); break;
         }
-        y += h * y_stride;
+        y += h * stride;
         x += h * x_stride;
+        if (base) base += h * stride;
         m -= h;
     }
 }
