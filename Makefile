@@ -16,7 +16,7 @@ MAKEFLAGS  += --no-print-directory
 KEGS       := $(wildcard $(foreach k,openssl@3 curl libedit,/opt/homebrew/opt/$(k)/lib/pkgconfig /usr/local/opt/$(k)/lib/pkgconfig))
 EMPTY      :=
 PKG_CONFIG ?= $(if $(KEGS),PKG_CONFIG_PATH=$(subst $(EMPTY) ,:,$(KEGS)):$$PKG_CONFIG_PATH )pkg-config
-LIBS       := libevent libevent_pthreads libevent_openssl libcrypto libcurl jansson libpcre2-8 libutf8proc libedit
+LIBS       := libevent libevent_pthreads libevent_openssl libssl libcrypto libcurl jansson libpcre2-8 libutf8proc libedit
 
 # A bare machine: what the build needs is installed before anything else is looked at.
 SETUP := NO_INSTALL=$(NO_INSTALL) VENV=$(VENV) tools/setup

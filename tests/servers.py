@@ -30,9 +30,10 @@ class Server:
 
     def wait_ready(self):
         line = self.process.stdout.readline()
-        found = re.search(r"http://\S+:(\d+)$", line.strip())
+        found = re.search(r"(https?)://\S+:(\d+)$", line.strip())
         assert found, f"no ready line: {line!r}; {self.log()}"
-        self.port = int(found[1])
+        self.scheme = found[1]
+        self.port = int(found[2])
         self.url = f"http://127.0.0.1:{self.port}"
 
     def log(self):
@@ -110,15 +111,15 @@ def chat_bytes(text="hello", connection="keep-alive", **more):
 
 
 def read_all(s):
-    data = b""
+    data = []
     while True:
         try:
             more = s.recv(65536)
         except ConnectionResetError:
-            return data
+            more = b""
         if not more:
-            return data
-        data += more
+            return b"".join(data)
+        data.append(more)
 
 
 def read_until(s, mark, data=b""):

@@ -9,15 +9,15 @@
 enum { WORKERS = 2, MAX_WAITING = 256 /* parses; the engine has a queue of its own behind */ };
 
 const loami_route loami_api_routes[] = {
-    { "GET", "/health", loami_api_health },
-    { "GET", "/v1/models", loami_api_models },
-    { "GET", "/v1/models/*", loami_api_model_one },
-    { "POST", "/v1/chat/completions", loami_api_chat },
-    { "POST", "/v1/completions", loami_api_completions },
-    { "POST", "/tokenize", loami_api_tokenize },
-    { "POST", "/detokenize", loami_api_detokenize },
-    { "POST", "/apply-template", loami_api_template },
-    { NULL, NULL, NULL },
+    { "GET", "/health", loami_api_health, true },
+    { "GET", "/v1/models", loami_api_models, false },
+    { "GET", "/v1/models/*", loami_api_model_one, false },
+    { "POST", "/v1/chat/completions", loami_api_chat, false },
+    { "POST", "/v1/completions", loami_api_completions, false },
+    { "POST", "/tokenize", loami_api_tokenize, false },
+    { "POST", "/detokenize", loami_api_detokenize, false },
+    { "POST", "/apply-template", loami_api_template, false },
+    { NULL, NULL, NULL, false },
 };
 
 int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *config, loam_err *err)
@@ -60,8 +60,7 @@ void loami_api_drain(loami_api *a)
     a->draining = true;
 }
 
-/* ---- tokens in words
- * ------------------------------------------------------------------------------------------ */
+/* ---- tokens in words ---------------------------------------------------------------------------------- */
 
 /* An id that pads the vocabulary has no bytes. */
 static char *token_bytes(const loam_text *text, int32_t id, size_t *n)

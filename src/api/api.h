@@ -17,6 +17,7 @@ typedef struct loami_api_config {
     uint32_t max_tokens;    /* of an answer whose request does not say; 0 = until the context is full */
     loam_sampling sampling; /* likewise; temperature is taken as it is */
     uint32_t workers;       /* threads that parse and tokenise; 0 = 2 */
+    uint32_t keep_alive_s;       /* a silent stream gets a comment that often; 0 = 15 */
     bool lenient;           /* unknown fields are ignored, not refused */
 } loami_api_config;
 

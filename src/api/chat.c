@@ -83,8 +83,7 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     return 0;
 }
 
-/* ---- the answer
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the answer --------------------------------------------------------------------------------------- */
 
 /* {"token":"…","logprob":-0.1,"bytes":[…] without its end, so that more can follow */
 static void put_token(loami_run *run, loami_buf *out, int32_t id, float logprob)

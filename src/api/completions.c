@@ -40,7 +40,11 @@ static int read_logprobs(void *request, const json_t *v, const char *where, loam
 
 static const loami_field fields[] = {
     LOAMI_PARAMS_FIELDS,
-    { .name = "prompt", .kind = LOAMI_F_CUSTOM, .at = offsetof(text_request, prompt), .read = read_prompt, .required = true },
+    { .name = "prompt",
+      .kind = LOAMI_F_CUSTOM,
+      .at = offsetof(text_request, prompt),
+      .read = read_prompt,
+      .required = true },
     LOAMI_FIELD(BOOL, "echo", text_request, echo),
     LOAMI_READ("logprobs", read_logprobs),
     LOAMI_REFUSE("suffix", "text is only added at the end"),
@@ -48,8 +52,7 @@ static const loami_field fields[] = {
     { 0 },
 };
 
-/* ---- prompts
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- prompts ------------------------------------------------------------------------------------------ */
 
 static int add_text(loami_run *run, loami_prompt *p, const char *text, loami_fault *f)
 {
@@ -112,8 +115,7 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     return add_prompts(run, q->prompt, f);
 }
 
-/* ---- the answer
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the answer --------------------------------------------------------------------------------------- */
 
 static size_t count_chars(const char *s, size_t n)
 {

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- one message
- * -------------------------------------------------------------------------------------------- */
+/* ---- one message -------------------------------------------------------------------------------------- */
 
 static int no_memory(loami_fault *f)
 {
@@ -140,7 +139,11 @@ static int read_any(void *to, const json_t *v, const char *where, loami_fault *f
 
 /* Clients send back what they got, so the fields of an answer's message are taken here too. */
 static const loami_field message_fields[] = {
-    { .name = "role", .kind = LOAMI_F_CHOICE, .at = offsetof(message, role), .words = ROLES, .required = true },
+    { .name = "role",
+      .kind = LOAMI_F_CHOICE,
+      .at = offsetof(message, role),
+      .words = ROLES,
+      .required = true },
     LOAMI_READ_AT("content", offsetof(message, content), read_any),
     LOAMI_FIELD(STRING, "name", message, name),
     LOAMI_FIELD(STRING, "tool_call_id", message, tool_call_id),
@@ -225,8 +228,7 @@ fail:
     return NULL;
 }
 
-/* ---- tools
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- tools -------------------------------------------------------------------------------------------- */
 
 static int check_tools(const json_t *tools, loami_fault *f)
 {
@@ -271,8 +273,7 @@ int loami_read_not(void *to, const json_t *v, const char *where, loami_fault *f)
     return 0;
 }
 
-/* ---- the prompt
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the prompt --------------------------------------------------------------------------------------- */
 
 /* Templates close the last message like any other; to continue it, the prompt is cut after its text. */
 static int cut_after_last(char *prompt, const json_t *messages, loami_fault *f)

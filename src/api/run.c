@@ -1,14 +1,15 @@
 #include "api/run.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-static const double KEEP_ALIVE_S = 15; /* proxies give up on a silent stream after 30 to 60 */
+enum { KEEP_ALIVE_S = 15 }; /* proxies give up on a silent stream after 30 to 60 */
 
-/* ---- what the endpoints share
- * ------------------------------------------------------------------------------- */
+/* ---- what the endpoints share ------------------------------------------------------------------------- */
 
 int loami_api_check_ready(const loami_api *a, loami_fault *f)
 {
@@ -78,8 +79,7 @@ bool loami_run_prompts(loami_run *run, uint32_t n)
     return run->prompts;
 }
 
-/* ---- the end
- * -------------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------------------ */
 
 static void run_free(loami_run *run)
 {
@@ -119,6 +119,7 @@ static void note(loami_run *run, const char *finish)
         if (r->prefill_s > prefill_s) prefill_s = r->prefill_s;
         if (r->decode_s > decode_s) decode_s = r->decode_s;
     }
+    loami_reply_charge(run->reply, (double)(prompt + new));
     loami_reply_note(run->reply, "prompt_tokens", (double)prompt);
     loami_reply_note(run->reply, "cached_tokens", (double)cached);
     loami_reply_note(run->reply, "new_tokens", (double)new);
@@ -188,8 +189,7 @@ void loami_api_cancel_all(loami_api *a)
         if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
 }
 
-/* ---- tokens
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------------------- */
 
 static void take(loami_run *run, loami_choice *c, const loam_token *t)
 {
@@ -231,7 +231,7 @@ static void flush(loami_run *run)
 {
     if (!run->out.len || !run->started) return;
     run->paused = !loami_reply_write(run->reply, run->out.data, run->out.len);
-    run->told = true;
+    run->written_s = loami_now_s();
     loami_buf_clear(&run->out);
 }
 
@@ -279,16 +279,33 @@ static void on_gone(void *arg)
     if (run->live) end_gone(run); /* otherwise the worker still has it */
 }
 
-static void on_keep_alive(void *arg)
+static void on_keep_alive(void *arg);
+
+static uint32_t keep_alive_s(const loami_run *run)
 {
-    loami_run *run = arg;
-    if (!run->told && !run->paused) run->paused = !loami_reply_write(run->reply, ": keep-alive\n\n", 14);
-    run->told = false;
-    loami_timer_set(run->api->loop, &run->keep_alive, KEEP_ALIVE_S, on_keep_alive, run);
+    uint32_t s = run->api->config.keep_alive_s;
+    return s ? s : KEEP_ALIVE_S;
 }
 
-/* ---- the beginning
- * ---------------------------------------------------------------------------------------------- */
+/* Sleeps until the stream will have been silent for long enough. */
+static void set_keep_alive(loami_run *run)
+{
+    double left = run->written_s + keep_alive_s(run) - loami_now_s();
+    loami_timer_set(run->api->loop, &run->keep_alive, left > 0 ? left : 0, on_keep_alive, run);
+}
+
+static void on_keep_alive(void *arg)
+{
+    static const char comment[] = ": keep-alive\n\n";
+    loami_run *run = arg;
+    if (loami_now_s() - run->written_s >= keep_alive_s(run) - 0.01) {
+        if (!run->paused) run->paused = !loami_reply_write(run->reply, comment, sizeof comment - 1);
+        run->written_s = loami_now_s();
+    }
+    set_keep_alive(run);
+}
+
+/* ---- the beginning ------------------------------------------------------------------------------------ */
 
 static int submit(loami_run *run, loami_fault *f)
 {
@@ -348,7 +365,7 @@ static void prepared(void *arg)
         run->started = true;
         run->shape->begin(run);
         flush(run);
-        loami_timer_set(run->api->loop, &run->keep_alive, KEEP_ALIVE_S, on_keep_alive, run);
+        set_keep_alive(run);
     }
     pump(run);
 }

@@ -92,7 +92,7 @@ struct loami_run {
     bool live;        /* back from the worker: the loop owns all of it */
     bool started;     /* the answer has begun to stream */
     bool paused;      /* the client does not read */
-    bool told;        /* something was written since the last keep-alive */
+    double written_s; /* when something was sent last */
     loami_buf out;
     loami_task task;
     loami_post ready;

@@ -9,6 +9,7 @@ static const struct {
     const char *about;
 } commands[] = {
     { "serve", loami_cmd_serve, "answer the OpenAI API on a port" },
+    { "key", loami_cmd_key, "make an API key for loam serve" },
     { "chat", loami_cmd_chat, "talk with a model in the terminal" },
     { "generate", loami_cmd_generate, "answer one prompt" },
     { "import", loami_cmd_import, "turn a GGUF file or an Ollama model into a model folder in MLX format" },

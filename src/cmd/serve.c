@@ -1,5 +1,7 @@
 #include "api/api.h"
 #include "cmd/cmd.h"
+#include "net/keys.h"
+#include "net/tls.h"
 #include "store/store.h"
 #include "web/web.h"
 
@@ -18,6 +20,8 @@ typedef struct settings {
     uint64_t max_body;
     float temperature, top_p, min_p;
     uint32_t top_k;
+    const char *tls_cert, *tls_key, *key_file;
+    uint32_t max_per_address, keep_alive_s;
     bool exact, lenient, log_json, quiet;
     loami_opt_list served, hosts, origins;
 } settings;
@@ -98,14 +102,24 @@ static int read_settings(settings *s, int argc, char **argv)
           NULL, 1024, 4294967296.0 },
         { "--max-connections", 0, "N", "more get 503 [1024]", LOAMI_OPT_U32, &s->max_connections, NULL, 1,
           1000000 },
+        { "--max-connections-per-address", 0, "N", "likewise, of one address [no limit]", LOAMI_OPT_U32,
+          &s->max_per_address, NULL, 1, 1000000 },
         { "--request-timeout", 0, "SECONDS", "for a request to arrive [30]", LOAMI_OPT_U32, &s->request_s,
           NULL, 1, 86400 },
         { "--idle-timeout", 0, "SECONDS", "of a connection between requests [75]", LOAMI_OPT_U32, &s->idle_s,
           NULL, 1, 86400 },
+        { "--keep-alive", 0, "SECONDS", "a silent stream gets a comment that often [15]", LOAMI_OPT_U32,
+          &s->keep_alive_s, NULL, 1, 86400 },
         { "--drain-timeout", 0, "SECONDS", "for running answers after SIGTERM [30]", LOAMI_OPT_U32,
           &s->drain_s, NULL, 1, 86400 },
         { "--workers", 0, "N", "threads that parse and tokenise [2]", LOAMI_OPT_U32, &s->workers, NULL, 1,
           64 },
+        { "--api-key-file", 0, "FILE",
+          "who may use it (see loam key); or one key in the variable LOAM_API_KEY", LOAMI_OPT_STRING,
+          &s->key_file, NULL, 0, 0 },
+        { "--tls-cert", 0, "FILE", "serve HTTPS with this certificate and chain (PEM); SIGHUP reads it again",
+          LOAMI_OPT_STRING, &s->tls_cert, NULL, 0, 0 },
+        { "--tls-key", 0, "FILE", "its key (PEM)", LOAMI_OPT_STRING, &s->tls_key, NULL, 0, 0 },
         { "--allow-host", 0, "NAME", "another name in the Host header that is this server; may be repeated",
           LOAMI_OPT_LIST, &s->hosts, NULL, 0, 0 },
         { "--cors-origin", 0, "ORIGIN", "web pages from there may call; may be repeated, \"*\" = any",
@@ -129,14 +143,17 @@ static int read_settings(settings *s, int argc, char **argv)
     int rc = loami_opt_parse(argc, argv, table, "answer the OpenAI API on a port");
     if (rc != 0) return rc;
     if (from_environment(variables) < 0) return -1;
+    if (!s->tls_cert != !s->tls_key) {
+        fprintf(stderr, "loam serve: --tls-cert and --tls-key belong together\n");
+        return -1;
+    }
     if (s->model) return 0;
     fprintf(stderr,
             "loam serve: which model? Say --model M or set LOAM_MODEL (see loam ls, loam serve --help)\n");
     return -1;
 }
 
-/* ---- loading, beside the loop
- * --------------------------------------------------------------------------------- */
+/* ---- loading, beside the loop ------------------------------------------------------------------------- */
 
 enum { MAX_ROUTES = 64 };
 
@@ -144,6 +161,8 @@ typedef struct service {
     const settings *settings;
     loami_loop *loop;
     loami_server *server;
+    loami_keys *keys;
+    loami_tls *tls;
     loami_api *api;
     loam_options options;
     loam_engine *engine;
@@ -175,8 +194,8 @@ static void on_loaded(void *arg)
     loami_api_ready(v->api, v->engine);
     const char *host = strcmp(s->host, "0.0.0.0") == 0 || strcmp(s->host, "::") == 0 ? "127.0.0.1" : s->host;
     char url[320];
-    snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host,
-             loami_server_port(v->server));
+    snprintf(url, sizeof url, strchr(host, ':') ? "%s://[%s]:%u" : "%s://%s:%u", v->tls ? "https" : "http",
+             host, loami_server_port(v->server));
     printf("loam: %s on %s at %s\n"
            "chat: %s/\n"
            "try:  curl %s/v1/chat/completions -H 'Content-Type: application/json' -d "
@@ -205,8 +224,7 @@ static void on_drain_late(void *arg)
     loami_api_cancel_all(arg);
 }
 
-/* ---- the page at /
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the page at / ------------------------------------------------------------------------------------ */
 
 /* Nothing from elsewhere, nothing inline, no frame around it: what a model writes has no way to run. */
 static const char page_policy[] =
@@ -229,12 +247,30 @@ static void collect_routes(loami_route *to)
     uint32_t n = 0;
     for (const loami_route *t = loami_api_routes; t->method && n + 1 < MAX_ROUTES; t++) to[n++] = *t;
     for (const loami_web_file *f = loami_web_files; f->path && n + 1 < MAX_ROUTES; f++)
-        to[n++] = (loami_route){ "GET", f->path, get_page };
+        to[n++] = (loami_route){ "GET", f->path, get_page, true };
     to[n] = (loami_route){ 0 };
 }
 
-/* ---- serving
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- serving ------------------------------------------------------------------------------------------ */
+
+static bool is_local(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0;
+}
+
+static int open_guards(service *v, const settings *s, loam_err *err)
+{
+    const char *plain = getenv("LOAM_API_KEY");
+    int rc = 0;
+    if (plain && !plain[0]) plain = NULL;
+    if (!s->key_file && !plain && !is_local(s->host))
+        fprintf(stderr,
+                "loam serve: note: whoever reaches %s may use this server; --api-key-file says who may\n",
+                s->host);
+    if (s->key_file || plain) rc = loami_keys_open(&v->keys, s->key_file, plain, err);
+    if (rc == 0 && s->tls_cert) rc = loami_tls_open(&v->tls, s->tls_cert, s->tls_key, err);
+    return rc;
+}
 
 static int run(service *v, const settings *s, const char *const *names, uint32_t n_names, loam_err *err)
 {
@@ -247,10 +283,12 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
                       .top_k = s->top_k,
                       .min_p = s->min_p },
         .workers = s->workers,
+        .keep_alive_s = s->keep_alive_s,
         .lenient = s->lenient,
     };
     collect_routes(v->routes);
-    int rc = loami_loop_open(&v->loop, err);
+    int rc = open_guards(v, s, err);
+    if (rc == 0) rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_api_open(&v->api, v->loop, &api, err);
     if (rc < 0) return rc;
     loami_server_config server = {
@@ -260,6 +298,9 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
         .arg = v->api,
         .max_body_bytes = (size_t)s->max_body,
         .max_connections = s->max_connections,
+        .max_per_address = s->max_per_address,
+        .keys = v->keys,
+        .tls = v->tls,
         .request_s = s->request_s,
         .idle_s = s->idle_s,
         .drain_s = s->drain_s,
@@ -330,6 +371,8 @@ int loami_cmd_serve(int argc, char **argv)
     rc = run(&v, &s, names, n_names, &err);
     loami_api_close(v.api);
     loami_server_close(v.server);
+    loami_keys_close(v.keys);
+    loami_tls_close(v.tls);
     loam_engine_close(v.engine);
     loami_loop_close(v.loop);
     return rc < 0 ? loami_cmd_fail(argv[0], &err) : LOAMI_EXIT_OK;

@@ -22,7 +22,8 @@ struct bufferevent *loami_conn_new(struct event_base *base, void *server)
     loami_conn *c = calloc(1, sizeof *c);
     if (!c) return NULL;
     c->server = server;
-    c->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    loami_tls *tls = c->server->config.tls;
+    c->bev = tls ? loami_tls_accept(tls, base) : bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
     c->look = c->bev ? event_new(base, -1, EV_PERSIST, on_look, c) : NULL;
     if (!c->look) {
         if (c->bev) bufferevent_free(c->bev);
@@ -50,8 +51,7 @@ static void set_timeouts(loami_conn *c, uint32_t read_s)
     bufferevent_set_timeouts(c->bev, read_s ? &read : NULL, &write);
 }
 
-/* ---- refusing, for which evhttp has no words -------------------------------------------------------------
- */
+/* ---- refusing, for which evhttp has no words ---------------------------------------------------------- */
 
 static void linger_read(struct bufferevent *bev, void *arg)
 {
@@ -89,9 +89,13 @@ static void refuse(loami_conn *c, const loami_fault *f)
     loami_fault_json(&body, f);
     bufferevent_setcb(c->bev, linger_read, linger_written, linger_event, c);
     set_timeouts(c, 0);
-    evbuffer_unfreeze(out, 1);
-    evbuffer_drain(out, evbuffer_get_length(out));
-    evbuffer_freeze(out, 1);
+    if (c->server->config.tls) { /* these are never frozen */
+        evbuffer_drain(out, evbuffer_get_length(out));
+    } else {
+        evbuffer_unfreeze(out, 1);
+        evbuffer_drain(out, evbuffer_get_length(out));
+        evbuffer_freeze(out, 1);
+    }
     evbuffer_add_printf(out,
                         "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: "
                         "%zu\r\n%sConnection: close\r\n\r\n",
@@ -130,8 +134,7 @@ static void reword(loami_conn *c)
     refuse(c, &f);
 }
 
-/* ---- time limits on what comes in -------------------------------------------------------------------------
- */
+/* ---- time limits on what comes in --------------------------------------------------------------------- */
 
 static void on_deadline(void *arg)
 {
@@ -183,14 +186,45 @@ void loami_conn_request_done(loami_conn *c)
     if (evbuffer_get_length(bufferevent_get_input(c->bev))) begin_request(c);
 }
 
-/* ---- birth and death --------------------------------------------------------------------------------------
- */
+/* ---- birth and death ---------------------------------------------------------------------------------- */
 
 static void conn_free(loami_conn *c)
 {
     loami_timer_clear(&c->deadline);
     event_free(c->look);
     free(c);
+}
+
+static uint32_t count_from(const loami_conn *c)
+{
+    const loami_conn *other;
+    char *mine = NULL, *theirs = NULL;
+    uint16_t port;
+    uint32_t n = 0;
+    evhttp_connection_get_peer(c->evcon, &mine, &port);
+    LIST_FOREACH(other, &c->server->conns, next)
+    {
+        evhttp_connection_get_peer(other->evcon, &theirs, &port);
+        n += mine && theirs && strcmp(mine, theirs) == 0;
+    }
+    return n;
+}
+
+static void refuse_too_many(loami_conn *c)
+{
+    const struct loami_server *s = c->server;
+    loami_fault f;
+    if (s->state.connections > s->config.max_connections)
+        loami_fault_set(&f, 503, "too_many_connections", "",
+                        "The server has %u connections, the most it takes. Try again later.",
+                        s->config.max_connections);
+    else if (s->config.max_per_address && count_from(c) > s->config.max_per_address)
+        loami_fault_set(&f, 503, "too_many_connections", "",
+                        "Your address has %u connections here, the most it may have.",
+                        s->config.max_per_address);
+    else
+        return;
+    refuse(c, &f);
 }
 
 static void attach(loami_conn *c)
@@ -214,13 +248,7 @@ static void attach(loami_conn *c)
     setsockopt(bufferevent_getfd(c->bev), IPPROTO_TCP, TCP_NODELAY, &on,
                sizeof on); /* a token is a small packet */
     begin_request(c);
-    if (s->state.connections > s->config.max_connections) {
-        loami_fault f;
-        loami_fault_set(&f, 503, "too_many_connections", "",
-                        "The server has %u connections, the most it takes. Try again later.",
-                        s->config.max_connections);
-        refuse(c, &f);
-    }
+    refuse_too_many(c);
 }
 
 static void on_look(evutil_socket_t fd, short what, void *arg)

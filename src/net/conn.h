@@ -2,7 +2,9 @@
 #ifndef LOAMI_CONN_H
 #define LOAMI_CONN_H
 
+#include "net/keys.h"
 #include "net/server.h"
+#include "net/tls.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -35,6 +37,7 @@ struct loami_reply {
     const char *tail;
     char *path, *decoded;
     char id[24], peer[64], method[8];
+    loami_key *key;   /* that it came with, or NULL */
     const char *cors; /* the origin to name in the answer, or NULL */
     enum { LOAMI_REPLY_OPEN, LOAMI_REPLY_STARTED, LOAMI_REPLY_ENDED } state; /* as the handler sees it */
     bool head;                                                               /* HEAD: headers without body */
@@ -58,7 +61,7 @@ struct loami_server {
     loami_loop *loop;
     struct evhttp *http;
     struct evhttp_bound_socket *bound;
-    struct event *on_term, *on_int;
+    struct event *on_term, *on_int, *on_hup;
     loami_timer drain_timer, accept_timer;
     uint16_t port;
     char host[256];
@@ -89,5 +92,6 @@ int loami_guard_check(loami_reply *r, loami_fault *f);
 
 /* log.c */
 void loami_log_access(const loami_reply *r);
+void loami_log_words(const struct loami_server *s, const char *what, const char *why);
 
 #endif

@@ -70,3 +70,21 @@ void loami_log_access(const loami_reply *r)
     }
     loami_buf_free(&b);
 }
+
+void loami_log_words(const struct loami_server *s, const char *what, const char *why)
+{
+    loami_buf b = { 0 };
+    if (s->config.log_json) {
+        loami_buf_puts(&b, "{\"time\":\"");
+        put_time(&b);
+        loami_buf_printf(&b, "\",\"event\":\"%s\",\"why\":", what);
+        loami_json_put(&b, why, strlen(why));
+        loami_buf_puts(&b, "}\n");
+    } else {
+        put_time(&b);
+        loami_buf_printf(&b, " %s: %s\n", what, why);
+    }
+    if (b.data && write(STDERR_FILENO, b.data, b.len) < 0) { /* nobody to tell */
+    }
+    loami_buf_free(&b);
+}

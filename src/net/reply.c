@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what went wrong --------------------------------------------------------------------------------------
- */
+/* ---- what went wrong ---------------------------------------------------------------------------------- */
 
 const char *loami_status_phrase(int status)
 {
@@ -42,6 +41,7 @@ int loami_fault_set(loami_fault *f, int status, const char *code, const char *pa
     va_list ap;
     f->status = status;
     f->code = code;
+    f->retry_s = 0;
     snprintf(f->param, sizeof f->param, "%s", param);
     va_start(ap, fmt);
     vsnprintf(f->msg, sizeof f->msg, fmt, ap);
@@ -78,8 +78,7 @@ void loami_fault_json(loami_buf *out, const loami_fault *f)
     loami_buf_puts(out, "}}");
 }
 
-/* ---- life of a reply
- * --------------------------------------------------------------------------------------- */
+/* ---- life of a reply ---------------------------------------------------------------------------------- */
 
 static void release(loami_reply *r)
 {
@@ -185,8 +184,7 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
     loami_server_route(r);
 }
 
-/* ---- the request
- * -------------------------------------------------------------------------------------------- */
+/* ---- the request -------------------------------------------------------------------------------------- */
 
 const char *loami_reply_path(const loami_reply *r)
 {
@@ -225,8 +223,7 @@ void loami_reply_body_free(loami_reply *r)
     r->body = NULL;
 }
 
-/* ---- the answer
- * --------------------------------------------------------------------------------------------- */
+/* ---- the answer --------------------------------------------------------------------------------------- */
 
 void loami_reply_watch(loami_reply *r, void (*gone)(void *arg), void (*drained)(void *arg), void *arg)
 {
@@ -287,7 +284,12 @@ void loami_reply_fail(loami_reply *r, const loami_fault *f)
 {
     loami_buf body = { 0 };
     loami_fault_json(&body, f);
-    if (f->status == 429 || f->status == 503) loami_reply_set(r, "Retry-After", "1");
+    if (f->status == 429 || f->status == 503) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%u", f->retry_s ? f->retry_s : 1);
+        loami_reply_set(r, "Retry-After", seconds);
+    }
+    if (f->status == 401) loami_reply_set(r, "WWW-Authenticate", "Bearer");
     loami_reply_send(r, f->status, "application/json", body.data, body.len);
     loami_buf_free(&body);
 }
@@ -337,6 +339,11 @@ void loami_reply_end(loami_reply *r)
         evhttp_send_reply_end(r->req);
     else
         release(r);
+}
+
+void loami_reply_charge(loami_reply *r, double tokens)
+{
+    if (r->key) loami_key_charge(r->key, tokens);
 }
 
 void loami_reply_note(loami_reply *r, const char *key, double number)

@@ -45,8 +45,7 @@ static void raise_file_limit(uint32_t connections)
     setrlimit(RLIMIT_NOFILE, &lim);
 }
 
-/* ---- listening
- * ---------------------------------------------------------------------------------------------- */
+/* ---- listening ---------------------------------------------------------------------------------------- */
 
 static bool is_loopback(const struct sockaddr *a)
 {
@@ -124,8 +123,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
         evconnlistener_disable(listener);
 }
 
-/* ---- requests
- * ----------------------------------------------------------------------------------------------- */
+/* ---- requests ----------------------------------------------------------------------------------------- */
 
 static void on_request(struct evhttp_request *req, void *arg)
 {
@@ -187,6 +185,15 @@ static void answer_options(loami_reply *r, const char *allow)
     loami_reply_send(r, 204, NULL, NULL, 0);
 }
 
+static int check_key(loami_reply *r, loami_fault *f)
+{
+    r->key = loami_keys_check(r->server->config.keys, loami_reply_header(r, "Authorization"),
+                              loami_reply_header(r, "X-API-Key"), f);
+    if (!r->key) return -1;
+    loami_reply_note_text(r, "key", loami_key_name(r->key));
+    return 0;
+}
+
 void loami_server_route(loami_reply *r)
 {
     loami_server *s = r->server;
@@ -198,6 +205,10 @@ void loami_server_route(loami_reply *r)
         return;
     }
     const loami_route *t = find_route(r, allow, sizeof allow);
+    if (s->config.keys && !(t && t->open) && strcmp(r->method, "OPTIONS") != 0 && check_key(r, &f) < 0) {
+        loami_reply_fail(r, &f);
+        return;
+    }
     if (!t && allow[0] && strcmp(r->method, "OPTIONS") == 0) {
         answer_options(r, allow);
         return;
@@ -217,8 +228,7 @@ void loami_server_route(loami_reply *r)
     loami_reply_fail(r, &f);
 }
 
-/* ---- the end
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------------------------------------ */
 
 void loami_server_settled(loami_server *s)
 {
@@ -262,8 +272,20 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
     loami_server_drain(s);
 }
 
-/* ---- open and close
- * ----------------------------------------------------------------------------------------- */
+/* What cannot be read stays as it was: a slip in a file must not stop the server. */
+static void on_hup(evutil_socket_t number, short what, void *arg)
+{
+    loami_server *s = arg;
+    loam_err err;
+    (void)number, (void)what;
+    if (s->config.tls && loami_tls_reload(s->config.tls, &err) < 0)
+        loami_log_words(s, "kept the old certificate", err.msg);
+    if (s->config.keys && loami_keys_reload(s->config.keys, &err) < 0)
+        loami_log_words(s, "kept the old keys", err.msg);
+    if (s->config.on_reload) s->config.on_reload(s->config.arg);
+}
+
+/* ---- open and close ----------------------------------------------------------------------------------- */
 
 static int watch_signals(loami_server *s, loam_err *err)
 {
@@ -271,7 +293,9 @@ static int watch_signals(loami_server *s, loam_err *err)
     signal(SIGPIPE, SIG_IGN);
     s->on_term = evsignal_new(base, SIGTERM, on_signal, s);
     s->on_int = evsignal_new(base, SIGINT, on_signal, s);
-    if (!s->on_term || !s->on_int || evsignal_add(s->on_term, NULL) < 0 || evsignal_add(s->on_int, NULL) < 0)
+    s->on_hup = evsignal_new(base, SIGHUP, on_hup, s);
+    if (!s->on_hup || evsignal_add(s->on_hup, NULL) < 0 || !s->on_term || !s->on_int ||
+        evsignal_add(s->on_term, NULL) < 0 || evsignal_add(s->on_int, NULL) < 0)
         return loami_fail(err, LOAM_E_IO, "cannot watch for signals");
     return 0;
 }
@@ -321,6 +345,7 @@ void loami_server_close(loami_server *s)
     if (s->http) evhttp_free(s->http);
     if (s->on_term) event_free(s->on_term);
     if (s->on_int) event_free(s->on_int);
+    if (s->on_hup) event_free(s->on_hup);
     free(s);
 }
 

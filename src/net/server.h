@@ -22,6 +22,7 @@ typedef struct loami_route {
     const char *method;
     const char *path;
     loami_handler *handle;
+    bool open; /* needs no API key */
 } loami_route;
 
 /* Zero is the default everywhere. */
@@ -32,6 +33,7 @@ typedef struct loami_server_config {
     void *arg;                /* handed to the handlers */
     size_t max_body_bytes;    /* 32 MiB: beyond, 413 */
     size_t max_header_bytes;  /* 64 KiB: beyond, 400 */
+    uint32_t max_per_address; /* connections of one address: beyond, 503; 0 = no limit */
     uint32_t max_connections; /* 1024: beyond, 503 */
     uint32_t request_s; /* 30: a request must be here that long after its first byte, longer only if it comes
                            at 64 KiB/s or more; otherwise 408 */
@@ -42,7 +44,10 @@ typedef struct loami_server_config {
     uint32_t n_hosts;
     const char *const *origins; /* [n_origins] web origins that may call from a browser; "*" = any */
     uint32_t n_origins;
+    struct loami_keys *keys;          /* who may use it; NULL = everyone */
+    struct loami_tls *tls;            /* NULL = plain HTTP */
     bool log_off, log_json;           /* the access log on stderr: one line a request */
+    void (*on_reload)(void *arg);     /* SIGHUP: read again what may have changed; may be NULL */
     void (*on_drain)(void *arg);      /* drain begins; may be NULL */
     void (*on_drain_late)(void *arg); /* drain_s are over: end the answers still running now; may be NULL */
 } loami_server_config;
@@ -100,6 +105,7 @@ typedef struct loami_fault {
     const char *code; /* "model_not_found", static, or NULL */
     char param[128];  /* the field, "" = none */
     char msg[600];
+    uint32_t retry_s; /* with 429 and 503: when to come again; 0 = in a second */
 } loami_fault;
 
 /* Fills f; returns -1. */
@@ -117,6 +123,9 @@ void loami_reply_fail(loami_reply *r, const loami_fault *f);
 void loami_reply_start(loami_reply *r, int status, const char *type);
 bool loami_reply_write(loami_reply *r, const void *bytes, size_t n);
 void loami_reply_end(loami_reply *r);
+
+/* Takes tokens from the limit of the API key that the request came with, if there is one. */
+void loami_reply_charge(loami_reply *r, double tokens);
 
 /* Something for the request's line in the log. key and text are static. At most 12; later ones are dropped.
  */

@@ -4,6 +4,10 @@
 #include <signal.h>
 #include <stdlib.h>
 
+enum {
+    STACK_BYTES = 8 << 20
+}; /* for JSON nested as deeply as jansson takes it; macOS gives 512 KiB by itself */
+
 struct loami_workers {
     loami_loop *loop;
     pthread_mutex_t lock; /* guards what follows */
@@ -47,11 +51,15 @@ int loami_workers_open(loami_workers **out, loami_loop *loop, uint32_t n, uint32
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->some, NULL);
 
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
     sigset_t all, before; /* signals are the loop's */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (w->n_threads < n && pthread_create(&w->thread[w->n_threads], NULL, work, w) == 0) w->n_threads++;
+    while (w->n_threads < n && pthread_create(&w->thread[w->n_threads], &attr, work, w) == 0) w->n_threads++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
     if (w->n_threads == 0) {
         loami_workers_close(w);
         return loami_fail(err, LOAM_E_IO, "cannot start a thread");

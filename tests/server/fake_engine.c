@@ -61,8 +61,7 @@ static uint32_t option(const char *prompt, const char *key, uint32_t otherwise)
     return v && v < end ? (uint32_t)strtoul(v + strlen(word), NULL, 10) : otherwise;
 }
 
-/* ---- text
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- text --------------------------------------------------------------------------------------------- */
 
 int loam_text_open(loam_text **out, const char *path, loam_err *err)
 {
@@ -129,8 +128,7 @@ out:
     return rc;
 }
 
-/* ---- engine
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- engine ------------------------------------------------------------------------------------------- */
 
 static void tell(loam_stream *s)
 {
@@ -288,8 +286,7 @@ int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprob
     return 0;
 }
 
-/* ---- streams
- * --------------------------------------------------------------------------------------------------- */
+/* ---- streams ------------------------------------------------------------------------------------------ */
 
 int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_err *err)
 {
