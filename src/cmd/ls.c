@@ -1,6 +1,7 @@
 #include "cmd/cmd.h"
 
 #include "base/json.h"
+#include "cmd/open.h"
 #include "cmd/work.h"
 #include "store/store.h"
 
@@ -45,7 +46,7 @@ int loami_cmd_ls(int argc, char **argv)
     if (rc) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     if (json) l.json = json_array();
     rc = loami_store_each(show_entry, &l, &err);
-    if (rc == 0 && json) loami_json_print(l.json);
+    if (rc == 0 && json) return loami_cmd_print_json(l.json);
     if (rc == 0 && !json && l.n == 0) fprintf(stderr, "loam ls: no models yet (loam import FILE.gguf --name NAME makes one)\n");
     json_decref(l.json);
     return rc < 0 ? loami_cmd_fail("ls", &err) : LOAMI_EXIT_OK;

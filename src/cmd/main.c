@@ -17,6 +17,7 @@ static const struct {
     { "show", loami_cmd_show, "tell what a model is" },
     { "rm", loami_cmd_rm, "remove models" },
     { "quantize", loami_cmd_quantize, "make a model smaller" },
+    { "verify", loami_cmd_verify, "check a model from its hashes to its logits" },
     { "tokenize", loami_cmd_tokenize, "text to token ids and back" },
     { "template", loami_cmd_template, "render a chat template" },
     { "logits", loami_cmd_logits, "print the logits after some tokens, for checking" },

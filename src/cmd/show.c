@@ -1,5 +1,6 @@
 #include "cmd/cmd.h"
 
+#include "cmd/open.h"
 #include "cmd/work.h"
 #include "store/info.h"
 #include "store/store.h"
@@ -60,13 +61,8 @@ int loami_cmd_show(int argc, char **argv)
         return LOAMI_EXIT_USAGE;
     }
     if (loami_store_find(path, name, &err) < 0 || loami_info_open(&i, path, &err) < 0) return loami_cmd_fail("show", &err);
-    if (json) {
-        json_t *o = json_of(name, path, &i);
-        loami_json_print(o);
-        json_decref(o);
-    } else {
-        print(name, path, &i);
-    }
+    if (json) rc = loami_cmd_print_json(json_of(name, path, &i));
+    else print(name, path, &i);
     loami_info_close(&i);
-    return LOAMI_EXIT_OK;
+    return rc;
 }

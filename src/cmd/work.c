@@ -57,9 +57,3 @@ void loami_bytes_text(char out[32], uint64_t bytes)
     for (; v >= 999.95 && u < 4; u++) v /= 1000;
     snprintf(out, 32, u ? "%.1f %s" : "%.0f %s", v, units[u]);
 }
-
-void loami_json_print(const json_t *v)
-{
-    json_dumpf(v, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY);
-    putchar('\n');
-}

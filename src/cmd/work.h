@@ -1,5 +1,5 @@
 /* cmd/work.h: what long work shows and heeds: a percentage on stderr when that is a terminal, notes on stdout, and
- * Ctrl-C, which stops it so that it can clean up. One work at a time. And the forms in which sizes and JSON are shown. */
+ * Ctrl-C, which stops it so that it can clean up. One work at a time. And the form in which sizes are shown. */
 #ifndef LOAMI_WORK_H
 #define LOAMI_WORK_H
 
@@ -10,9 +10,6 @@ loami_progress loami_work_begin(const char *what);
 
 /* "98.4 MB" */
 void loami_bytes_text(char out[32], uint64_t bytes);
-
-/* On stdout, indented, with a newline. */
-void loami_json_print(const json_t *v);
 
 /* Removes the percentage from the screen. */
 void loami_work_end(void);

@@ -144,6 +144,7 @@ static int check_metadata(const shard *s, const json_t *m, loam_err *err)
 {
     const char *key;
     json_t *v;
+    if (json_is_null(m)) return 0; /* as MLX writes it when there is none */
     if (!json_is_object(m)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"__metadata__\" must be an object", s->file);
     json_object_foreach((json_t *)m, key, v)
         if (!json_is_string(v))

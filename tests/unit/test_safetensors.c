@@ -48,6 +48,11 @@ static void reads_tensors_in_file_order(void **state)
     assert_string_equal(loami_weights_metadata(w, "format"), "mlx");
     assert_null(loami_weights_metadata(w, "other"));
     loami_weights_close(w);
+
+    put(dir, "model.safetensors", "{\"__metadata__\":null,\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1); /* MLX's way */
+    assert_int_equal(loami_weights_open(&w, dir, &err), 0);
+    assert_null(loami_weights_metadata(w, "format"));
+    loami_weights_close(w);
     temp_remove(dir);
 }
 
