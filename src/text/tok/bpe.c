@@ -17,6 +17,9 @@ typedef struct pair {
     uint32_t rank, id;      /* id of the merged token */
 } pair;
 
+static const char mark[] = "\xe2\x96\x81"; /* U+2581, SentencePiece's space */
+enum { MARK = 3 };
+
 #define NO_PAIR UINT64_MAX  /* no ids make this key */
 
 typedef struct bpe {
@@ -27,6 +30,7 @@ typedef struct bpe {
     size_t prefix_len, suffix_len;
     char *unk;              /* the name, for the message when it is missing */
     bool has_unk, fuse_unk, byte_fallback, ignore_merges;
+    bool apart;             /* no merge joins a word and the "▁" of the next: see encode_apart */
     int32_t unk_id;
     int32_t ascii[128];     /* ids of one-character tokens */
     int32_t bytes[256];     /* ids of the byte-level alphabet's characters */
@@ -158,6 +162,25 @@ static int read_options(bpe *m, const json_t *json, const char *what, loam_err *
     return 0;
 }
 
+static bool ends(loami_str s, const char *with)
+{
+    return s.n >= MARK && memcmp(s.s + s.n - MARK, with, MARK) == 0;
+}
+
+static bool begins(loami_str s, const char *with)
+{
+    return s.n >= MARK && memcmp(s.s, with, MARK) == 0;
+}
+
+/* Whether a text may be cut before each mark that no other precedes. */
+static bool words_are_apart(const bpe *m, const loami_tok_source *src)
+{
+    if (m->prefix_len || m->suffix_len || m->ignore_merges || loami_vocab_id(m->base.vocab, mark, MARK) == LOAMI_NO_ID) return false;
+    for (size_t i = 0; i < src->n_merges; i++)
+        if (begins(src->merges[i].right, mark) && !ends(src->merges[i].left, mark)) return false;
+    return true;
+}
+
 static void find_single_tokens(bpe *m)
 {
     const loami_vocab *v = m->base.vocab;
@@ -198,6 +221,7 @@ static int bpe_open(loami_model **out, const json_t *json, const loami_tok_sourc
         return rc;
     }
     find_single_tokens(m);
+    m->apart = words_are_apart(m, src);
     *out = &m->base;
     return 0;
 }
@@ -437,37 +461,65 @@ static void work_free(void *p)
     free(w);
 }
 
-static int bpe_encode(const loami_model *model, loami_scratch *scratch, const char *s, size_t n, loami_ids *out, loam_err *err)
+static int put_symbols(const work *w, loami_ids *out, loam_err *err)
 {
-    const bpe *m = (const bpe *)model;
-    work *w = work_of(scratch);
-    if (!w || !loami_ids_reserve(out, CACHE_IDS)) return loami_fail_nomem(err);
-    if (n > CACHE_KEY) {
-        int rc = encode_word(m, w, s, n, err);
-        if (rc < 0) return rc;
-        if (!loami_ids_reserve(out, w->symbols.len)) return loami_fail_nomem(err);
-        memcpy(out->data + out->len, w->symbols.data, w->symbols.len * sizeof *out->data);
-        out->len += w->symbols.len;
-        return 0;
-    }
+    if (!loami_ids_reserve(out, w->symbols.len)) return loami_fail_nomem(err);
+    memcpy(out->data + out->len, w->symbols.data, w->symbols.len * sizeof *out->data);
+    out->len += w->symbols.len;
+    return 0;
+}
+
+static int encode_cached(const bpe *m, work *w, const char *s, size_t n, loami_ids *out, loam_err *err)
+{
+    int rc;
+    if (n > CACHE_KEY) return (rc = encode_word(m, w, s, n, err)) < 0 ? rc : put_symbols(w, out, err);
     uint64_t h = hash_word(s, n);
     cached *c = &w->cache[h & (CACHE_SLOTS - 1)];
     if (c->hash != (uint32_t)(h >> 32) || c->key_len != n || memcmp(c->key, s, n) != 0) {
-        int rc = encode_word(m, w, s, n, err);
+        rc = encode_word(m, w, s, n, err);
         if (rc < 0) return rc;
-        if (w->symbols.len > CACHE_IDS) {
-            if (!loami_ids_reserve(out, w->symbols.len)) return loami_fail_nomem(err);
-            memcpy(out->data + out->len, w->symbols.data, w->symbols.len * sizeof *out->data);
-            out->len += w->symbols.len;
-            return 0;
-        }
+        if (w->symbols.len > CACHE_IDS) return put_symbols(w, out, err);
         *c = (cached){ .hash = (uint32_t)(h >> 32), .key_len = (uint8_t)n, .n_ids = (uint8_t)w->symbols.len };
         memcpy(c->key, s, n);
         memcpy(c->ids, w->symbols.data, w->symbols.len * sizeof *c->ids);
     }
+    if (!loami_ids_reserve(out, CACHE_IDS)) return loami_fail_nomem(err);
     memcpy(out->data + out->len, c->ids, sizeof c->ids);
     out->len += c->n_ids;
     return 0;
+}
+
+/* Where the first word of s ends: before a mark that does not follow another. */
+static size_t first_word(const char *s, size_t n)
+{
+    bool inside = false;
+    for (size_t i = 0; i < n;) {
+        bool is_mark = s[i] == mark[0] && n - i >= MARK && memcmp(s + i, mark, MARK) == 0;
+        if (is_mark && inside) return i;
+        inside = !is_mark;
+        i += is_mark ? MARK : 1;
+    }
+    return n;
+}
+
+/* SentencePiece models are given whole texts. Where their merges never join two words, words are as good: the
+ * merges of one do not depend on those of another. */
+static int encode_apart(const bpe *m, work *w, const char *s, size_t n, loami_ids *out, loam_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0, len; rc == 0 && i < n; i += len) {
+        len = first_word(s + i, n - i);
+        rc = encode_cached(m, w, s + i, len, out, err);
+    }
+    return rc;
+}
+
+static int bpe_encode(const loami_model *model, loami_scratch *scratch, const char *s, size_t n, loami_ids *out, loam_err *err)
+{
+    const bpe *m = (const bpe *)model;
+    work *w = work_of(scratch);
+    if (!w) return loami_fail_nomem(err);
+    return m->apart && !m->base.raw ? encode_apart(m, w, s, n, out, err) : encode_cached(m, w, s, n, out, err);
 }
 
 const loami_model_type loami_bpe = { "BPE", bpe_open, bpe_close, bpe_encode, work_free };

@@ -39,7 +39,7 @@ static int done(const pass *p, loam_err *err)
 {
     const loami_buf *b = p->out;
     if (!b->failed) return 0;
-    if (!b->limit || b->len < b->limit / 2) return loami_fail_nomem(err);
+    if (!b->limit) return loami_fail_nomem(err);
     return loami_fail(err, LOAM_E_FORMAT, "the tokenizer's normalizer makes more than %zu bytes of a text", b->limit);
 }
 
