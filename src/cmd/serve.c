@@ -263,10 +263,6 @@ static int open_guards(service *v, const settings *s, loam_err *err)
     const char *plain = getenv("LOAM_API_KEY");
     int rc = 0;
     if (plain && !plain[0]) plain = NULL;
-    if (!s->key_file && !plain && !is_local(s->host))
-        fprintf(stderr,
-                "loam serve: note: whoever reaches %s may use this server; --api-key-file says who may\n",
-                s->host);
     if (s->key_file || plain) rc = loami_keys_open(&v->keys, s->key_file, plain, err);
     if (rc == 0 && s->tls_cert) rc = loami_tls_open(&v->tls, s->tls_cert, s->tls_key, err);
     return rc;
@@ -314,6 +310,9 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
         .on_drain_late = on_drain_late,
     };
     rc = loami_server_open(&v->server, v->loop, &server, err);
+    if (rc == 0 && !v->keys && !is_local(s->host))
+        fprintf(stderr, "loam serve: note: whoever reaches %s may use this server; --api-key-file says who may\n",
+                s->host);
     if (rc == 0) rc = start_loading(v, err);
     if (rc < 0) return rc;
     loami_loop_run(v->loop);
