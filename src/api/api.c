@@ -14,6 +14,7 @@ const loami_route loami_api_routes[] = {
     { "GET", "/v1/models/*", loami_api_model_one, false },
     { "POST", "/v1/chat/completions", loami_api_chat, false },
     { "POST", "/v1/completions", loami_api_completions, false },
+    { "POST", "/v1/score", loami_api_score, false },
     { "POST", "/tokenize", loami_api_tokenize, false },
     { "POST", "/detokenize", loami_api_detokenize, false },
     { "POST", "/apply-template", loami_api_template, false },
@@ -32,10 +33,9 @@ int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *co
     LIST_INIT(&a->errands);
     int rc = loami_workers_open(&a->workers, loop, config->workers ? config->workers : WORKERS, MAX_WAITING,
                                 err);
-    if (rc < 0)
-        free(a);
-    else
-        *out = a;
+    if (rc == 0) rc = loami_workers_open(&a->patient, loop, 1, MAX_WAITING, err);
+    if (rc < 0) loami_api_close(a);
+    else *out = a;
     return rc;
 }
 
@@ -43,6 +43,7 @@ void loami_api_close(loami_api *a)
 {
     if (!a) return;
     loami_workers_close(a->workers);
+    loami_workers_close(a->patient);
     loami_run_abandon_all(a);
     loami_errand_abandon_all(a);
     free(a);

@@ -43,7 +43,7 @@ static void done(void *arg)
     errand_free(e);
 }
 
-void loami_errand_open(loami_api *a, loami_reply *r, loami_errand_work *to_do)
+void loami_errand_open(loami_api *a, loami_workers *workers, loami_reply *r, loami_errand_work *to_do)
 {
     loami_fault f;
     struct loami_errand *e = NULL;
@@ -58,7 +58,7 @@ void loami_errand_open(loami_api *a, loami_reply *r, loami_errand_work *to_do)
     e->work = to_do;
     e->task = (loami_task){ .work = work, .done = done, .arg = e };
     LIST_INSERT_HEAD(&a->errands, e, next);
-    if (loami_workers_run(a->workers, &e->task)) return;
+    if (loami_workers_run(workers, &e->task)) return;
     loami_fault_set(&f, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
     errand_free(e);
 fail:

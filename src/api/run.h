@@ -17,7 +17,9 @@ struct loami_api {
     loami_api_config config;
     loami_loop *loop;
     loami_workers *workers;
-    loam_engine *engine;         /* NULL while it loads */
+    loami_workers
+        *patient;        /* one thread, for calls that wait for the engine: nobody else should wait for it */
+    loam_engine *engine; /* NULL while it loads */
     const loam_text *text;       /* its */
     const loam_model_info *info; /* its */
     bool draining;

@@ -122,15 +122,15 @@ static int apply_template(const loami_api *a, const json_t *body, loami_buf *out
 
 void loami_api_tokenize(loami_reply *r, void *api)
 {
-    loami_errand_open(api, r, tokenize);
+    loami_errand_open(api, ((loami_api *)api)->workers, r, tokenize);
 }
 
 void loami_api_detokenize(loami_reply *r, void *api)
 {
-    loami_errand_open(api, r, detokenize);
+    loami_errand_open(api, ((loami_api *)api)->workers, r, detokenize);
 }
 
 void loami_api_template(loami_reply *r, void *api)
 {
-    loami_errand_open(api, r, apply_template);
+    loami_errand_open(api, ((loami_api *)api)->workers, r, apply_template);
 }

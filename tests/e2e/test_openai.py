@@ -164,3 +164,14 @@ def test_conversation_goes_on(client):
     messages = [*ASK, message.model_dump(), {"role": "user", "content": [{"type": "text", "text": "Go on."}]}]
     assert ask(client, messages, max_tokens=4).usage.prompt_tokens > 40
     assert json.dumps(message.model_dump())
+
+
+def test_score_agrees_with_what_was_said(client, server):
+    """The log-probabilities of a greedy answer, given as a continuation, are those it had when it was made."""
+    choice = ask(client, logprobs=True, max_tokens=10, extra_body={"return_token_ids": True}).choices[0]
+    said = [c.logprob for c in choice.logprobs.content]
+    status, _, scored = server.post("/v1/score", {"messages": ASK, "continuation": choice.model_extra["token_ids"]})
+    assert status == 200 and scored["token_logprobs"] == pytest.approx(said, abs=0.15), "prefill and decode round differently"
+    assert scored["logprob"] == pytest.approx(sum(scored["token_logprobs"]), abs=1e-3)
+    worse = server.post("/v1/score", {"messages": ASK, "continuation": "zebra xylophone qqq"})[2]
+    assert worse["logprob"] / len(worse["tokens"]) < scored["logprob"] / len(scored["tokens"]) - 1

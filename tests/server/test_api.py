@@ -245,6 +245,18 @@ def test_tokenize(server):
     refused(server.post("/detokenize", {}), 400, "tokens", "missing_required_parameter")
 
 
+def test_score(server):
+    _, _, body = server.post("/v1/score", {"prompt": "one ", "continuation": "two"})
+    assert body["tokens"] == ["t", "w", "o"] and body["token_ids"] == [116, 119, 111] and body["token_logprobs"] == [-1, -1, -1] and body["logprob"] == -3
+    assert body["usage"]["prompt_tokens"] == 7
+    assert server.post("/v1/score", {"messages": HELLO, "continuation": [104, 105]})[2]["tokens"] == ["h", "i"]
+    refused(server.post("/v1/score", {"prompt": "a"}), 400, "continuation", "missing_required_parameter")
+    refused(server.post("/v1/score", {"continuation": "a"}), 400, "prompt")
+    refused(server.post("/v1/score", {"prompt": "a", "continuation": ""}), 400, "continuation")
+    refused(server.post("/v1/score", {"prompt": "", "continuation": "a"}), 400, "prompt")
+    refused(server.post("/v1/score", {"prompt": "a", "continuation": 5}), 400, "continuation")
+
+
 # ---- browsers
 
 def test_host_header_against_rebinding(server, start):
