@@ -13,10 +13,10 @@ SYSTEM     := $(shell uname -s)
 MAKEFLAGS  += --no-print-directory
 
 # Homebrew keeps these out of pkg-config's way.
-KEGS       := $(wildcard $(foreach k,openssl@3 curl libedit,/opt/homebrew/opt/$(k)/lib/pkgconfig /usr/local/opt/$(k)/lib/pkgconfig))
+KEGS       := $(wildcard $(foreach k,openssl@3 curl libedit sqlite,/opt/homebrew/opt/$(k)/lib/pkgconfig /usr/local/opt/$(k)/lib/pkgconfig))
 EMPTY      :=
 PKG_CONFIG ?= $(if $(KEGS),PKG_CONFIG_PATH=$(subst $(EMPTY) ,:,$(KEGS)):$$PKG_CONFIG_PATH )pkg-config
-LIBS       := libevent libevent_pthreads libevent_openssl libssl libcrypto libcurl jansson libpcre2-8 libutf8proc libedit
+LIBS       := libevent libevent_pthreads libevent_openssl libssl libcrypto libcurl jansson sqlite3 libpcre2-8 libutf8proc libedit
 
 # A bare machine: what the build needs is installed before anything else is looked at.
 SETUP := NO_INSTALL=$(NO_INSTALL) VENV=$(VENV) tools/setup
@@ -47,7 +47,7 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
 NO_MAIN  := $(filter-out %/cmd/main.o,$(PROG_OBJ)) $(BUILD)/libloam.a
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c tests/kern/test_*.c))
-HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c)) $(BUILD)/tests/loam-fake
+HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c tests/gateway/*.c)) $(BUILD)/tests/loam-fake
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all mlx model serve test check-c check-py lint bench asan tsan fuzz fuzz-smoke fuzz-run aarch64 install clean help
@@ -65,8 +65,8 @@ WEB := $(wildcard src/web/*.html src/web/*.css src/web/*.js src/web/*.svg)
 $(BUILD)/web/%.inc: src/web/%
 	@mkdir -p $(@D)
 	@od -An -v -tx1 $< | sed 's/[0-9a-f][0-9a-f]/0x&,/g' > $@
-$(BUILD)/obj/src/web/web.o: $(WEB:src/web/%=$(BUILD)/web/%.inc)
-$(BUILD)/obj/src/web/web.o: FLAGS += -I$(BUILD)
+$(BUILD)/obj/src/web/web.o $(BUILD)/obj/src/web/gateway.o: $(WEB:src/web/%=$(BUILD)/web/%.inc)
+$(BUILD)/obj/src/web/web.o $(BUILD)/obj/src/web/gateway.o: FLAGS += -I$(BUILD)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)

@@ -9,6 +9,7 @@ static const struct {
     const char *about;
 } commands[] = {
     { "serve", loami_cmd_serve, "answer the OpenAI API on a port" },
+    { "gateway", loami_cmd_gateway, "one address in front of several servers" },
     { "key", loami_cmd_key, "make an API key for loam serve" },
     { "chat", loami_cmd_chat, "talk with a model in the terminal" },
     { "generate", loami_cmd_generate, "answer one prompt" },

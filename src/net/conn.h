@@ -36,7 +36,7 @@ struct loami_reply {
     struct evbuffer *body;
     const char *tail;
     char *path, *decoded;
-    char id[24], peer[64], method[8];
+    char id[72], peer[64], method[8];
     loami_key *key;   /* that it came with, or NULL */
     const char *cors; /* the origin to name in the answer, or NULL */
     enum { LOAMI_REPLY_OPEN, LOAMI_REPLY_STARTED, LOAMI_REPLY_ENDED } state; /* as the handler sees it */
@@ -66,7 +66,7 @@ struct loami_server {
     uint16_t port;
     char host[256];
     bool loopback; /* bound to this machine alone */
-    bool draining, late;
+    bool draining, late, retiring;
     LIST_HEAD(loami_conns, loami_conn) conns;
     uint64_t id_salt;
     loami_server_state state;

@@ -136,6 +136,19 @@ bool loami_timer_set(loami_loop *l, loami_timer *t, double seconds, void (*run)(
     return evtimer_add(t->event, &tv) == 0;
 }
 
+bool loami_signal_watch(loami_loop *l, loami_timer *t, int number, void (*run)(void *arg), void *arg)
+{
+    struct alarm *a = malloc(sizeof *a);
+    if (!a) return false;
+    *a = (struct alarm){ run, arg };
+    t->event = evsignal_new(l->base, number, on_alarm, a);
+    if (t->event && evsignal_add(t->event, NULL) == 0) return true;
+    if (t->event) event_free(t->event);
+    t->event = NULL;
+    free(a);
+    return false;
+}
+
 void loami_timer_clear(loami_timer *t)
 {
     if (!t->event) return;

@@ -47,4 +47,7 @@ typedef struct loami_timer {
 bool loami_timer_set(loami_loop *l, loami_timer *t, double seconds, void (*run)(void *arg), void *arg);
 void loami_timer_clear(loami_timer *t);
 
+/* run(arg) whenever the process gets that signal, until loami_timer_clear. */
+bool loami_signal_watch(loami_loop *l, loami_timer *t, int number, void (*run)(void *arg), void *arg);
+
 #endif

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 
+#include <event2/keyvalq_struct.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +27,13 @@ const char *loami_status_phrase(int status)
         { 413, "Content Too Large" },
         { 415, "Unsupported Media Type" },
         { 417, "Expectation Failed" },
+        { 422, "Unprocessable Content" },
         { 429, "Too Many Requests" },
         { 500, "Internal Server Error" },
         { 501, "Not Implemented" },
+        { 502, "Bad Gateway" },
         { 503, "Service Unavailable" },
+        { 504, "Gateway Timeout" },
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (table[i].status == status) return table[i].phrase;
@@ -186,9 +190,24 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
 
 /* ---- the request -------------------------------------------------------------------------------------- */
 
+const char *loami_reply_method(const loami_reply *r)
+{
+    return r->method;
+}
+
 const char *loami_reply_path(const loami_reply *r)
 {
     return r->decoded;
+}
+
+const char *loami_reply_raw_path(const loami_reply *r)
+{
+    return r->path;
+}
+
+const char *loami_reply_query(const loami_reply *r)
+{
+    return r->req ? evhttp_uri_get_query(evhttp_request_get_evhttp_uri(r->req)) : NULL;
 }
 
 const char *loami_reply_tail(const loami_reply *r)
@@ -201,6 +220,18 @@ const char *loami_reply_header(const loami_reply *r, const char *name)
     return r->req ? evhttp_find_header(evhttp_request_get_input_headers(r->req), name) : NULL;
 }
 
+bool loami_reply_next_header(const loami_reply *r, void **at, const char **name, const char **value)
+{
+    struct evkeyval *kv = *at;
+    if (!r->req) return false;
+    kv = kv ? TAILQ_NEXT(kv, next) : TAILQ_FIRST(evhttp_request_get_input_headers(r->req));
+    if (!kv) return false;
+    *at = kv;
+    *name = kv->key;
+    *value = kv->value;
+    return true;
+}
+
 const char *loami_reply_peer(const loami_reply *r)
 {
     return r->peer;
@@ -209,6 +240,11 @@ const char *loami_reply_peer(const loami_reply *r)
 const char *loami_reply_id(const loami_reply *r)
 {
     return r->id;
+}
+
+void loami_reply_set_id(loami_reply *r, const char *id)
+{
+    snprintf(r->id, sizeof r->id, "%s", id);
 }
 
 const char *loami_reply_body(loami_reply *r, size_t *n)
@@ -252,7 +288,7 @@ static void set_common(loami_reply *r, int status, const char *type)
     if (type) loami_reply_set(r, "Content-Type", type);
     loami_reply_set(r, "X-Request-Id", r->id);
     loami_reply_set(r, "X-Content-Type-Options", "nosniff");
-    if (r->server->draining) loami_reply_set(r, "Connection", "close");
+    if (r->server->draining || r->server->retiring) loami_reply_set(r, "Connection", "close");
     if (r->cors) {
         loami_reply_set(r, "Access-Control-Allow-Origin", r->cors);
         loami_reply_set(r, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
@@ -344,6 +380,15 @@ void loami_reply_end(loami_reply *r)
 void loami_reply_charge(loami_reply *r, double tokens)
 {
     if (r->key) loami_key_charge(r->key, tokens);
+}
+
+void loami_reply_drop(loami_reply *r)
+{
+    r->state = LOAMI_REPLY_ENDED;
+    if (r->req)
+        evhttp_connection_free(r->conn->evcon);
+    else
+        release(r);
 }
 
 void loami_reply_note(loami_reply *r, const char *key, double number)

@@ -17,6 +17,7 @@
 
 enum {
     BACKLOG = 512,
+    RETIRE_S = 3, /* clients that keep a connection may use it once more */
     LATE_S = 2,       /* cancelled answers may still say so that long */
     SPARE_FILES = 64, /* of the process, besides connections: model files, logs, pipes */
 };
@@ -76,6 +77,21 @@ static int bind_failed(const loami_server_config *c, loam_err *err)
     return loami_fail_errno(err, "cannot listen on port %u of %s", c->port, c->host);
 }
 
+/* A predecessor, or the system's service manager, has it listening. */
+static int listen_inherited(loami_server *s, loam_err *err)
+{
+    struct sockaddr_storage a;
+    socklen_t n = sizeof a;
+    int fd = s->config.listen_fd;
+    if (getsockname(fd, (struct sockaddr *)&a, &n) < 0 || evutil_make_socket_nonblocking(fd) < 0 ||
+        evutil_make_socket_closeonexec(fd) < 0)
+        return loami_fail_errno(err, "cannot listen on the socket inherited as %d", fd);
+    s->loopback = is_loopback((struct sockaddr *)&a);
+    s->port = bound_port(fd);
+    s->bound = evhttp_accept_socket_with_handle(s->http, fd);
+    return s->bound ? 0 : loami_fail_nomem(err);
+}
+
 static int listen_on(loami_server *s, loam_err *err)
 {
     const loami_server_config *c = &s->config;
@@ -83,6 +99,7 @@ static int listen_on(loami_server *s, loam_err *err)
     char port[8];
     int fd = -1, on = 1, rc = 0;
 
+    if (c->listen_fd) return listen_inherited(s, err);
     snprintf(port, sizeof port, "%u", c->port);
     int why = getaddrinfo(c->host, port, &hints, &list);
     if (why) return loami_fail(err, LOAM_E_ARG, "no address for host \"%s\": %s", c->host, gai_strerror(why));
@@ -247,6 +264,20 @@ static void drain_late(void *arg)
     if (s->config.on_drain_late) s->config.on_drain_late(s->config.arg);
 }
 
+static void retired(void *arg)
+{
+    loami_server_drain(arg);
+}
+
+void loami_server_retire(loami_server *s)
+{
+    if (s->draining || s->retiring) return;
+    s->retiring = true;
+    if (s->bound) evhttp_del_accept_socket(s->http, s->bound);
+    s->bound = NULL;
+    loami_timer_set(s->loop, &s->drain_timer, RETIRE_S, retired, s);
+}
+
 void loami_server_drain(loami_server *s)
 {
     if (s->draining) return;
@@ -352,6 +383,11 @@ void loami_server_close(loami_server *s)
 uint16_t loami_server_port(const loami_server *s)
 {
     return s->port;
+}
+
+int loami_server_fd(const loami_server *s)
+{
+    return s->bound ? evhttp_bound_socket_get_fd(s->bound) : -1;
 }
 
 void loami_server_stat(const loami_server *s, loami_server_state *out)

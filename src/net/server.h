@@ -29,6 +29,7 @@ typedef struct loami_route {
 typedef struct loami_server_config {
     const char *host; /* "127.0.0.1" */
     uint16_t port;    /* 0 = any free one */
+    int listen_fd;    /* listen there instead: a socket that listens already; 0 = none */
     const loami_route *routes;
     void *arg;                /* handed to the handlers */
     size_t max_body_bytes;    /* 32 MiB: beyond, 413 */
@@ -60,10 +61,17 @@ void loami_server_close(loami_server *s);
 
 uint16_t loami_server_port(const loami_server *s);
 
+/* The socket it listens on, for a successor to inherit; -1 once it takes no more connections. */
+int loami_server_fd(const loami_server *s);
+
 /* Takes no more connections, lets running answers end, then stops the loop. SIGTERM and SIGINT do this; the
  * second one leaves the program at once. */
 void loami_server_drain(loami_server *s);
 bool loami_server_draining(const loami_server *s);
+
+/* A successor listens on the same socket: takes no more connections, answers what still comes on those it has
+ * with "Connection: close", and drains some seconds later. */
+void loami_server_retire(loami_server *s);
 
 typedef struct loami_server_state {
     uint32_t connections, replies;       /* now */
@@ -75,11 +83,20 @@ void loami_server_stat(const loami_server *s, loami_server_state *out);
  */
 
 /* Strings live as long as the reply. A header that was not sent is NULL. */
+const char *loami_reply_method(const loami_reply *r);
 const char *loami_reply_path(const loami_reply *r);
+const char *loami_reply_raw_path(const loami_reply *r); /* as it was sent */
+const char *loami_reply_query(const loami_reply *r); /* likewise, after the question mark; NULL = none */
 const char *loami_reply_tail(const loami_reply *r); /* decoded, what the route's star stands for */
 const char *loami_reply_header(const loami_reply *r, const char *name);
 const char *loami_reply_peer(const loami_reply *r);
 const char *loami_reply_id(const loami_reply *r); /* of this request, for logs and X-Request-Id */
+
+/* Another id, of at most 71 characters without blanks or quotes. */
+void loami_reply_set_id(loami_reply *r, const char *id);
+
+/* Walks the headers: *at starts as NULL. False at the end. */
+bool loami_reply_next_header(const loami_reply *r, void **at, const char **name, const char **value);
 
 /* The body, n bytes. May be called on a worker's thread, by one at a time. */
 const char *loami_reply_body(loami_reply *r, size_t *n);
@@ -123,6 +140,10 @@ void loami_reply_fail(loami_reply *r, const loami_fault *f);
 void loami_reply_start(loami_reply *r, int status, const char *type);
 bool loami_reply_write(loami_reply *r, const void *bytes, size_t n);
 void loami_reply_end(loami_reply *r);
+
+/* Ends a begun answer that cannot be completed: the connection is closed, so that the client sees it cut. Not
+ * from inside the handler. */
+void loami_reply_drop(loami_reply *r);
 
 /* Takes tokens from the limit of the API key that the request came with, if there is one. */
 void loami_reply_charge(loami_reply *r, double tokens);

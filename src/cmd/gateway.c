@@ -1,0 +1,152 @@
+#include "base/file.h"
+#include "cmd/cmd.h"
+#include "cmd/gateway.h"
+#include "gateway/gateway.h"
+#include "web/gateway.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* ---- the running gateway ----------------------------------------------------------------------------------------- */
+
+typedef struct service {
+    char **argv;                     /* how it was started: its successor is started likewise */
+    loami_loop *loop;
+    loami_gateway *gateway;
+    loami_timer on_restart, on_succeeded;
+    pid_t successor;
+} service;
+
+static void say(const char *what, const char *why)
+{
+    fprintf(stderr, "loam gateway: %s%s%s\n", what, why ? ": " : "", why ? why : "");
+}
+
+static void on_reload(void *arg, int rc, const loam_err *err)
+{
+    (void)arg;
+    if (rc < 0) say("the configuration was not read again", err->msg);
+    else say("the configuration was read again", NULL);
+}
+
+/* Starts this program once more with the listening socket, which stays open all the while. The new one says when it is
+ * there (SIGUSR1); until then, and if it never does, this one goes on. */
+static void restart(void *arg)
+{
+    service *v = arg;
+    char fd_text[40], pid_text[40], *env[512];
+    int fd = loami_gateway_fd(v->gateway), n = 0;
+
+    if (fd < 0) return;
+    snprintf(fd_text, sizeof fd_text, LOAM_LISTEN_FD "=%d", fd);
+    snprintf(pid_text, sizeof pid_text, LOAM_PREDECESSOR "=%ld", (long)getpid());
+    env[n++] = fd_text;
+    env[n++] = pid_text;
+    for (char **e = environ; *e && n < 511; e++)
+        if (strncmp(*e, "LISTEN_", 7) != 0 && strncmp(*e, LOAM_LISTEN_FD, strlen(LOAM_LISTEN_FD)) != 0 && strncmp(*e, LOAM_PREDECESSOR, strlen(LOAM_PREDECESSOR)) != 0) env[n++] = *e;
+    env[n] = NULL;
+    fcntl(fd, F_SETFD, 0);
+    int failed = posix_spawnp(&v->successor, v->argv[0], NULL, NULL, v->argv, env);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (failed) say("the successor cannot be started", strerror(failed));
+}
+
+static void on_succeeded(void *arg)
+{
+    service *v = arg;
+    if (!v->successor) return;
+    say("a successor has taken over; this process ends with its last answer", NULL);
+    loami_gateway_retire(v->gateway);
+}
+
+/* A socket that listens already: of a predecessor, or of the service manager (sd_listen_fds(3)). */
+static int inherited_socket(void)
+{
+    const char *fd = getenv(LOAM_LISTEN_FD), *n = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+    if (fd) return atoi(fd);
+    return n && pid && atoi(n) >= 1 && atol(pid) == (long)getpid() ? 3 : 0;
+}
+
+static void tell_predecessor(void)
+{
+    const char *pid = getenv(LOAM_PREDECESSOR);
+    if (pid && atol(pid) == (long)getppid()) kill(getppid(), SIGUSR1);
+    unsetenv(LOAM_PREDECESSOR);
+    unsetenv(LOAM_LISTEN_FD);
+}
+
+static int serve(service *v, loami_gw_config *config, const char *path, loam_err *err)
+{
+    loami_gateway_options o = { .path = path, .pages = loami_gateway_pages, .listen_fd = inherited_socket(), .on_reload = on_reload, .on_restart = restart, .arg = v };
+    int rc = loami_loop_open(&v->loop, err);
+    if (rc == 0) rc = loami_gateway_open(&v->gateway, v->loop, config, &o, err);
+    if (rc < 0) return rc;
+    signal(SIGCHLD, SIG_IGN);
+    if (!loami_signal_watch(v->loop, &v->on_restart, SIGUSR2, restart, v) || !loami_signal_watch(v->loop, &v->on_succeeded, SIGUSR1, on_succeeded, v))
+        return loami_fail(err, LOAM_E_IO, "cannot watch for signals");
+    const char *host = strcmp(config->host, "0.0.0.0") == 0 || strcmp(config->host, "::") == 0 ? "127.0.0.1" : config->host;
+    printf(strchr(host, ':') ? "loam gateway: %u backends in %u pools at http://[%s]:%u\n" : "loam gateway: %u backends in %u pools at http://%s:%u\n",
+           config->n_backends, config->n_pools, host, loami_gateway_port(v->gateway));
+    fflush(stdout);
+    tell_predecessor();
+    loami_loop_run(v->loop);
+    return 0;
+}
+
+static int run(int argc, char **argv)
+{
+    const char *path = "gateway.json";
+    bool check = false;
+    const loami_opt table[] = {
+        { "--config", 'c', "FILE", "backends, pools, keys: see docs/gateway.md [gateway.json]", LOAMI_OPT_STRING, &path, NULL, 0, 0 },
+        { "--check", 0, NULL, "read the configuration, say what is wrong with it, and end", LOAMI_OPT_FLAG, &check, NULL, 0, 0 },
+        { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
+    };
+    service v = { .argv = argv - 1 };
+    loami_gw_config *config;
+    loam_err err;
+    int rc = loami_opt_parse(argc, argv, table, "one address in front of several servers; also: status, drain, undrain, reload, restart, usage, export");
+    if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
+    if (loami_gw_config_load(&config, path, &err) < 0) return loami_cmd_fail(argv[0], &err);
+    if (check) {
+        printf("%s: %u backends, %u pools, %u keys: fine\n", path, config->n_backends, config->n_pools, config->n_keys);
+        loami_gw_config_unref(config);
+        return LOAMI_EXIT_OK;
+    }
+    rc = serve(&v, config, path, &err);
+    loami_timer_clear(&v.on_restart);
+    loami_timer_clear(&v.on_succeeded);
+    loami_gateway_close(v.gateway);
+    loami_loop_close(v.loop);
+    loami_gw_config_unref(config);
+    return rc < 0 ? loami_cmd_fail(argv[0], &err) : LOAMI_EXIT_OK;
+}
+
+int loami_cmd_gateway(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        loami_cmd *run;
+    } verbs[] = {
+        { "status", loami_gateway_status }, { "drain", loami_gateway_drain_cmd }, { "undrain", loami_gateway_undrain_cmd },
+        { "reload", loami_gateway_reload_cmd }, { "restart", loami_gateway_restart_cmd }, { "usage", loami_gateway_usage },
+    };
+    if (argc < 2 || argv[1][0] == '-') return run(argc, argv);
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        char name[40];
+        if (strcmp(verbs[i].name, argv[1]) != 0) continue;
+        snprintf(name, sizeof name, "gateway %s", argv[1]);
+        argv[1] = name;
+        return verbs[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "loam gateway: unknown: %s (see loam gateway --help)\n", argv[1]);
+    return LOAMI_EXIT_USAGE;
+}

@@ -1,0 +1,17 @@
+#include "gateway/gw.h"
+
+/* vLLM's buckets, so that its dashboards fit. */
+const double loami_hist_ttft[] = { 0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 0 };
+const double loami_hist_itl[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 0 };
+const double loami_hist_e2e[] = { 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680, 0 };
+
+const char *const loami_failure_names[] = { "unreached", "lost", "late", "status_5xx", "busy", "garbled" };
+
+void loami_hist_add(loami_hist *h, const double *bounds, double v)
+{
+    uint32_t i = 0;
+    while (bounds[i] > 0 && v > bounds[i]) i++;
+    h->n[i]++;
+    h->count++;
+    h->sum += v;
+}

@@ -1,0 +1,432 @@
+#include "net/client.h"
+
+#include "base/clock.h"
+
+#include <curl/curl.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/queue.h>
+
+enum {
+    MAX_HEAD = 64 * 1024, /* of an answer */
+    SPARE_HANDLES = 64,   /* easy handles kept for the next calls */
+};
+
+struct loami_call {
+    loami_client *client;
+    loami_call_request q; /* callbacks and times; its strings are libcurl's by now */
+    CURL *easy;
+    struct curl_slist *headers;
+    loami_buf head;       /* "name\0value\0" ... */
+    int status;
+    bool head_done, paused, dead, added;
+    double start_s, moved_s;
+    loami_timer clock;
+    char error[CURL_ERROR_SIZE];
+    TAILQ_ENTRY(loami_call) next;
+};
+
+TAILQ_HEAD(call_list, loami_call);
+
+struct loami_client {
+    loami_loop *loop;
+    CURLM *multi;
+    struct event *timer;
+    bool busy;                /* inside libcurl, which must not be entered again */
+    struct call_list calls;
+    struct call_list waiting; /* started or ended by a callback: to be looked at after it */
+    CURL *spare[SPARE_HANDLES];
+    uint32_t n_spare;
+};
+
+typedef struct watch {
+    struct event *event;
+    loami_client *client;
+} watch;
+
+/* ---- the end of a call -------------------------------------------------------------------------------------- */
+
+static void give_back(loami_client *c, CURL *easy)
+{
+    if (c->n_spare == SPARE_HANDLES) {
+        curl_easy_cleanup(easy);
+        return;
+    }
+    curl_easy_reset(easy);
+    c->spare[c->n_spare++] = easy;
+}
+
+static void call_free(loami_call *call)
+{
+    loami_client *c = call->client;
+    if (call->easy) {
+        if (call->added) curl_multi_remove_handle(c->multi, call->easy);
+        give_back(c, call->easy);
+    }
+    curl_slist_free_all(call->headers);
+    loami_timer_clear(&call->clock);
+    loami_buf_free(&call->head);
+    free(call);
+}
+
+static void finish(loami_call *call, loami_call_fate fate, const char *msg)
+{
+    loami_client *c = call->client;
+    TAILQ_REMOVE(&c->calls, call, next);
+    if (call->added) curl_multi_remove_handle(c->multi, call->easy);
+    call->added = false;
+    call->q.done(call->q.arg, fate, call->status, msg);
+    call_free(call);
+}
+
+static loami_call_fate fate_of(const loami_call *call, CURLcode code)
+{
+    curl_off_t sent_us = 0;
+    switch (code) {
+    case CURLE_OK: return LOAMI_CALL_OK;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL: return LOAMI_CALL_UNREACHED;
+    case CURLE_OPERATION_TIMEDOUT:
+        curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T, &sent_us);
+        return sent_us ? LOAMI_CALL_LATE : LOAMI_CALL_UNREACHED;
+    default: return LOAMI_CALL_LOST;
+    }
+}
+
+/* ---- turning libcurl's wheel -------------------------------------------------------------------------------- */
+
+/* What callbacks asked for while libcurl was busy. */
+static void settle(loami_client *c)
+{
+    loami_call *call;
+    while ((call = TAILQ_FIRST(&c->waiting))) {
+        TAILQ_REMOVE(&c->waiting, call, next);
+        if (call->dead) {
+            call_free(call);
+            continue;
+        }
+        TAILQ_INSERT_TAIL(&c->calls, call, next);
+        curl_multi_add_handle(c->multi, call->easy);
+        call->added = true;
+    }
+}
+
+static void collect(loami_client *c)
+{
+    CURLMsg *m;
+    int left;
+    settle(c);
+    while ((m = curl_multi_info_read(c->multi, &left))) {
+        if (m->msg != CURLMSG_DONE) continue;
+        loami_call *call;
+        CURLcode code = m->data.result;
+        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&call);
+        finish(call, fate_of(call, code), call->error[0] ? call->error : curl_easy_strerror(code));
+        settle(c);
+    }
+}
+
+static void act(loami_client *c, curl_socket_t fd, int what)
+{
+    int running;
+    c->busy = true;
+    curl_multi_socket_action(c->multi, fd, what, &running);
+    c->busy = false;
+    collect(c);
+}
+
+static void on_socket(evutil_socket_t fd, short what, void *arg)
+{
+    watch *w = arg;
+    act(w->client, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0));
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    act(arg, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+    loami_client *c = arg;
+    watch *w = known;
+    (void)easy;
+    if (w) event_free(w->event);
+    if (what == CURL_POLL_REMOVE) {
+        free(w);
+        curl_multi_assign(c->multi, fd, NULL);
+        return 0;
+    }
+    if (!w) {
+        w = malloc(sizeof *w);
+        if (!w) return -1;
+        w->client = c;
+        curl_multi_assign(c->multi, fd, w);
+    }
+    short wanted = (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0) | EV_PERSIST);
+    w->event = event_new(loami_loop_base(c->loop), fd, wanted, on_socket, w);
+    if (w->event && event_add(w->event, NULL) == 0) return 0;
+    if (w->event) event_free(w->event);
+    free(w);
+    curl_multi_assign(c->multi, fd, NULL);
+    return -1;
+}
+
+static int set_timer(CURLM *multi, long ms, void *arg)
+{
+    loami_client *c = arg;
+    struct timeval tv = { ms / 1000, (suseconds_t)(ms % 1000 * 1000) };
+    (void)multi;
+    if (ms < 0) evtimer_del(c->timer);
+    else evtimer_add(c->timer, &tv);
+    return 0;
+}
+
+/* ---- what comes in ------------------------------------------------------------------------------------------ */
+
+static void put_header(loami_call *call, const char *line, size_t n)
+{
+    const char *colon = memchr(line, ':', n);
+    if (!colon) return;
+    size_t n_name = (size_t)(colon - line), from = n_name + 1;
+    while (from < n && (line[from] == ' ' || line[from] == '\t')) from++;
+    while (n > from && (line[n - 1] == ' ' || line[n - 1] == '\t')) n--;
+    if (memchr(line, 0, n)) return;
+    loami_buf_put(&call->head, line, n_name);
+    loami_buf_putc(&call->head, 0);
+    loami_buf_put(&call->head, line + from, n - from);
+    loami_buf_putc(&call->head, 0);
+}
+
+static size_t on_header(char *line, size_t one, size_t n, void *arg)
+{
+    loami_call *call = arg;
+    size_t all = one * n;
+    if (call->dead) return 0;
+    if (call->head_done) return all; /* a trailer */
+    n = all;
+    while (n && (line[n - 1] == '\r' || line[n - 1] == '\n')) n--;
+    if (n > 5 && memcmp(line, "HTTP/", 5) == 0) {
+        const char *space = memchr(line, ' ', n);
+        call->status = space ? atoi(space + 1) : 0;
+        loami_buf_clear(&call->head);
+    } else if (n) {
+        put_header(call, line, n);
+    } else if (call->status >= 200) {
+        call->head_done = true;
+        call->moved_s = loami_now_s();
+        if (call->head.failed) return 0;
+        if (call->q.head) call->q.head(call->q.arg, call->status);
+    }
+    return call->dead ? 0 : all;
+}
+
+static size_t on_data(char *bytes, size_t one, size_t n, void *arg)
+{
+    loami_call *call = arg;
+    if (call->dead) return 0;
+    call->moved_s = loami_now_s();
+    bool room = call->q.data ? call->q.data(call->q.arg, bytes, one * n) : true;
+    if (call->dead) return 0;
+    if (!room && !call->paused) {
+        call->paused = true;
+        curl_easy_pause(call->easy, CURLPAUSE_RECV);
+    }
+    return one * n;
+}
+
+/* Looks at the limits only when the nearest one could have passed: a piece that arrives moves no timer. */
+static void on_clock(void *arg)
+{
+    loami_call *call = arg;
+    const loami_call_request *q = &call->q;
+    double now = loami_now_s(), due = 1e300;
+
+    if (q->total_s > 0) due = call->start_s + q->total_s;
+    if (!call->head_done) {
+        if (q->first_byte_s > 0 && call->start_s + q->first_byte_s < due) due = call->start_s + q->first_byte_s;
+    } else if (q->idle_s > 0) {
+        double idle = (call->paused ? now : call->moved_s) + q->idle_s;
+        if (idle < due) due = idle;
+    }
+    if (due >= 1e300) return;
+    if (due <= now) finish(call, LOAMI_CALL_LATE, call->head_done ? "the answer stopped coming" : "no answer came in time");
+    else loami_timer_set(call->client->loop, &call->clock, due - now, on_clock, call);
+}
+
+static void start_clock(loami_call *call)
+{
+    const loami_call_request *q = &call->q;
+    double first = 1e300;
+    if (q->total_s > 0) first = q->total_s;
+    if (q->first_byte_s > 0 && q->first_byte_s < first) first = q->first_byte_s;
+    if (q->idle_s > 0 && q->idle_s < first) first = q->idle_s;
+    if (first < 1e300) loami_timer_set(call->client->loop, &call->clock, first, on_clock, call);
+}
+
+/* ---- calls -------------------------------------------------------------------------------------------------- */
+
+static bool set_headers(loami_call *call, const loami_call_request *q)
+{
+    static const char *const ours[] = { "Expect:", "Accept:" }; /* libcurl's own: not wanted unless given */
+    for (uint32_t i = 0; i < q->n_headers + 2; i++) {
+        const char *line = i < 2 ? ours[i] : q->headers[i - 2];
+        struct curl_slist *more = curl_slist_append(call->headers, line);
+        if (!more) return false;
+        call->headers = more;
+    }
+    return curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers) == CURLE_OK;
+}
+
+static bool set_options(loami_call *call, const loami_call_request *q)
+{
+    CURL *e = call->easy;
+    const char *method = q->method ? q->method : "GET";
+    bool ok = curl_easy_setopt(e, CURLOPT_URL, q->url) == CURLE_OK && set_headers(call, q);
+
+    curl_easy_setopt(e, CURLOPT_PRIVATE, call);
+    curl_easy_setopt(e, CURLOPT_ERRORBUFFER, call->error);
+    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)(q->read_bytes ? q->read_bytes : 16384));
+    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)((q->connect_s > 0 ? q->connect_s : 5) * 1000));
+    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(e, CURLOPT_HEADERDATA, call);
+    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(e, CURLOPT_WRITEDATA, call);
+    if (q->fresh) curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
+    if (q->ca_file) curl_easy_setopt(e, CURLOPT_CAINFO, q->ca_file);
+    if (q->insecure) {
+        curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    if (strcmp(method, "HEAD") == 0) curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+    else if (q->body || strcmp(method, "POST") == 0) {
+        curl_easy_setopt(e, CURLOPT_POST, 1L);
+        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->n_body);
+        curl_easy_setopt(e, CURLOPT_POSTFIELDS, q->body ? q->body : "");
+    }
+    if (strcmp(method, "GET") != 0 && strcmp(method, "POST") != 0 && strcmp(method, "HEAD") != 0)
+        ok = curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, method) == CURLE_OK && ok;
+    return ok;
+}
+
+loami_call *loami_call_start(loami_client *c, const loami_call_request *q)
+{
+    loami_call *call = calloc(1, sizeof *call);
+    if (!call) return NULL;
+    call->client = c;
+    call->q = *q;
+    call->head.limit = MAX_HEAD;
+    call->easy = c->n_spare ? c->spare[--c->n_spare] : curl_easy_init();
+    if (!call->easy || !set_options(call, q)) {
+        call_free(call);
+        return NULL;
+    }
+    call->start_s = call->moved_s = loami_now_s();
+    start_clock(call);
+    TAILQ_INSERT_TAIL(&c->waiting, call, next);
+    if (!c->busy) settle(c);
+    return call;
+}
+
+void loami_call_cancel(loami_call *call)
+{
+    loami_client *c = call->client;
+    if (call->dead) return;
+    TAILQ_REMOVE(call->added ? &c->calls : &c->waiting, call, next);
+    loami_timer_clear(&call->clock);
+    if (!c->busy) {
+        call_free(call);
+        return;
+    }
+    call->dead = true;
+    TAILQ_INSERT_TAIL(&c->waiting, call, next);
+}
+
+void loami_call_resume(loami_call *call)
+{
+    loami_client *c = call->client;
+    if (!call->paused || call->dead) return;
+    call->paused = false;
+    call->moved_s = loami_now_s();
+    bool was = c->busy; /* this may hand on what libcurl holds already */
+    c->busy = true;
+    curl_easy_pause(call->easy, CURLPAUSE_CONT);
+    c->busy = was;
+    if (!was) settle(c);
+}
+
+const char *loami_call_header(const loami_call *call, const char *name)
+{
+    const char *key, *value;
+    for (size_t at = 0; loami_call_next_header(call, &at, &key, &value);)
+        if (strcasecmp(key, name) == 0) return value;
+    return NULL;
+}
+
+bool loami_call_next_header(const loami_call *call, size_t *at, const char **name, const char **value)
+{
+    if (*at >= call->head.len || call->head.failed) return false;
+    *name = call->head.data + *at;
+    *value = *name + strlen(*name) + 1;
+    *at += strlen(*name) + strlen(*value) + 2;
+    return true;
+}
+
+double loami_call_connect_s(const loami_call *call)
+{
+    curl_off_t us = 0;
+    curl_easy_getinfo(call->easy, CURLINFO_CONNECT_TIME_T, &us);
+    return (double)us * 1e-6;
+}
+
+/* ---- open and close ----------------------------------------------------------------------------------------- */
+
+int loami_client_open(loami_client **out, loami_loop *loop, uint32_t max_connections, loam_err *err)
+{
+    loami_client *c = calloc(1, sizeof *c);
+    if (!c) return loami_fail_nomem(err);
+    TAILQ_INIT(&c->calls);
+    TAILQ_INIT(&c->waiting);
+    c->loop = loop;
+    c->timer = evtimer_new(loami_loop_base(loop), on_timer, c);
+    if (curl_global_init(CURL_GLOBAL_ALL) == CURLE_OK) c->multi = curl_multi_init();
+    if (!c->timer || !c->multi) {
+        loami_client_close(c);
+        return loami_fail(err, LOAM_E_IO, "the HTTP client cannot start");
+    }
+    curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+    curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
+    curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+    curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
+    curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)(max_connections ? max_connections : 1024));
+    *out = c;
+    return 0;
+}
+
+void loami_client_close(loami_client *c)
+{
+    loami_call *call;
+    if (!c) return;
+    settle(c);
+    while ((call = TAILQ_FIRST(&c->calls))) {
+        TAILQ_REMOVE(&c->calls, call, next);
+        call_free(call);
+    }
+    if (c->multi) curl_multi_cleanup(c->multi);
+    while (c->n_spare) curl_easy_cleanup(c->spare[--c->n_spare]);
+    if (c->timer) event_free(c->timer);
+    free(c);
+}
