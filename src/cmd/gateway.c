@@ -15,10 +15,10 @@
 
 extern char **environ;
 
-/* ---- the running gateway ----------------------------------------------------------------------------------------- */
+/* ---- the running gateway ------------------------------------------------------------------------- */
 
 typedef struct service {
-    char **argv;                     /* how it was started: its successor is started likewise */
+    char **argv; /* how it was started: its successor is started likewise */
     loami_loop *loop;
     loami_gateway *gateway;
     loami_timer on_restart, on_succeeded;
@@ -33,12 +33,14 @@ static void say(const char *what, const char *why)
 static void on_reload(void *arg, int rc, const loam_err *err)
 {
     (void)arg;
-    if (rc < 0) say("the configuration was not read again", err->msg);
-    else say("the configuration was read again", NULL);
+    if (rc < 0)
+        say("the configuration was not read again", err->msg);
+    else
+        say("the configuration was read again", NULL);
 }
 
-/* Starts this program once more with the listening socket, which stays open all the while. The new one says when it is
- * there (SIGUSR1); until then, and if it never does, this one goes on. */
+/* Starts this program once more with the listening socket, which stays open all the while. The new one says
+ * when it is there (SIGUSR1); until then, and if it never does, this one goes on. */
 static void restart(void *arg)
 {
     service *v = arg;
@@ -51,7 +53,9 @@ static void restart(void *arg)
     env[n++] = fd_text;
     env[n++] = pid_text;
     for (char **e = environ; *e && n < 511; e++)
-        if (strncmp(*e, "LISTEN_", 7) != 0 && strncmp(*e, LOAM_LISTEN_FD, strlen(LOAM_LISTEN_FD)) != 0 && strncmp(*e, LOAM_PREDECESSOR, strlen(LOAM_PREDECESSOR)) != 0) env[n++] = *e;
+        if (strncmp(*e, "LISTEN_", 7) != 0 && strncmp(*e, LOAM_LISTEN_FD, strlen(LOAM_LISTEN_FD)) != 0 &&
+            strncmp(*e, LOAM_PREDECESSOR, strlen(LOAM_PREDECESSOR)) != 0)
+            env[n++] = *e;
     env[n] = NULL;
     fcntl(fd, F_SETFD, 0);
     int failed = posix_spawnp(&v->successor, v->argv[0], NULL, NULL, v->argv, env);
@@ -85,15 +89,23 @@ static void tell_predecessor(void)
 
 static int serve(service *v, loami_gw_config *config, const char *path, loam_err *err)
 {
-    loami_gateway_options o = { .path = path, .pages = loami_gateway_pages, .listen_fd = inherited_socket(), .on_reload = on_reload, .on_restart = restart, .arg = v };
+    loami_gateway_options o = { .path = path,
+                                .pages = loami_gateway_pages,
+                                .listen_fd = inherited_socket(),
+                                .on_reload = on_reload,
+                                .on_restart = restart,
+                                .arg = v };
     int rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_gateway_open(&v->gateway, v->loop, config, &o, err);
     if (rc < 0) return rc;
     signal(SIGCHLD, SIG_IGN);
-    if (!loami_signal_watch(v->loop, &v->on_restart, SIGUSR2, restart, v) || !loami_signal_watch(v->loop, &v->on_succeeded, SIGUSR1, on_succeeded, v))
+    if (!loami_signal_watch(v->loop, &v->on_restart, SIGUSR2, restart, v) ||
+        !loami_signal_watch(v->loop, &v->on_succeeded, SIGUSR1, on_succeeded, v))
         return loami_fail(err, LOAM_E_IO, "cannot watch for signals");
-    const char *host = strcmp(config->host, "0.0.0.0") == 0 || strcmp(config->host, "::") == 0 ? "127.0.0.1" : config->host;
-    printf(strchr(host, ':') ? "loam gateway: %u backends in %u pools at http://[%s]:%u\n" : "loam gateway: %u backends in %u pools at http://%s:%u\n",
+    const char *host = strcmp(config->host, "0.0.0.0") == 0 || strcmp(config->host, "::") == 0 ? "127.0.0.1"
+                                                                                               : config->host;
+    printf(strchr(host, ':') ? "loam gateway: %u backends in %u pools at http://[%s]:%u\n"
+                             : "loam gateway: %u backends in %u pools at http://%s:%u\n",
            config->n_backends, config->n_pools, host, loami_gateway_port(v->gateway));
     fflush(stdout);
     tell_predecessor();
@@ -106,18 +118,23 @@ static int run(int argc, char **argv)
     const char *path = "gateway.json";
     bool check = false;
     const loami_opt table[] = {
-        { "--config", 'c', "FILE", "backends, pools, keys: see docs/gateway.md [gateway.json]", LOAMI_OPT_STRING, &path, NULL, 0, 0 },
-        { "--check", 0, NULL, "read the configuration, say what is wrong with it, and end", LOAMI_OPT_FLAG, &check, NULL, 0, 0 },
+        { "--config", 'c', "FILE", "backends, pools, keys: see docs/gateway.md [gateway.json]",
+          LOAMI_OPT_STRING, &path, NULL, 0, 0 },
+        { "--check", 0, NULL, "read the configuration, say what is wrong with it, and end", LOAMI_OPT_FLAG,
+          &check, NULL, 0, 0 },
         { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
     };
     service v = { .argv = argv - 1 };
     loami_gw_config *config;
     loam_err err;
-    int rc = loami_opt_parse(argc, argv, table, "one address in front of several servers; also: status, drain, undrain, reload, restart, usage, export");
+    int rc = loami_opt_parse(argc, argv, table,
+                             "one address in front of several servers; also: status, drain, undrain, reload, "
+                             "restart, usage, export");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     if (loami_gw_config_load(&config, path, &err) < 0) return loami_cmd_fail(argv[0], &err);
     if (check) {
-        printf("%s: %u backends, %u pools, %u keys: fine\n", path, config->n_backends, config->n_pools, config->n_keys);
+        printf("%s: %u backends, %u pools, %u keys: fine\n", path, config->n_backends, config->n_pools,
+               config->n_keys);
         loami_gw_config_unref(config);
         return LOAMI_EXIT_OK;
     }
@@ -136,8 +153,9 @@ int loami_cmd_gateway(int argc, char **argv)
         const char *name;
         loami_cmd *run;
     } verbs[] = {
-        { "status", loami_gateway_status }, { "drain", loami_gateway_drain_cmd }, { "undrain", loami_gateway_undrain_cmd },
-        { "reload", loami_gateway_reload_cmd }, { "restart", loami_gateway_restart_cmd }, { "usage", loami_gateway_usage },
+        { "status", loami_gateway_status },       { "drain", loami_gateway_drain_cmd },
+        { "undrain", loami_gateway_undrain_cmd }, { "reload", loami_gateway_reload_cmd },
+        { "restart", loami_gateway_restart_cmd }, { "usage", loami_gateway_usage },
     };
     if (argc < 2 || argv[1][0] == '-') return run(argc, argv);
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {

@@ -9,8 +9,10 @@
 
 static void put_string(loami_buf *b, const char *s)
 {
-    if (s) loami_json_put(b, s, strlen(s));
-    else loami_buf_puts(b, "null");
+    if (s)
+        loami_json_put(b, s, strlen(s));
+    else
+        loami_buf_puts(b, "null");
 }
 
 static void send(loami_reply *r, int status, loami_buf *b)
@@ -20,12 +22,13 @@ static void send(loami_reply *r, int status, loami_buf *b)
     loami_buf_free(b);
 }
 
-/* ---- status ------------------------------------------------------------------------------------------------------ */
+/* ---- status -------------------------------------------------------------------------------------- */
 
 static void put_hist(loami_buf *b, const char *name, const loami_hist *h, const double *bounds)
 {
     uint64_t sum = 0;
-    loami_buf_printf(b, ",\"%s\":{\"count\":%llu,\"sum\":%.6g,\"buckets\":[", name, (unsigned long long)h->count, h->sum);
+    loami_buf_printf(b, ",\"%s\":{\"count\":%llu,\"sum\":%.6g,\"buckets\":[", name,
+                     (unsigned long long)h->count, h->sum);
     for (uint32_t i = 0; bounds[i] > 0; i++) {
         sum += h->n[i];
         loami_buf_printf(b, "%s[%g,%llu]", i ? "," : "", bounds[i], (unsigned long long)sum);
@@ -46,11 +49,17 @@ static void put_models(loami_buf *b, const loami_backend *k)
 
 static void put_numbers(loami_buf *b, const loami_backend_numbers *n)
 {
-    loami_buf_printf(b, ",\"requests\":%llu,\"ok\":%llu,\"resumed_from\":%llu,\"resumed_to\":%llu,\"hedges\":%llu,\"cancelled\":%llu,"
-                     "\"prompt_tokens\":%llu,\"answer_tokens\":%llu,\"failures\":{", (unsigned long long)n->tries, (unsigned long long)n->answers[2],
-                     (unsigned long long)n->resumed_from, (unsigned long long)n->resumed_to, (unsigned long long)n->hedges,
-                     (unsigned long long)n->cancelled, (unsigned long long)n->prompt_tokens, (unsigned long long)n->answer_tokens);
-    for (int i = 0; i < LOAMI_FAILURES; i++) loami_buf_printf(b, "%s\"%s\":%llu", i ? "," : "", loami_failure_names[i], (unsigned long long)n->failures[i]);
+    loami_buf_printf(b,
+                     ",\"requests\":%llu,\"ok\":%llu,\"resumed_from\":%llu,\"resumed_to\":%llu,\"hedges\":%"
+                     "llu,\"cancelled\":%llu,"
+                     "\"prompt_tokens\":%llu,\"answer_tokens\":%llu,\"failures\":{",
+                     (unsigned long long)n->tries, (unsigned long long)n->answers[2],
+                     (unsigned long long)n->resumed_from, (unsigned long long)n->resumed_to,
+                     (unsigned long long)n->hedges, (unsigned long long)n->cancelled,
+                     (unsigned long long)n->prompt_tokens, (unsigned long long)n->answer_tokens);
+    for (int i = 0; i < LOAMI_FAILURES; i++)
+        loami_buf_printf(b, "%s\"%s\":%llu", i ? "," : "", loami_failure_names[i],
+                         (unsigned long long)n->failures[i]);
     loami_buf_putc(b, '}');
     put_hist(b, "ttft", &n->ttft, loami_hist_ttft);
     put_hist(b, "itl", &n->itl, loami_hist_itl);
@@ -64,11 +73,15 @@ static void put_backend(loami_buf *b, loami_backend *k)
     put_string(b, k->name);
     loami_buf_puts(b, ",\"url\":");
     put_string(b, k->conf->url);
-    loami_buf_printf(b, ",\"kind\":\"%s\",\"state\":\"%s\",\"since_s\":%.1f,\"why\":", k->kind ? k->kind->name : "auto", loami_backend_state(k), now - k->changed_s);
+    loami_buf_printf(b, ",\"kind\":\"%s\",\"state\":\"%s\",\"since_s\":%.1f,\"why\":",
+                     k->kind ? k->kind->name : "auto", loami_backend_state(k), now - k->changed_s);
     put_string(b, k->why[0] ? k->why : NULL);
-    loami_buf_printf(b, ",\"draining\":%s,\"usable\":%s,\"weight\":%u,\"ramp\":%.2f,\"inflight\":%u,\"max_inflight\":%u,\"owed_tokens\":%.0f,\"recent_failures\":%.2f",
-                     k->draining ? "true" : "false", loami_backend_usable(k) ? "true" : "false", k->conf->weight, loami_backend_ramp(k, now), k->inflight,
-                     k->conf->max_inflight, k->owed, loami_backend_fails(k));
+    loami_buf_printf(b,
+                     ",\"draining\":%s,\"usable\":%s,\"weight\":%u,\"ramp\":%.2f,\"inflight\":%u,\"max_"
+                     "inflight\":%u,\"owed_tokens\":%.0f,\"recent_failures\":%.2f",
+                     k->draining ? "true" : "false", loami_backend_usable(k) ? "true" : "false",
+                     k->conf->weight, loami_backend_ramp(k, now), k->inflight, k->conf->max_inflight, k->owed,
+                     loami_backend_fails(k));
     put_models(b, k);
     loami_buf_puts(b, ",\"labels\":{");
     for (uint32_t i = 0; i < k->conf->n_labels; i++) {
@@ -86,7 +99,8 @@ static void put_pool(loami_buf *b, const loami_pool *p)
 {
     loami_buf_puts(b, "{\"name\":");
     put_string(b, p->name);
-    loami_buf_printf(b, ",\"policy\":\"%s\",\"queued\":%u,\"queue_limit\":%u,\"members\":[", p->conf->policy->name, p->n_queued, p->conf->queue_limit);
+    loami_buf_printf(b, ",\"policy\":\"%s\",\"queued\":%u,\"queue_limit\":%u,\"members\":[",
+                     p->conf->policy->name, p->n_queued, p->conf->queue_limit);
     for (uint32_t i = 0; i < p->n_members; i++) {
         loami_buf_puts(b, i ? ",{\"backend\":" : "{\"backend\":");
         put_string(b, p->members[i].backend->name);
@@ -100,10 +114,12 @@ static void put_keys(loami_buf *b, const loami_gateway *gw)
     const loami_key *k;
     bool first = true;
     loami_buf_puts(b, "],\"keys\":[");
-    LIST_FOREACH(k, &gw->keys, next) {
+    LIST_FOREACH(k, &gw->keys, next)
+    {
         loami_buf_puts(b, first ? "{\"name\":" : ",{\"name\":");
         put_string(b, k->name);
-        loami_buf_printf(b, ",\"requests\":%llu,\"refused\":%llu,\"tokens\":%llu}", (unsigned long long)k->n_requests, (unsigned long long)k->n_refused,
+        loami_buf_printf(b, ",\"requests\":%llu,\"refused\":%llu,\"tokens\":%llu}",
+                         (unsigned long long)k->n_requests, (unsigned long long)k->n_refused,
                          (unsigned long long)k->n_tokens);
         first = false;
     }
@@ -123,12 +139,17 @@ void loami_admin_status(loami_reply *r, void *arg)
         return;
     }
     loami_server_stat(gw->server, &s);
-    loami_buf_printf(&b, "{\"version\":\"%s\",\"uptime_s\":%.1f,\"draining\":%s,\"connections\":%u,\"inflight\":%u,\"requests\":%llu,\"reloads\":%llu,\"answers\":[",
-                     loam_version(), loami_now_s() - gw->opened_s, loami_server_draining(gw->server) ? "true" : "false", s.connections, gw->n_exchanges,
+    loami_buf_printf(&b,
+                     "{\"version\":\"%s\",\"uptime_s\":%.1f,\"draining\":%s,\"connections\":%u,\"inflight\":%"
+                     "u,\"requests\":%llu,\"reloads\":%llu,\"answers\":[",
+                     loam_version(), loami_now_s() - gw->opened_s,
+                     loami_server_draining(gw->server) ? "true" : "false", s.connections, gw->n_exchanges,
                      (unsigned long long)s.requests, (unsigned long long)gw->reloads);
-    for (int i = 0; i < 6; i++) loami_buf_printf(&b, "%s%llu", i ? "," : "", (unsigned long long)gw->answers[i]);
+    for (int i = 0; i < 6; i++)
+        loami_buf_printf(&b, "%s%llu", i ? "," : "", (unsigned long long)gw->answers[i]);
     loami_buf_puts(&b, "],\"backends\":[");
-    TAILQ_FOREACH(k, &gw->backends, next) {
+    TAILQ_FOREACH(k, &gw->backends, next)
+    {
         if (k->removed) continue;
         if (!first) loami_buf_putc(&b, ',');
         put_backend(&b, k);
@@ -144,7 +165,7 @@ void loami_admin_status(loami_reply *r, void *arg)
     send(r, 200, &b);
 }
 
-/* ---- rest -------------------------------------------------------------------------------------------------------- */
+/* ---- rest ---------------------------------------------------------------------------------------- */
 
 static loami_backend *named(loami_gateway *gw, loami_reply *r, loami_fault *f)
 {
@@ -152,8 +173,10 @@ static loami_backend *named(loami_gateway *gw, loami_reply *r, loami_fault *f)
     const char *body = loami_reply_body(r, &n);
     char *name = loami_span_string(loami_peek_get(loami_peek_value(body, n), "backend"), 64, NULL);
     loami_backend *b = name ? loami_backend_find(gw, name) : NULL;
-    if (!name) loami_fault_set(f, 400, "invalid_value", "backend", "Say which: {\"backend\": \"NAME\"}.");
-    else if (!b) loami_fault_set(f, 404, "backend_not_found", "backend", "There is no backend named \"%s\".", name);
+    if (!name)
+        loami_fault_set(f, 400, "invalid_value", "backend", "Say which: {\"backend\": \"NAME\"}.");
+    else if (!b)
+        loami_fault_set(f, 404, "backend_not_found", "backend", "There is no backend named \"%s\".", name);
     free(name);
     return b;
 }
@@ -201,7 +224,8 @@ void loami_admin_reload(loami_reply *r, void *arg)
         loami_fault_set(&f, 400, "invalid_configuration", "", "%s", err.msg);
         loami_reply_fail(r, &f);
     } else {
-        loami_buf_printf(&b, "{\"reloaded\":true,\"backends\":%u,\"pools\":%u}", gw->routes->config->n_backends, gw->routes->n_pools);
+        loami_buf_printf(&b, "{\"reloaded\":true,\"backends\":%u,\"pools\":%u}",
+                         gw->routes->config->n_backends, gw->routes->n_pools);
         send(r, 200, &b);
     }
 }
@@ -220,12 +244,12 @@ void loami_admin_restart(loami_reply *r, void *arg)
     if (gw->on_restart) loami_timer_set(gw->loop, &gw->restart, 0, gw->on_restart, gw->options_arg);
 }
 
-/* ---- models ------------------------------------------------------------------------------------------------------ */
+/* ---- models -------------------------------------------------------------------------------------- */
 
 typedef struct listing {
     loami_buf *out;
-    const char *only;        /* NULL = all */
-    const char **seen;       /* [n] */
+    const char *only;  /* NULL = all */
+    const char **seen; /* [n] */
     uint32_t n, cap;
     int64_t created;
 } listing;
@@ -245,7 +269,8 @@ static void list_model(listing *l, const char *id, const char *owner)
     if (!l->only && l->n > 1) loami_buf_putc(l->out, ',');
     loami_buf_puts(l->out, "{\"id\":");
     put_string(l->out, id);
-    loami_buf_printf(l->out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\"}", (long long)l->created, owner);
+    loami_buf_printf(l->out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\"}",
+                     (long long)l->created, owner);
 }
 
 void loami_admin_models(loami_reply *r, void *arg)
@@ -263,7 +288,8 @@ void loami_admin_models(loami_reply *r, void *arg)
         return;
     }
     if (!l.only) loami_buf_puts(&b, "{\"object\":\"list\",\"data\":[");
-    TAILQ_FOREACH(k, &gw->backends, next) {
+    TAILQ_FOREACH(k, &gw->backends, next)
+    {
         const char *owner = k->kind ? k->kind->name : "unknown";
         if (k->removed) continue;
         for (uint32_t i = 0; i < k->conf->n_models; i++) list_model(&l, k->conf->models[i].key, owner);
@@ -281,14 +307,15 @@ void loami_admin_models(loami_reply *r, void *arg)
     free(l.seen);
 }
 
-/* ---- health ------------------------------------------------------------------------------------------------------ */
+/* ---- health -------------------------------------------------------------------------------------- */
 
 static uint32_t count_usable(loami_gateway *gw, uint32_t *all)
 {
     loami_backend *k;
     uint32_t n = 0;
     *all = 0;
-    TAILQ_FOREACH(k, &gw->backends, next) {
+    TAILQ_FOREACH(k, &gw->backends, next)
+    {
         if (k->removed) continue;
         (*all)++;
         n += loami_backend_usable(k);
@@ -299,8 +326,10 @@ static uint32_t count_usable(loami_gateway *gw, uint32_t *all)
 static void put_health(loami_buf *b, loami_gateway *gw, const char *status)
 {
     uint32_t all, n = count_usable(gw, &all);
-    loami_buf_printf(b, "{\"status\":\"%s\",\"framework\":\"loam-gateway\",\"version\":\"%s\",\"backends\":%u,\"usable\":%u,\"inflight\":%u}", status,
-                     loam_version(), all, n, gw->n_exchanges);
+    loami_buf_printf(b,
+                     "{\"status\":\"%s\",\"framework\":\"loam-gateway\",\"version\":\"%s\",\"backends\":%u,"
+                     "\"usable\":%u,\"inflight\":%u}",
+                     status, loam_version(), all, n, gw->n_exchanges);
 }
 
 /* It runs. */

@@ -13,8 +13,11 @@ enum { HEADERS_MAX = 64, STREAM_READ = 4096 };
 static bool stays_here(const char *name)
 {
     static const char *const names[] = {
-        "Host", "Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Expect", "Accept-Encoding", "Authorization",
-        "X-Api-Key", "X-Request-Id", "traceparent", "Origin", "Referer", "Cookie", "Forwarded", "X-Forwarded-For", NULL,
+        "Host",         "Connection",        "Keep-Alive",      "TE",
+        "Trailer",      "Transfer-Encoding", "Upgrade",         "Content-Length",
+        "Expect",       "Accept-Encoding",   "Authorization",   "X-Api-Key",
+        "X-Request-Id", "traceparent",       "Origin",          "Referer",
+        "Cookie",       "Forwarded",         "X-Forwarded-For", NULL,
     };
     for (const char *const *n = names; *n; n++)
         if (strcasecmp(*n, name) == 0) return true;
@@ -22,7 +25,7 @@ static bool stays_here(const char *name)
 }
 
 typedef struct lines {
-    loami_buf text;                  /* each with a NUL behind it */
+    loami_buf text; /* each with a NUL behind it */
     const char *line[HEADERS_MAX];
     uint32_t n;
 } lines;
@@ -59,7 +62,7 @@ static void collect_headers(lines *l, const loami_attempt *a)
     for (uint32_t i = 0; i < l->n && !l->text.failed; i++, p += strlen(p) + 1) l->line[i] = p;
 }
 
-/* ---- what a backend owes ----------------------------------------------------------------------------------------- */
+/* ---- what a backend owes ------------------------------------------------------------------------- */
 
 static void owe(loami_attempt *a)
 {
@@ -92,7 +95,7 @@ static void settle(loami_attempt *a)
     if (b->conf->max_inflight) loami_pool_moved(b->gw);
 }
 
-/* ---- its life ---------------------------------------------------------------------------------------------------- */
+/* ---- its life ------------------------------------------------------------------------------------ */
 
 void loami_attempt_free(loami_attempt *a)
 {
@@ -146,7 +149,9 @@ static bool call(loami_attempt *a)
         .url = url.data,
         .headers = headers.line,
         .n_headers = headers.n,
-        .body = a->body.len ? a->body.data : x->n_body ? x->body : NULL,
+        .body = a->body.len ? a->body.data
+                : x->n_body ? x->body
+                            : NULL,
         .n_body = a->body.len ? a->body.len : x->n_body,
         .connect_s = c->timeouts.connect_s,
         .first_byte_s = c->timeouts.first_byte_s,
@@ -181,7 +186,9 @@ static void plan_hedge(loami_exchange *x)
 {
     const loami_gw_config *c = x->routes->config;
     const loami_facts *f = &x->facts;
-    if (c->hedge.after_s <= 0 || x->hedged || f->stream || !x->endpoint->repeatable || !f->n_max || f->n_max > c->hedge.max_tokens) return;
+    if (c->hedge.after_s <= 0 || x->hedged || f->stream || !x->endpoint->repeatable || !f->n_max ||
+        f->n_max > c->hedge.max_tokens)
+        return;
     loami_timer_set(x->gw->loop, &x->timer, c->hedge.after_s, on_hedge, x);
 }
 

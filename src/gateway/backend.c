@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double RAMP_LEAST = 0.1;    /* of its share, just after a recovery */
-static const double FAILS_FADE_S = 10;   /* a failure counts half after about 7 s */
+static const double RAMP_LEAST = 0.1;  /* of its share, just after a recovery */
+static const double FAILS_FADE_S = 10; /* a failure counts half after about 7 s */
 
 loami_backend *loami_backend_new(loami_gateway *gw, loami_gw_config *config, const loami_backend_conf *conf)
 {
@@ -37,7 +37,7 @@ loami_backend *loami_backend_find(loami_gateway *gw, const char *name)
 {
     loami_backend *b;
     TAILQ_FOREACH(b, &gw->backends, next)
-        if (!b->removed && strcmp(b->name, name) == 0) return b;
+    if (!b->removed && strcmp(b->name, name) == 0) return b;
     return NULL;
 }
 
@@ -65,7 +65,7 @@ void loami_backend_remove(loami_backend *b)
     loami_backend_unref(b);
 }
 
-/* ---- models ------------------------------------------------------------------------------------------------------ */
+/* ---- models -------------------------------------------------------------------------------------- */
 
 /* Ollama's "llama3" is its "llama3:latest". */
 static bool same_model(const char *listed, const char *asked)
@@ -93,7 +93,7 @@ bool loami_backend_has(const loami_backend *b, const char *model, const char **t
     return false;
 }
 
-/* ---- fitness ----------------------------------------------------------------------------------------------------- */
+/* ---- fitness ------------------------------------------------------------------------------------- */
 
 bool loami_backend_usable(loami_backend *b)
 {

@@ -8,20 +8,20 @@
 #include "base/err.h"
 
 enum {
-    LOAMI_GW_BACKENDS = 64,      /* one bit each in a set */
+    LOAMI_GW_BACKENDS = 64, /* one bit each in a set */
     LOAMI_GW_POOLS = 64,
     LOAMI_GW_KEYS = 4096,
-    LOAMI_GW_MODELS = 1024,      /* of one backend */
+    LOAMI_GW_MODELS = 1024, /* of one backend */
 };
 
 /* A kind of backend: what is known about its API besides OpenAI's. */
 typedef struct loami_kind {
     const char *name;
-    const char *health;          /* path that a probe asks for */
-    const char *owner;           /* "owned_by" of its models in /v1/models: how "auto" knows it */
-    bool exact;                  /* token ids travel: an answer is continued exactly */
-    bool continues;              /* takes continue_final_message */
-    bool prefills;               /* goes on where a last message of the assistant stops, unasked */
+    const char *health; /* path that a probe asks for */
+    const char *owner;  /* "owned_by" of its models in /v1/models: how "auto" knows it */
+    bool exact;         /* token ids travel: an answer is continued exactly */
+    bool continues;     /* takes continue_final_message */
+    bool prefills;      /* goes on where a last message of the assistant stops, unasked */
 } loami_kind;
 
 const loami_kind *loami_kind_find(const char *name);      /* NULL = unknown */
@@ -33,55 +33,56 @@ typedef struct loami_pair {
 
 typedef struct loami_backend_conf {
     const char *name;
-    const char *url;             /* without a slash at the end */
-    const loami_kind *kind;      /* NULL = found out */
-    const loami_pair *models;    /* [n_models] what clients say -> what it is told; none = whatever it lists in /v1/models */
+    const char *url;        /* without a slash at the end */
+    const loami_kind *kind; /* NULL = found out */
+    const loami_pair
+        *models; /* [n_models] what clients say -> what it is told; none = whatever it lists in /v1/models */
     uint32_t n_models;
-    uint32_t weight;             /* 1 to 1000 */
-    uint32_t max_inflight;       /* 0 = no limit */
-    const char *api_key;         /* or NULL */
-    const char *ca_file;         /* or NULL */
+    uint32_t weight;       /* 1 to 1000 */
+    uint32_t max_inflight; /* 0 = no limit */
+    const char *api_key;   /* or NULL */
+    const char *ca_file;   /* or NULL */
     bool insecure;
-    const loami_pair *labels;    /* [n_labels] */
+    const loami_pair *labels; /* [n_labels] */
     uint32_t n_labels;
 } loami_backend_conf;
 
 typedef struct loami_pool_conf {
     const char *name;
-    const uint32_t *backends;    /* [n_backends] indices */
+    const uint32_t *backends; /* [n_backends] indices */
     uint32_t n_backends;
-    const char *const *models;   /* [n_models] none = any */
+    const char *const *models; /* [n_models] none = any */
     uint32_t n_models;
     const struct loami_policy *policy;
-    const uint32_t *fallback;    /* [n_fallback] pools to try when this one has nobody */
+    const uint32_t *fallback; /* [n_fallback] pools to try when this one has nobody */
     uint32_t n_fallback;
-    uint32_t queue_limit;        /* requests that wait for a place */
+    uint32_t queue_limit; /* requests that wait for a place */
     double queue_wait_s;
 } loami_pool_conf;
 
 typedef struct loami_key_conf {
     const char *name, *key;
     uint32_t requests_a_minute, tokens_a_minute; /* 0 = no limit */
-    const char *const *models;   /* [n_models] none = any */
+    const char *const *models;                   /* [n_models] none = any */
     uint32_t n_models;
 } loami_key_conf;
 
 typedef struct loami_gw_config {
     uint32_t refs;
-    loami_arena arena;           /* everything below */
+    loami_arena arena; /* everything below */
     char host[256];
     uint16_t port;
     const struct loami_policy *policy;
     loami_backend_conf *backends;
     uint32_t n_backends;
-    loami_pool_conf *pools;      /* at least one */
+    loami_pool_conf *pools; /* at least one */
     uint32_t n_pools;
-    const loami_pair *aliases;   /* [n_aliases] what a client says -> the model */
+    const loami_pair *aliases; /* [n_aliases] what a client says -> the model */
     uint32_t n_aliases;
     const loami_key_conf *keys;
     uint32_t n_keys;
-    const char *admin_key;       /* or NULL: this machine alone */
-    const char *usage_file;      /* or NULL */
+    const char *admin_key;  /* or NULL: this machine alone */
+    const char *usage_file; /* or NULL */
     struct {
         double interval_s, timeout_s, jitter, busy_s, slow_start_s;
         uint32_t rise, fall;
@@ -98,15 +99,15 @@ typedef struct loami_gw_config {
         double wait_s;
     } queue;
     struct {
-        double after_s;          /* 0 = off */
+        double after_s; /* 0 = off */
         uint32_t max_tokens;
     } hedge;
     struct {
         const char *header;
         uint32_t prefix_bytes;
-        double load;             /* a backend takes at most this times the average */
+        double load; /* a backend takes at most this times the average */
     } affinity;
-    bool resume;                 /* answers go on elsewhere when their backend dies */
+    bool resume; /* answers go on elsewhere when their backend dies */
     uint32_t max_body_bytes, max_connections;
     const char *const *hosts;
     uint32_t n_hosts;

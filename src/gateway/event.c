@@ -35,19 +35,25 @@ static void take_apart(parts *p, loami_span object)
     p->choice = loami_peek_first(p->choices);
     walk = (loami_peek){ .in = p->choice };
     while (p->choice.at && loami_peek_next(&walk, &key, &value)) {
-        if (loami_span_is(key, "delta")) p->delta = value;
-        else if (loami_span_is(key, "text")) p->text = value;
-        else if (loami_span_is(key, "token_ids")) p->ids = value;
-        else if (loami_span_is(key, "finish_reason")) p->finish = value;
+        if (loami_span_is(key, "delta"))
+            p->delta = value;
+        else if (loami_span_is(key, "text"))
+            p->text = value;
+        else if (loami_span_is(key, "token_ids"))
+            p->ids = value;
+        else if (loami_span_is(key, "finish_reason"))
+            p->finish = value;
     }
 }
 
-/* ---- usage ------------------------------------------------------------------------------------------------------- */
+/* ---- usage --------------------------------------------------------------------------------------- */
 
 static void read_usage(loami_attempt *a, loami_span usage)
 {
     loami_exchange *x = a->x;
-    static const char *const prompt[] = { "prompt_tokens", "input_tokens" }, *const answer[] = { "completion_tokens", "output_tokens" };
+    static const char *const prompt[] = { "prompt_tokens", "input_tokens" }, *const answer[] = {
+        "completion_tokens", "output_tokens"
+    };
     uint64_t v;
     if (is_null(usage)) return;
     for (int i = 0; i < 2; i++) {
@@ -71,7 +77,7 @@ void loami_usage_read(loami_attempt *a, loami_span object)
     if (loami_span_u64(loami_peek_get(object, "eval_count"), &v)) a->x->answer_tokens = v;
 }
 
-/* ---- what was said ----------------------------------------------------------------------------------------------- */
+/* ---- what was said ------------------------------------------------------------------------------- */
 
 static void keep_ids(loami_exchange *x, loami_span ids)
 {
@@ -94,8 +100,10 @@ static void note_time(loami_attempt *a, uint64_t tokens)
     loami_exchange *x = a->x;
     double now = loami_now_s();
     loami_backend_numbers *n = &a->backend->numbers;
-    if (!a->spoke) loami_hist_add(&n->ttft, loami_hist_ttft, now - a->start_s);
-    else loami_hist_add(&n->itl, loami_hist_itl, now - x->last_s);
+    if (!a->spoke)
+        loami_hist_add(&n->ttft, loami_hist_ttft, now - a->start_s);
+    else
+        loami_hist_add(&n->itl, loami_hist_itl, now - x->last_s);
     if (!x->first_s) x->first_s = now;
     x->last_s = now;
     a->spoke = true;
@@ -103,13 +111,16 @@ static void note_time(loami_attempt *a, uint64_t tokens)
     loami_attempt_owe_less(a, (double)tokens);
 }
 
-/* Members of a delta besides role and content: tool calls, reasoning. Only the same program can go on with those. */
+/* Members of a delta besides role and content: tool calls, reasoning. Only the same program can go on with
+ * those. */
 static bool is_odd(loami_span delta)
 {
     loami_peek walk = { .in = delta };
     loami_span key, value;
     while (loami_peek_next(&walk, &key, &value))
-        if (!loami_span_is(key, "role") && !loami_span_is(key, "content") && !is_null(value) && !loami_span_is(value, "[]") && !loami_span_is(value, "\"\"")) return true;
+        if (!loami_span_is(key, "role") && !loami_span_is(key, "content") && !is_null(value) &&
+            !loami_span_is(value, "[]") && !loami_span_is(value, "\"\""))
+            return true;
     return false;
 }
 
@@ -123,12 +134,14 @@ static void note_answer(loami_attempt *a, const parts *p)
     if (has_text(text)) loami_buf_put(&x->text, text.at + 1, text.n - 2);
     if (says) x->said = true;
     if (odd) x->odd = true;
-    if (p->ids.n > 2) keep_ids(x, p->ids);
-    else if (says) x->ids_broken = true;
+    if (p->ids.n > 2)
+        keep_ids(x, p->ids);
+    else if (says)
+        x->ids_broken = true;
     if (!is_null(p->finish)) x->finished = true;
 }
 
-/* ---- how it looks ------------------------------------------------------------------------------------------------ */
+/* ---- how it looks -------------------------------------------------------------------------------- */
 
 static char *copy(loami_span s)
 {
@@ -152,23 +165,27 @@ static void keep_head(loami_exchange *x, const parts *p, loami_edits *e, const c
 
 static bool on_error(loami_attempt *a, const parts *p)
 {
-    char *words = loami_span_string(loami_peek_get(p->error, "message"), 4000, NULL), *type = loami_span_string(loami_peek_get(p->error, "type"), 100, NULL);
+    char *words = loami_span_string(loami_peek_get(p->error, "message"), 4000, NULL),
+         *type = loami_span_string(loami_peek_get(p->error, "type"), 100, NULL);
     uint64_t code = 0;
     loami_span_u64(loami_peek_get(p->error, "code"), &code);
     bool client = (type && strstr(type, "invalid_request")) || (code >= 400 && code < 500);
     snprintf(a->words, sizeof a->words, "%s", words ? words : "it sent an error");
     free(words);
     free(type);
-    if (client) a->x->finished = a->x->done = true;
-    else a->failed = true;
+    if (client)
+        a->x->finished = a->x->done = true;
+    else
+        a->failed = true;
     return client;
 }
 
 /* A continued answer begins once more; the client has heard that. */
 static bool repeats_beginning(const loami_attempt *a, const parts *p)
 {
-    return a->resumes && p->delta.at && loami_peek_get(p->delta, "role").at && !has_text(loami_peek_get(p->delta, "content")) && !is_odd(p->delta) &&
-           is_null(p->finish) && p->ids.n < 3;
+    return a->resumes && p->delta.at && loami_peek_get(p->delta, "role").at &&
+           !has_text(loami_peek_get(p->delta, "content")) && !is_odd(p->delta) && is_null(p->finish) &&
+           p->ids.n < 3;
 }
 
 static void put_openai(loami_attempt *a, loami_span whole, loami_span data)
@@ -192,8 +209,10 @@ static void put_openai(loami_attempt *a, loami_span whole, loami_span data)
     keep_head(x, &p, &edits, whole.at);
     if (p.ids.at && !x->facts.wants_ids) loami_edit_remove(&edits, whole.at, p.choice, p.ids);
     if (!is_null(p.usage) && a->base) {
-        snprintf(usage, sizeof usage, "{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu}", (unsigned long long)x->prompt_tokens,
-                 (unsigned long long)x->answer_tokens, (unsigned long long)(x->prompt_tokens + x->answer_tokens));
+        snprintf(usage, sizeof usage,
+                 "{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu}",
+                 (unsigned long long)x->prompt_tokens, (unsigned long long)x->answer_tokens,
+                 (unsigned long long)(x->prompt_tokens + x->answer_tokens));
         loami_edit(&edits, whole.at, p.usage, usage, strlen(usage));
     }
     loami_edits_apply(&edits, whole.at, whole.n, out);

@@ -9,7 +9,7 @@
 
 static const double GUESS_TURN = 0.05; /* how fast the guess of an answer's length follows */
 
-/* ---- the end ----------------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------------- */
 
 static void drop_attempts(loami_exchange *x)
 {
@@ -21,7 +21,9 @@ static void drop_attempts(loami_exchange *x)
 static void blame(loami_exchange *x, bool answered)
 {
     for (uint32_t i = 0; i < x->n_tried; i++) {
-        if (answered && x->suspect[i]) loami_health_failed(x->tried[i], LOAMI_FAIL_STATUS, false, "it answered 5xx where another backend answered");
+        if (answered && x->suspect[i])
+            loami_health_failed(x->tried[i], LOAMI_FAIL_STATUS, false,
+                                "it answered 5xx where another backend answered");
         loami_backend_unref(x->tried[i]);
     }
     x->n_tried = 0;
@@ -31,7 +33,8 @@ static void settle_accounts(loami_exchange *x, int status)
 {
     loami_gateway *gw = x->gw;
     bool guessed = x->answer_tokens == 0 && x->prompt_tokens == 0;
-    uint64_t answer = guessed ? x->n_tokens : x->answer_tokens, prompt = guessed && x->speaker ? (uint64_t)x->facts.prompt_cost : x->prompt_tokens;
+    uint64_t answer = guessed ? x->n_tokens : x->answer_tokens,
+             prompt = guessed && x->speaker ? (uint64_t)x->facts.prompt_cost : x->prompt_tokens;
     double total = loami_now_s() - x->start_s;
 
     if (x->key) loami_keys_charge(x->key, x->facts.wish.cost, prompt + answer);
@@ -41,13 +44,24 @@ static void settle_accounts(loami_exchange *x, int status)
         n->prompt_tokens += prompt;
         n->answer_tokens += answer;
         loami_hist_add(&n->e2e, loami_hist_e2e, total);
-        if (x->facts.messages.at || x->facts.prompt.at) gw->answer_guess += GUESS_TURN * ((double)answer - gw->answer_guess);
+        if (x->facts.messages.at || x->facts.prompt.at)
+            gw->answer_guess += GUESS_TURN * ((double)answer - gw->answer_guess);
     }
     if (!gw->ledger || !x->pool) return;
-    loami_ledger_row row = { .at_s = time(NULL), .key = x->key ? x->key->name : "", .backend = x->backend ? x->backend : "", .pool = x->pool ? x->pool->name : "",
-                             .status = status, .prompt_tokens = prompt, .answer_tokens = answer, .guessed = guessed,
-                             .ttft_s = x->first_s ? x->first_s - x->start_s : 0, .total_s = total };
-    snprintf(row.model, sizeof row.model, "%s", x->facts.name ? x->facts.name : x->facts.asked ? x->facts.asked : "");
+    loami_ledger_row row = { .at_s = time(NULL),
+                             .key = x->key ? x->key->name : "",
+                             .backend = x->backend ? x->backend : "",
+                             .pool = x->pool ? x->pool->name : "",
+                             .status = status,
+                             .prompt_tokens = prompt,
+                             .answer_tokens = answer,
+                             .guessed = guessed,
+                             .ttft_s = x->first_s ? x->first_s - x->start_s : 0,
+                             .total_s = total };
+    snprintf(row.model, sizeof row.model, "%s",
+             x->facts.name    ? x->facts.name
+             : x->facts.asked ? x->facts.asked
+                              : "");
     snprintf(row.request, sizeof row.request, "%s", loami_reply_id(x->reply));
     loami_ledger_add(gw->ledger, &row);
 }
@@ -62,7 +76,8 @@ static void write_notes(loami_exchange *x)
     if (x->resumes) loami_reply_note(r, "resumed", x->resumes);
     if (x->first_s) loami_reply_note(r, "ttft", x->first_s - x->start_s);
     if (x->prompt_tokens) loami_reply_note(r, "prompt_tokens", (double)x->prompt_tokens);
-    if (x->answer_tokens || x->n_tokens) loami_reply_note(r, "tokens", (double)(x->answer_tokens ? x->answer_tokens : x->n_tokens));
+    if (x->answer_tokens || x->n_tokens)
+        loami_reply_note(r, "tokens", (double)(x->answer_tokens ? x->answer_tokens : x->n_tokens));
 }
 
 static void exchange_free(loami_exchange *x)
@@ -147,7 +162,7 @@ void loami_exchange_cut(loami_exchange *x)
     exchange_free(x);
 }
 
-/* ---- the client -------------------------------------------------------------------------------------------------- */
+/* ---- the client ---------------------------------------------------------------------------------- */
 
 static void on_gone(void *arg)
 {
@@ -167,7 +182,7 @@ static void on_drained(void *arg)
     if (x->speaker && x->speaker->call) loami_call_resume(x->speaker->call);
 }
 
-/* ---- the beginning ----------------------------------------------------------------------------------------------- */
+/* ---- the beginning ------------------------------------------------------------------------------- */
 
 static bool is_hex(const char *s, size_t n)
 {
@@ -181,17 +196,20 @@ static void set_trace(loami_exchange *x)
 {
     const char *given = loami_reply_header(x->reply, "traceparent");
     unsigned long long me = loami_gw_random(x->gw);
-    if (given && strlen(given) >= 55 && given[2] == '-' && is_hex(given + 3, 32) && given[35] == '-' && is_hex(given + 53, 2))
+    if (given && strlen(given) >= 55 && given[2] == '-' && is_hex(given + 3, 32) && given[35] == '-' &&
+        is_hex(given + 53, 2))
         snprintf(x->trace, sizeof x->trace, "00-%.32s-%016llx-%.2s", given + 3, me | 1, given + 53);
     else
-        snprintf(x->trace, sizeof x->trace, "00-%016llx%016llx-%016llx-01", (unsigned long long)loami_gw_random(x->gw) | 1,
-                 (unsigned long long)loami_gw_random(x->gw), me | 1);
+        snprintf(x->trace, sizeof x->trace, "00-%016llx%016llx-%016llx-01",
+                 (unsigned long long)loami_gw_random(x->gw) | 1, (unsigned long long)loami_gw_random(x->gw),
+                 me | 1);
 }
 
 static void set_id(loami_exchange *x)
 {
     const char *given = loami_reply_header(x->reply, "X-Request-Id");
-    size_t n = given ? strspn(given, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-") : 0;
+    size_t n = given ? strspn(given, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-")
+                     : 0;
     if (n && n < 65 && !given[n]) loami_reply_set_id(x->reply, given);
 }
 
@@ -231,7 +249,9 @@ static int route(loami_exchange *x, loami_fault *f)
 {
     x->pool = x->first_pool = loami_routes_pool(x->routes, x->facts.name);
     if (x->pool) return 0;
-    return loami_fault_set(f, 404, "model_not_found", "model", "No backend has the model \"%.200s\"; GET /v1/models lists what there is.", x->facts.asked);
+    return loami_fault_set(f, 404, "model_not_found", "model",
+                           "No backend has the model \"%.200s\"; GET /v1/models lists what there is.",
+                           x->facts.asked);
 }
 
 void loami_exchange_open(loami_reply *r, loami_gateway *gw)
@@ -245,8 +265,8 @@ void loami_exchange_open(loami_reply *r, loami_gateway *gw)
     }
     set_id(x);
     set_trace(x);
-    if (loami_keys_check(gw, r, &x->key, &f) < 0 || loami_facts_read(&x->facts, x, &f) < 0 || route(x, &f) < 0 ||
-        (x->key && loami_keys_admit(x->key, r, &x->facts, &f) < 0)) {
+    if (loami_keys_check(gw, r, &x->key, &f) < 0 || loami_facts_read(&x->facts, x, &f) < 0 ||
+        route(x, &f) < 0 || (x->key && loami_keys_admit(x->key, r, &x->facts, &f) < 0)) {
         if (f.status == 429) gw->limited++;
         x->key = NULL; /* nothing was taken from it */
         loami_exchange_fail(x, &f);

@@ -7,7 +7,7 @@
 enum { MODEL_BYTES = 512, TEXT_PREFIX = 512 };
 static const double BYTES_A_TOKEN = 4;
 
-/* ---- endpoints --------------------------------------------------------------------------------------------------- */
+/* ---- endpoints ----------------------------------------------------------------------------------- */
 
 static const loami_gw_endpoint endpoints[] = {
     { "/v1/chat/completions", LOAMI_SHAPE_CHAT, true },
@@ -40,14 +40,53 @@ const loami_gw_endpoint *loami_gw_endpoint_find(const char *path)
     return e;
 }
 
-/* ---- the body's members ------------------------------------------------------------------------------------------ */
+/* ---- the body's members -------------------------------------------------------------------------- */
 
-enum member { MODEL, MESSAGES, PROMPT, SEED, STREAM, STREAM_OPTIONS, RETURN_IDS, MAX_TOKENS, MAX_COMPLETION, N, TEMPERATURE, USER, TOOLS, FUNCTIONS,
-              FORMAT, CONTINUES, LOGPROBS, ECHO, SUFFIX, GUIDED, N_MEMBERS };
+enum member {
+    MODEL,
+    MESSAGES,
+    PROMPT,
+    SEED,
+    STREAM,
+    STREAM_OPTIONS,
+    RETURN_IDS,
+    MAX_TOKENS,
+    MAX_COMPLETION,
+    N,
+    TEMPERATURE,
+    USER,
+    TOOLS,
+    FUNCTIONS,
+    FORMAT,
+    CONTINUES,
+    LOGPROBS,
+    ECHO,
+    SUFFIX,
+    GUIDED,
+    N_MEMBERS
+};
 
 static const char *const member_names[N_MEMBERS] = {
-    "model", "messages", "prompt", "seed", "stream", "stream_options", "return_token_ids", "max_tokens", "max_completion_tokens", "n",
-    "temperature", "user", "tools", "functions", "response_format", "continue_final_message", "logprobs", "echo", "suffix", "structured_outputs",
+    "model",
+    "messages",
+    "prompt",
+    "seed",
+    "stream",
+    "stream_options",
+    "return_token_ids",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "temperature",
+    "user",
+    "tools",
+    "functions",
+    "response_format",
+    "continue_final_message",
+    "logprobs",
+    "echo",
+    "suffix",
+    "structured_outputs",
 };
 
 static bool given(loami_span s)
@@ -63,7 +102,9 @@ static int read_members(loami_span *m, loami_span body, loami_fault *fault)
         int i = 0;
         while (i < N_MEMBERS && !loami_span_key_is(key, member_names[i])) i++;
         if (i == N_MEMBERS) continue;
-        if (m[i].at) return loami_fault_set(fault, 400, "invalid_json", member_names[i], "The request has \"%s\" twice.", member_names[i]);
+        if (m[i].at)
+            return loami_fault_set(fault, 400, "invalid_json", member_names[i],
+                                   "The request has \"%s\" twice.", member_names[i]);
         m[i] = value;
     }
     return p.bad ? loami_fault_set(fault, 400, "invalid_json", "", "The request body is not valid JSON.") : 0;
@@ -91,9 +132,12 @@ static uint64_t hash_session(loami_exchange *x, loami_span user)
 {
     const char *header = loami_reply_header(x->reply, x->routes->config->affinity.header);
     uint64_t h = 0;
-    if (header && header[0]) h = loami_hash(header, strlen(header), 2);
-    else if (user.at && user.n > 2) h = loami_hash(user.at + 1, user.n - 2, 2);
-    else return 0;
+    if (header && header[0])
+        h = loami_hash(header, strlen(header), 2);
+    else if (user.at && user.n > 2)
+        h = loami_hash(user.at + 1, user.n - 2, 2);
+    else
+        return 0;
     return h ? h : 1;
 }
 
@@ -139,7 +183,8 @@ int loami_facts_read(loami_facts *f, loami_exchange *x, loami_fault *fault)
         return 0;
     }
     f->body = loami_peek_value(x->body, x->n_body);
-    if (!f->body.at || f->body.at[0] != '{') return loami_fault_set(fault, 400, "invalid_json", "", "The request body must be a JSON object.");
+    if (!f->body.at || f->body.at[0] != '{')
+        return loami_fault_set(fault, 400, "invalid_json", "", "The request body must be a JSON object.");
     if (read_members(m, f->body, fault) < 0) return -1;
     f->model = m[MODEL];
     f->messages = m[MESSAGES];
@@ -156,7 +201,8 @@ int loami_facts_read(loami_facts *f, loami_exchange *x, loami_fault *fault)
     f->has_seed = given(m[SEED]);
     f->samples = !(loami_span_is(m[TEMPERATURE], "0") || loami_span_is(m[TEMPERATURE], "0.0"));
     f->one_answer = !given(m[N]) || loami_span_is(m[N], "1");
-    f->plain = !present(m[TOOLS]) && !present(m[FUNCTIONS]) && !present(m[GUIDED]) && !present(m[ECHO]) && !given(m[SUFFIX]) && !present(m[LOGPROBS]) &&
+    f->plain = !present(m[TOOLS]) && !present(m[FUNCTIONS]) && !present(m[GUIDED]) && !present(m[ECHO]) &&
+               !given(m[SUFFIX]) && !present(m[LOGPROBS]) &&
                (!given(m[FORMAT]) || loami_span_is(loami_peek_get(m[FORMAT], "type"), "\"text\""));
     if (loami_span_u64(m[MAX_TOKENS], &v)) f->n_max = v;
     if (loami_span_u64(m[MAX_COMPLETION], &v)) f->n_max = v;

@@ -7,8 +7,10 @@
 loami_place loami_place_in(const loami_place *outer, const char *key, size_t index)
 {
     loami_place p = { .file = outer->file };
-    if (key) snprintf(p.path, sizeof p.path, "%.100s%s%.90s", outer->path, outer->path[0] ? "." : "", key);
-    else snprintf(p.path, sizeof p.path, "%.160s[%zu]", outer->path, index);
+    if (key)
+        snprintf(p.path, sizeof p.path, "%.100s%s%.90s", outer->path, outer->path[0] ? "." : "", key);
+    else
+        snprintf(p.path, sizeof p.path, "%.160s[%zu]", outer->path, index);
     return p;
 }
 
@@ -19,21 +21,25 @@ int loami_gw_wrong(loami_field_reader *r, const loami_place *where, const char *
     va_start(ap, fmt);
     vsnprintf(words, sizeof words, fmt, ap);
     va_end(ap);
-    return loami_fail(r->err, LOAM_E_FORMAT, "%s: %s%s%s", where->file, where->path, where->path[0] ? ": " : "", words);
+    return loami_fail(r->err, LOAM_E_FORMAT, "%s: %s%s%s", where->file, where->path,
+                      where->path[0] ? ": " : "", words);
 }
 
-int loami_gw_text(loami_field_reader *r, const char **out, const json_t *v, size_t max, const loami_place *where)
+int loami_gw_text(loami_field_reader *r, const char **out, const json_t *v, size_t max,
+                  const loami_place *where)
 {
     size_t n = json_string_length(v);
     if (!json_is_string(v)) return loami_gw_wrong(r, where, "must be a string");
     if (n == 0 || n > max) return loami_gw_wrong(r, where, "must be 1 to %zu bytes long", max);
     for (size_t i = 0; i < n; i++)
-        if ((unsigned char)json_string_value(v)[i] < 0x20) return loami_gw_wrong(r, where, "must not contain control characters");
+        if ((unsigned char)json_string_value(v)[i] < 0x20)
+            return loami_gw_wrong(r, where, "must not contain control characters");
     *out = loami_arena_strndup(r->arena, json_string_value(v), n);
     return *out ? 0 : loami_fail_nomem(r->err);
 }
 
-int loami_gw_texts(loami_field_reader *r, const char *const **out, uint32_t *n, const json_t *v, uint32_t max, const loami_place *where)
+int loami_gw_texts(loami_field_reader *r, const char *const **out, uint32_t *n, const json_t *v, uint32_t max,
+                   const loami_place *where)
 {
     size_t count = json_array_size(v);
     if (!json_is_array(v)) return loami_gw_wrong(r, where, "must be an array of strings");
@@ -50,7 +56,8 @@ int loami_gw_texts(loami_field_reader *r, const char *const **out, uint32_t *n, 
     return 0;
 }
 
-static int read_field(loami_field_reader *r, const loami_gw_field *f, void *base, const json_t *v, const loami_place *at)
+static int read_field(loami_field_reader *r, const loami_gw_field *f, void *base, const json_t *v,
+                      const loami_place *at)
 {
     char *to = (char *)base + f->at;
     double number = json_number_value(v);
@@ -75,18 +82,21 @@ static int read_field(loami_field_reader *r, const loami_gw_field *f, void *base
     return 0;
 }
 
-int loami_gw_fields(loami_field_reader *r, const loami_gw_field *table, void *base, const json_t *v, const loami_place *where)
+int loami_gw_fields(loami_field_reader *r, const loami_gw_field *table, void *base, const json_t *v,
+                    const loami_place *where)
 {
     const char *key;
     json_t *value;
     if (!json_is_object(v)) return loami_gw_wrong(r, where, "must be an object");
-    json_object_foreach((json_t *)v, key, value) {
+    json_object_foreach((json_t *)v, key, value)
+    {
         const loami_gw_field *f = table;
         while (f->name && strcmp(f->name, key) != 0) f++;
         if (!f->name) {
             char known[300] = "";
             size_t n = 0;
-            for (f = table; f->name && n < sizeof known - 40; f++) n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", f->name);
+            for (f = table; f->name && n < sizeof known - 40; f++)
+                n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", f->name);
             return loami_gw_wrong(r, where, "unknown field \"%.60s\"; known are %s", key, known);
         }
         loami_place at = loami_place_in(where, key, 0);

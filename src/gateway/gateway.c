@@ -12,7 +12,7 @@
 
 enum { SPARE_FILES = 128, FIRST_GUESS = 256 };
 
-/* ---- small helpers ----------------------------------------------------------------------------------------------- */
+/* ---- small helpers ------------------------------------------------------------------------------- */
 
 const char *loami_gw_intern(loami_gateway *gw, const char *s)
 {
@@ -27,7 +27,8 @@ const char *loami_gw_intern(loami_gateway *gw, const char *s)
     return copy;
 }
 
-/* splitmix64, from a start that the operating system gave. Names requests and spreads probes; keeps no secret. */
+/* splitmix64, from a start that the operating system gave. Names requests and spreads probes; keeps no
+ * secret. */
 uint64_t loami_gw_random(loami_gateway *gw)
 {
     uint64_t z = gw->salt += 0x9e3779b97f4a7c15u;
@@ -51,14 +52,15 @@ static void raise_file_limit(uint32_t connections)
     setrlimit(RLIMIT_NOFILE, &lim);
 }
 
-/* ---- the configuration at work ----------------------------------------------------------------------------------- */
+/* ---- the configuration at work ------------------------------------------------------------------- */
 
 static bool same_server(const loami_backend *b, const loami_backend_conf *c)
 {
     return strcmp(b->conf->url, c->url) == 0;
 }
 
-/* Backends that stay keep what is known of them; the others are made, or let go when their requests are done. */
+/* Backends that stay keep what is known of them; the others are made, or let go when their requests are done.
+ */
 static int load_backends(loami_gateway *gw, loami_gw_config *c, loam_err *err)
 {
     loami_backend *b, *after;
@@ -120,9 +122,13 @@ static int check_fixed(const loami_gateway *gw, const loami_gw_config *c, loam_e
 {
     const loami_gw_config *was = gw->routes->config;
     const char *file = c->usage_file ? c->usage_file : "", *before = was->usage_file ? was->usage_file : "";
-    const char *what = strcmp(c->host, was->host) || c->port != was->port ? "listen" : strcmp(file, before) ? "usage_file" : NULL;
+    const char *what = strcmp(c->host, was->host) || c->port != was->port ? "listen"
+                       : strcmp(file, before)                             ? "usage_file"
+                                                                          : NULL;
     if (!what) return 0;
-    return loami_fail(err, LOAM_E_ARG, "%s: \"%s\" cannot change while the gateway runs; everything stays as it was", gw->path, what);
+    return loami_fail(err, LOAM_E_ARG,
+                      "%s: \"%s\" cannot change while the gateway runs; everything stays as it was", gw->path,
+                      what);
 }
 
 int loami_gateway_reload(loami_gateway *gw, loam_err *err)
@@ -135,8 +141,10 @@ int loami_gateway_reload(loami_gateway *gw, loam_err *err)
         if (rc == 0) rc = load(gw, c, err);
         loami_gw_config_unref(c);
     }
-    if (rc < 0) gw->reloads_failed++;
-    else gw->reloads++;
+    if (rc < 0)
+        gw->reloads_failed++;
+    else
+        gw->reloads++;
     return rc;
 }
 
@@ -146,7 +154,7 @@ static void on_hup(void *arg)
     gw->on_reload(gw->options_arg, loami_gateway_reload(gw, &gw->reload_err), &gw->reload_err);
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------------ */
 
 static void forward(loami_reply *r, void *arg)
 {
@@ -189,7 +197,7 @@ static loami_route *make_routes(const loami_route *pages)
     return all;
 }
 
-/* ---- open and close ---------------------------------------------------------------------------------------------- */
+/* ---- open and close ------------------------------------------------------------------------------ */
 
 static void close_streams(void *arg)
 {
@@ -225,7 +233,8 @@ static int open_server(loami_gateway *gw, const loami_gateway_options *o, loam_e
     return loami_server_open(&gw->server, gw->loop, &s, err);
 }
 
-int loami_gateway_open(loami_gateway **out, loami_loop *loop, loami_gw_config *config, const loami_gateway_options *o, loam_err *err)
+int loami_gateway_open(loami_gateway **out, loami_loop *loop, loami_gw_config *config,
+                       const loami_gateway_options *o, loam_err *err)
 {
     loami_gateway *gw = calloc(1, sizeof *gw);
     struct timespec now;
@@ -243,7 +252,8 @@ int loami_gateway_open(loami_gateway **out, loami_loop *loop, loami_gw_config *c
     gw->answer_guess = FIRST_GUESS;
     clock_gettime(CLOCK_REALTIME, &now);
     gw->opened_unix = now.tv_sec;
-    gw->salt = (uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 30 ^ (uint64_t)getpid() << 48 ^ (uint64_t)(uintptr_t)gw;
+    gw->salt = (uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 30 ^ (uint64_t)getpid() << 48 ^
+               (uint64_t)(uintptr_t)gw;
     gw->all_routes = make_routes(o->pages);
     rc = gw->all_routes ? 0 : loami_fail_nomem(err);
     raise_file_limit(config->max_connections);
@@ -251,9 +261,12 @@ int loami_gateway_open(loami_gateway **out, loami_loop *loop, loami_gw_config *c
     if (rc == 0 && config->usage_file) rc = loami_ledger_open(&gw->ledger, config->usage_file, err);
     if (rc == 0) rc = load(gw, config, err);
     if (rc == 0) rc = open_server(gw, o, err);
-    if (rc == 0 && o->on_reload && !loami_signal_watch(loop, &gw->on_hup, SIGHUP, on_hup, gw)) rc = loami_fail(err, LOAM_E_IO, "cannot watch for SIGHUP");
-    if (rc < 0) loami_gateway_close(gw);
-    else *out = gw;
+    if (rc == 0 && o->on_reload && !loami_signal_watch(loop, &gw->on_hup, SIGHUP, on_hup, gw))
+        rc = loami_fail(err, LOAM_E_IO, "cannot watch for SIGHUP");
+    if (rc < 0)
+        loami_gateway_close(gw);
+    else
+        *out = gw;
     return rc;
 }
 

@@ -1,6 +1,7 @@
-/* Health is learnt in two ways. Probes ask at intervals whether a server is there at all; the requests themselves say
- * whether it does its work. A server that is busy answers probes late or not at all: while bytes of its answers come,
- * and for busy_s after them if requests are still with it, silence is not held against it. */
+/* Health is learnt in two ways. Probes ask at intervals whether a server is there at all; the requests
+ * themselves say whether it does its work. A server that is busy answers probes late or not at all: while
+ * bytes of its answers come, and for busy_s after them if requests are still with it, silence is not held
+ * against it. */
 #include "gateway/gw.h"
 
 #include "base/clock.h"
@@ -9,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double HURRY_S = 1;       /* between probes while it is being found out */
-static const double MODELS_S = 60;     /* how long a list of models is good */
+static const double HURRY_S = 1;   /* between probes while it is being found out */
+static const double MODELS_S = 60; /* how long a list of models is good */
 enum { PROBE_BODY_MAX = 4 << 20 };
 
 static void probe(void *arg);
@@ -37,7 +38,8 @@ static void probe_good(loami_backend *b)
 {
     b->bad = 0;
     if (b->good < b->config->health.rise) b->good++;
-    if (b->health == LOAMI_HEALTH_UNKNOWN || b->good >= b->config->health.rise) set_health(b, LOAMI_HEALTH_UP);
+    if (b->health == LOAMI_HEALTH_UNKNOWN || b->good >= b->config->health.rise)
+        set_health(b, LOAMI_HEALTH_UP);
     if (b->breaker == LOAMI_BREAKER_OPEN && b->health == LOAMI_HEALTH_UP) b->open_until_s = loami_now_s();
 }
 
@@ -50,7 +52,7 @@ static void probe_bad(loami_backend *b, bool says_so, const char *why)
     if (says_so || b->bad >= b->config->health.fall) set_health(b, LOAMI_HEALTH_DOWN);
 }
 
-/* ---- probes ------------------------------------------------------------------------------------------------------ */
+/* ---- probes -------------------------------------------------------------------------------------- */
 
 static bool is_busy(const loami_backend *b)
 {
@@ -63,7 +65,8 @@ static void judge(loami_backend *b, loami_call_fate fate, int status, const char
 {
     char why[160];
     if (fate == LOAMI_CALL_OK && status < 500) {
-        if (b->probe_by_models) loami_discover(b, status == 200 ? b->probe_body.data : NULL, b->probe_body.len);
+        if (b->probe_by_models)
+            loami_discover(b, status == 200 ? b->probe_body.data : NULL, b->probe_body.len);
         probe_good(b);
     } else if (fate == LOAMI_CALL_OK) {
         snprintf(why, sizeof why, "it answers a probe with status %d", status);
@@ -82,14 +85,16 @@ static void on_probed(void *arg, loami_call_fate fate, int status, const char *m
     b->probe = NULL;
     judge(b, fate, status, msg);
     loami_buf_free(&b->probe_body);
-    bool unsure = (b->health == LOAMI_HEALTH_DOWN ? b->good > 0 : b->bad > 0) || (b->health == LOAMI_HEALTH_UP && b->models_s == 0 && !b->conf->n_models);
+    bool unsure = (b->health == LOAMI_HEALTH_DOWN ? b->good > 0 : b->bad > 0) ||
+                  (b->health == LOAMI_HEALTH_UP && b->models_s == 0 && !b->conf->n_models);
     schedule(b, unsure && interval > HURRY_S ? HURRY_S : interval);
 }
 
 static bool on_probe_data(void *arg, const char *bytes, size_t n)
 {
     loami_backend *b = arg;
-    if (b->probe_by_models && b->probe_body.len + n <= PROBE_BODY_MAX) loami_buf_put(&b->probe_body, bytes, n);
+    if (b->probe_by_models && b->probe_body.len + n <= PROBE_BODY_MAX)
+        loami_buf_put(&b->probe_body, bytes, n);
     return true;
 }
 
@@ -144,7 +149,7 @@ void loami_health_probe_soon(loami_backend *b)
     if (!b->removed && !b->probe) loami_timer_set(b->gw->loop, &b->probe_timer, 0, probe, b);
 }
 
-/* ---- what requests tell ------------------------------------------------------------------------------------------ */
+/* ---- what requests tell -------------------------------------------------------------------------- */
 
 void loami_health_good(loami_backend *b, bool trial)
 {
@@ -177,8 +182,11 @@ void loami_health_failed(loami_backend *b, loami_failure why, bool trial, const 
     if (trial) b->trial = false;
     snprintf(b->why, sizeof b->why, "%s", words);
     if (b->breaker == LOAMI_BREAKER_OPEN) return;
-    if (why == LOAMI_FAIL_UNREACHED || b->breaker == LOAMI_BREAKER_HALF || b->failures >= b->config->breaker.failures) open_breaker(b);
-    else if (why == LOAMI_FAIL_LOST) loami_health_probe_soon(b);
+    if (why == LOAMI_FAIL_UNREACHED || b->breaker == LOAMI_BREAKER_HALF ||
+        b->failures >= b->config->breaker.failures)
+        open_breaker(b);
+    else if (why == LOAMI_FAIL_LOST)
+        loami_health_probe_soon(b);
 }
 
 void loami_health_busy(loami_backend *b, double seconds)

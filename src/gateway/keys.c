@@ -1,5 +1,5 @@
-/* Who may ask, and how much. A bucket holds what one minute allows and fills evenly; tokens are taken as they are
- * guessed and put right when the answer is there, so a bucket can be overdrawn once. */
+/* Who may ask, and how much. A bucket holds what one minute allows and fills evenly; tokens are taken as they
+ * are guessed and put right when the answer is there, so a bucket can be overdrawn once. */
 #include "gateway/gw.h"
 
 #include "base/clock.h"
@@ -30,7 +30,7 @@ static loami_key *key_of(loami_gateway *gw, const loami_key_conf *conf)
     const char *name = loami_gw_intern(gw, conf->name);
     loami_key *k;
     LIST_FOREACH(k, &gw->keys, next)
-        if (k->name == name) return k;
+    if (k->name == name) return k;
     k = calloc(1, sizeof *k);
     if (!k) return NULL;
     k->name = name;
@@ -57,10 +57,13 @@ int loami_keys_check(loami_gateway *gw, loami_reply *r, loami_key **out, loami_f
     loami_key *k, *found = NULL;
     *out = NULL;
     if (gw->routes->config->n_keys == 0) return 0;
-    if (!given) return loami_fault_set(f, 401, "missing_api_key", "", "This gateway wants an API key: send it as \"Authorization: Bearer KEY\".");
+    if (!given)
+        return loami_fault_set(f, 401, "missing_api_key", "",
+                               "This gateway wants an API key: send it as \"Authorization: Bearer KEY\".");
     LIST_FOREACH(k, &gw->keys, next)
-        if (k->conf && loami_secret_same(k->conf->key, given)) found = k;
-    if (!found) return loami_fault_set(f, 401, "invalid_api_key", "", "The API key is not one of this gateway's.");
+    if (k->conf && loami_secret_same(k->conf->key, given)) found = k;
+    if (!found)
+        return loami_fault_set(f, 401, "invalid_api_key", "", "The API key is not one of this gateway's.");
     *out = found;
     return 0;
 }
@@ -85,7 +88,9 @@ static int refuse(loami_key *k, loami_reply *r, const char *what, double rate, d
 {
     double wait = missing / rate * 60;
     k->n_refused++;
-    loami_fault_set(f, 429, "rate_limit_exceeded", "", "Key \"%s\" has used its %.0f %s a minute. Try again in %.0f seconds.", k->name, rate, what, wait < 1 ? 1 : wait);
+    loami_fault_set(f, 429, "rate_limit_exceeded", "",
+                    "Key \"%s\" has used its %.0f %s a minute. Try again in %.0f seconds.", k->name, rate,
+                    what, wait < 1 ? 1 : wait);
     f->retry_s = wait < 1 ? 1 : wait;
     (void)r;
     return -1;
@@ -95,11 +100,16 @@ int loami_keys_admit(loami_key *k, loami_reply *r, const loami_facts *facts, loa
 {
     const loami_key_conf *c = k->conf;
     bool allowed = c->n_models == 0 || !facts->name;
-    for (uint32_t i = 0; i < c->n_models; i++) allowed |= facts->name && strcmp(c->models[i], facts->name) == 0;
-    if (!allowed) return loami_fault_set(f, 403, "model_not_allowed", "model", "Key \"%s\" may not use the model \"%.200s\".", k->name, facts->asked);
+    for (uint32_t i = 0; i < c->n_models; i++)
+        allowed |= facts->name && strcmp(c->models[i], facts->name) == 0;
+    if (!allowed)
+        return loami_fault_set(f, 403, "model_not_allowed", "model",
+                               "Key \"%s\" may not use the model \"%.200s\".", k->name, facts->asked);
     fill(k);
-    if (c->requests_a_minute && k->requests < 1) return refuse(k, r, "requests", c->requests_a_minute, 1 - k->requests, f);
-    if (c->tokens_a_minute && k->tokens <= 0) return refuse(k, r, "tokens", c->tokens_a_minute, 1 - k->tokens, f);
+    if (c->requests_a_minute && k->requests < 1)
+        return refuse(k, r, "requests", c->requests_a_minute, 1 - k->requests, f);
+    if (c->tokens_a_minute && k->tokens <= 0)
+        return refuse(k, r, "tokens", c->tokens_a_minute, 1 - k->tokens, f);
     k->requests -= 1;
     k->tokens -= facts->wish.cost;
     k->n_requests++;
@@ -125,10 +135,14 @@ bool loami_admin_allowed(loami_gateway *gw, loami_reply *r, loami_fault *f)
     const char *want = gw->routes->config->admin_key, *given = given_key(r), *peer = loami_reply_peer(r);
     if (want) {
         if (given && loami_secret_same(want, given)) return true;
-        loami_fault_set(f, 401, "admin_key_needed", "", "This needs the gateway's admin key: send it as \"Authorization: Bearer KEY\".");
+        loami_fault_set(f, 401, "admin_key_needed", "",
+                        "This needs the gateway's admin key: send it as \"Authorization: Bearer KEY\".");
         return false;
     }
-    if (strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0 || strncmp(peer, "::ffff:127.", 11) == 0) return true;
-    loami_fault_set(f, 403, "admin_key_needed", "", "Without an \"admin_key\" in its configuration, the gateway is managed from its own machine alone.");
+    if (strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0 || strncmp(peer, "::ffff:127.", 11) == 0)
+        return true;
+    loami_fault_set(
+        f, 403, "admin_key_needed", "",
+        "Without an \"admin_key\" in its configuration, the gateway is managed from its own machine alone.");
     return false;
 }

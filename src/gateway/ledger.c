@@ -8,33 +8,37 @@
 #include <string.h>
 #include <time.h>
 
-enum { BUSY_MS = 5000, TOGETHER_MS = 200 }; /* another process may read; rows of so long are one transaction */
+enum {
+    BUSY_MS = 5000,
+    TOGETHER_MS = 200
+}; /* another process may read; rows of so long are one transaction */
 
 struct loami_ledger {
     sqlite3 *db;
     sqlite3_stmt *insert;
     pthread_t thread;
-    pthread_mutex_t lock;           /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t some;
-    loami_ledger_row *rows;         /* [cap] */
+    loami_ledger_row *rows; /* [cap] */
     uint32_t n, cap;
     uint64_t dropped;
     bool closing, running;
 };
 
-static const char schema[] =
-    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-    "CREATE TABLE IF NOT EXISTS usage (at INTEGER NOT NULL, day TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL, backend TEXT NOT NULL,"
-    " pool TEXT NOT NULL, request TEXT NOT NULL, status INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL,"
-    " guessed INTEGER NOT NULL, ttft_s REAL, total_s REAL NOT NULL);"
-    "CREATE INDEX IF NOT EXISTS usage_day ON usage (day);";
+static const char schema[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                             "CREATE TABLE IF NOT EXISTS usage (at INTEGER NOT NULL, day TEXT NOT NULL, key "
+                             "TEXT NOT NULL, model TEXT NOT NULL, backend TEXT NOT NULL,"
+                             " pool TEXT NOT NULL, request TEXT NOT NULL, status INTEGER NOT NULL, "
+                             "prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL,"
+                             " guessed INTEGER NOT NULL, ttft_s REAL, total_s REAL NOT NULL);"
+                             "CREATE INDEX IF NOT EXISTS usage_day ON usage (day);";
 
 static int failed(sqlite3 *db, const char *path, loam_err *err)
 {
     return loami_fail(err, LOAM_E_IO, "%s: %s", path, db ? sqlite3_errmsg(db) : "out of memory");
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------- */
 
 static bool write_row(loami_ledger *l, const loami_ledger_row *r)
 {
@@ -50,8 +54,10 @@ static bool write_row(loami_ledger *l, const loami_ledger_row *r)
     sqlite3_bind_int64(l->insert, 9, (sqlite3_int64)r->prompt_tokens);
     sqlite3_bind_int64(l->insert, 10, (sqlite3_int64)r->answer_tokens);
     sqlite3_bind_int(l->insert, 11, r->guessed);
-    if (r->ttft_s > 0) sqlite3_bind_double(l->insert, 12, r->ttft_s);
-    else sqlite3_bind_null(l->insert, 12);
+    if (r->ttft_s > 0)
+        sqlite3_bind_double(l->insert, 12, r->ttft_s);
+    else
+        sqlite3_bind_null(l->insert, 12);
     sqlite3_bind_double(l->insert, 13, r->total_s);
     int rc = sqlite3_step(l->insert);
     sqlite3_reset(l->insert);
@@ -63,8 +69,10 @@ static void write_rows(loami_ledger *l, const loami_ledger_row *rows, uint32_t n
     uint32_t bad = 0;
     if (sqlite3_exec(l->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK) bad = n;
     for (uint32_t i = 0; !bad && i < n; i++) bad += !write_row(l, &rows[i]);
-    if (bad) sqlite3_exec(l->db, "ROLLBACK", NULL, NULL, NULL);
-    else if (sqlite3_exec(l->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK) bad = 1;
+    if (bad)
+        sqlite3_exec(l->db, "ROLLBACK", NULL, NULL, NULL);
+    else if (sqlite3_exec(l->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+        bad = 1;
     if (!bad) return;
     pthread_mutex_lock(&l->lock);
     l->dropped += n;
@@ -103,15 +111,18 @@ static void *run(void *arg)
 
 int loami_ledger_open(loami_ledger **out, const char *path, loam_err *err)
 {
-    static const char insert[] = "INSERT INTO usage (at,day,key,model,backend,pool,request,status,prompt_tokens,answer_tokens,guessed,ttft_s,total_s)"
-                                 " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)";
+    static const char insert[] =
+        "INSERT INTO usage "
+        "(at,day,key,model,backend,pool,request,status,prompt_tokens,answer_tokens,guessed,ttft_s,total_s)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)";
     loami_ledger *l = calloc(1, sizeof *l);
     int rc = 0;
     if (!l) return loami_fail_nomem(err);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->some, NULL);
     if (sqlite3_open_v2(path, &l->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK ||
-        sqlite3_busy_timeout(l->db, BUSY_MS) != SQLITE_OK || sqlite3_exec(l->db, schema, NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_busy_timeout(l->db, BUSY_MS) != SQLITE_OK ||
+        sqlite3_exec(l->db, schema, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->db, insert, -1, &l->insert, NULL) != SQLITE_OK)
         rc = failed(l->db, path, err);
     sigset_t all, before; /* signals are the loop's */
@@ -120,8 +131,10 @@ int loami_ledger_open(loami_ledger **out, const char *path, loam_err *err)
     if (rc == 0) l->running = pthread_create(&l->thread, NULL, run, l) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == 0 && !l->running) rc = loami_fail(err, LOAM_E_IO, "cannot start a thread");
-    if (rc < 0) loami_ledger_close(l);
-    else *out = l;
+    if (rc < 0)
+        loami_ledger_close(l);
+    else
+        *out = l;
     return rc;
 }
 
@@ -136,8 +149,10 @@ void loami_ledger_add(loami_ledger *l, const loami_ledger_row *row)
             l->cap = cap;
         }
     }
-    if (l->n < l->cap) l->rows[l->n++] = *row;
-    else l->dropped++;
+    if (l->n < l->cap)
+        l->rows[l->n++] = *row;
+    else
+        l->dropped++;
     if (l->n == 1) pthread_cond_signal(&l->some);
     pthread_mutex_unlock(&l->lock);
 }

@@ -46,7 +46,8 @@ static size_t skip_nested(loami_span s, size_t i)
         if (c == '{' || c == '[') {
             if (depth == DEPTH) return 0;
             unsigned char bit = (unsigned char)(1u << depth % 8);
-            square[depth / 8] = (unsigned char)(c == '[' ? square[depth / 8] | bit : square[depth / 8] & ~bit);
+            square[depth / 8] = (unsigned char)(c == '[' ? square[depth / 8] | bit
+                                                         : square[depth / 8] & ~bit);
             depth++;
         } else if (c == '}' || c == ']') {
             depth--;
@@ -64,7 +65,9 @@ static size_t skip_value(loami_span s, size_t i)
     if (s.at[i] == '"') return skip_string(s, i);
     if (s.at[i] == '{' || s.at[i] == '[') return skip_nested(s, i);
     size_t from = i;
-    while (i < s.n && !is_blank(s.at[i]) && s.at[i] != ',' && s.at[i] != '}' && s.at[i] != ']' && s.at[i] != ':' && s.at[i] != '"') i++;
+    while (i < s.n && !is_blank(s.at[i]) && s.at[i] != ',' && s.at[i] != '}' && s.at[i] != ']' &&
+           s.at[i] != ':' && s.at[i] != '"')
+        i++;
     return i > from ? i : 0;
 }
 
@@ -158,8 +161,10 @@ char *loami_span_string(loami_span s, size_t limit, size_t *len)
     loami_buf out = { 0 };
     if (!s.at || s.n < 2 || s.at[0] != '"' || s.n > limit * 6 + 2) return NULL;
     if (loami_json_parse(&v, s.at, s.n, "", NULL) < 0) return NULL;
-    if (json_is_string(v) && json_string_length(v) <= limit) loami_buf_put(&out, json_string_value(v), json_string_length(v));
-    else out.failed = true;
+    if (json_is_string(v) && json_string_length(v) <= limit)
+        loami_buf_put(&out, json_string_value(v), json_string_length(v));
+    else
+        out.failed = true;
     json_decref(v);
     return loami_buf_take(&out, len);
 }
@@ -176,7 +181,7 @@ bool loami_span_u64(loami_span s, uint64_t *out)
     return true;
 }
 
-/* ---- changing ----------------------------------------------------------------------------------------------- */
+/* ---- changing ------------------------------------------------------------------------------------ */
 
 void loami_edit(loami_edits *e, const char *base, loami_span old, const char *text, size_t len)
 {
@@ -190,7 +195,8 @@ void loami_edit(loami_edits *e, const char *base, loami_span old, const char *te
     e->edit[i].len = len;
 }
 
-void loami_edit_member(loami_edits *e, const char *base, loami_span object, loami_span old, const char *pair, size_t n_value)
+void loami_edit_member(loami_edits *e, const char *base, loami_span object, loami_span old, const char *pair,
+                       size_t n_value)
 {
     size_t n = strlen(pair);
     if (old.at) {
@@ -199,7 +205,8 @@ void loami_edit_member(loami_edits *e, const char *base, loami_span object, loam
     }
     loami_span front = { object.at + 1, 0 };
     bool empty = object.at[skip_blanks(object, 1)] == '}', second = false;
-    for (uint32_t i = 0; i < e->n; i++) second |= e->edit[i].from == (size_t)(front.at - base) && e->edit[i].n == 0;
+    for (uint32_t i = 0; i < e->n; i++)
+        second |= e->edit[i].from == (size_t)(front.at - base) && e->edit[i].n == 0;
     if (empty && second) loami_edit(e, base, front, ",", 1);
     loami_edit(e, base, front, pair, n);
     if (!empty) loami_edit(e, base, front, ",", 1);
@@ -217,8 +224,10 @@ void loami_edit_remove(loami_edits *e, const char *base, loami_span object, loam
     end = skip_blanks(object, (size_t)(value.at - object.at) + value.n);
     size_t back = from;
     while (back > 1 && is_blank(object.at[back - 1])) back--;
-    if (object.at[back - 1] == ',') from = back - 1;
-    else if (end < object.n && object.at[end] == ',') end++;
+    if (object.at[back - 1] == ',')
+        from = back - 1;
+    else if (end < object.n && object.at[end] == ',')
+        end++;
     loami_edit(e, base, (loami_span){ object.at + from, end - from }, "", 0);
 }
 

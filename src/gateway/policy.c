@@ -5,7 +5,8 @@
 #include <string.h>
 
 const loami_policy *const loami_policies[] = {
-    &loami_policy_tokens, &loami_policy_round_robin, &loami_policy_weighted, &loami_policy_prefix, &loami_policy_session, NULL,
+    &loami_policy_tokens, &loami_policy_round_robin, &loami_policy_weighted,
+    &loami_policy_prefix, &loami_policy_session,     NULL,
 };
 
 const loami_policy *loami_policy_find(const char *name)

@@ -1,5 +1,5 @@
-/* Prefix affinity: conversations that begin alike go where their beginning is in the cache already, as long as that
- * backend has no more than its bounded part of the load (Mirrokni, Thorup and Zadimoghaddam 2016). */
+/* Prefix affinity: conversations that begin alike go where their beginning is in the cache already, as long
+ * as that backend has no more than its bounded part of the load (Mirrokni, Thorup and Zadimoghaddam 2016). */
 #include "gateway/policy.h"
 
 static uint32_t pick(const loami_bid *bids, uint32_t n, const loami_wish *wish)
@@ -19,4 +19,5 @@ static uint32_t pick(const loami_bid *bids, uint32_t n, const loami_wish *wish)
     return loami_policy_tokens.pick(bids, n, wish);
 }
 
-const loami_policy loami_policy_prefix = { "prefix_affinity", "where the beginning is cached, with bounded load", pick };
+const loami_policy loami_policy_prefix = { "prefix_affinity",
+                                           "where the beginning is cached, with bounded load", pick };

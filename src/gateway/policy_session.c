@@ -1,4 +1,5 @@
-/* Session: a session stays with one backend while that is there. Requests without one go where the load is least. */
+/* Session: a session stays with one backend while that is there. Requests without one go where the load is
+ * least. */
 #include "gateway/policy.h"
 
 static uint32_t pick(const loami_bid *bids, uint32_t n, const loami_wish *wish)

@@ -1,5 +1,6 @@
-/* Least outstanding tokens: requests differ a thousandfold in length, so counting them says little. A backend's load
- * is what its requests still have to read and write; one that fails fast has a load for it, and so gains nothing. */
+/* Least outstanding tokens: requests differ a thousandfold in length, so counting them says little. A
+ * backend's load is what its requests still have to read and write; one that fails fast has a load for it,
+ * and so gains nothing. */
 #include "gateway/policy.h"
 
 static double score(const loami_bid *b, double cost)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- routes ------------------------------------------------------------------------------------------------------ */
+/* ---- routes -------------------------------------------------------------------------------------- */
 
 static int fill_pool(loami_routes *r, loami_pool *p, const loami_pool_conf *conf)
 {
@@ -49,7 +49,8 @@ void loami_routes_unref(loami_routes *r)
 {
     if (!r || --r->refs) return;
     for (uint32_t i = 0; i < r->n_pools; i++) {
-        for (uint32_t k = 0; k < r->pools[i].n_members; k++) loami_backend_unref(r->pools[i].members[k].backend);
+        for (uint32_t k = 0; k < r->pools[i].n_members; k++)
+            loami_backend_unref(r->pools[i].members[k].backend);
         free(r->pools[i].members);
     }
     loami_gw_config_unref(r->config);
@@ -67,7 +68,8 @@ static bool someone_has(const loami_pool *p, const char *model)
 {
     const char *told;
     for (uint32_t i = 0; i < p->n_members; i++)
-        if (!p->members[i].backend->removed && loami_backend_has(p->members[i].backend, model, &told)) return true;
+        if (!p->members[i].backend->removed && loami_backend_has(p->members[i].backend, model, &told))
+            return true;
     return false;
 }
 
@@ -81,14 +83,15 @@ loami_pool *loami_routes_pool(loami_routes *r, const char *model)
     return NULL;
 }
 
-/* ---- choosing ---------------------------------------------------------------------------------------------------- */
+/* ---- choosing ------------------------------------------------------------------------------------ */
 
 static bool has_place(const loami_backend *b)
 {
     return !b->conf->max_inflight || b->inflight < b->conf->max_inflight;
 }
 
-loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x, bool (*fits)(const loami_exchange *x, const loami_backend *b), bool *full)
+loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x,
+                                bool (*fits)(const loami_exchange *x, const loami_backend *b), bool *full)
 {
     loami_bid bids[LOAMI_GW_BACKENDS];
     loami_member *who[LOAMI_GW_BACKENDS];
@@ -100,7 +103,9 @@ loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x, bool (*fits)(c
     for (uint32_t i = 0; i < p->n_members; i++) {
         loami_member *m = &p->members[i];
         loami_backend *b = m->backend;
-        if (!loami_backend_usable(b) || loami_exchange_tried(x, b) || !loami_backend_has(b, x->facts.name, &told) || (fits && !fits(x, b))) continue;
+        if (!loami_backend_usable(b) || loami_exchange_tried(x, b) ||
+            !loami_backend_has(b, x->facts.name, &told) || (fits && !fits(x, b)))
+            continue;
         if (full && !has_place(b)) {
             *full = true;
             continue;
@@ -129,7 +134,7 @@ loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x, bool (*fits)(c
     return m;
 }
 
-/* ---- waiting for a place ----------------------------------------------------------------------------------------- */
+/* ---- waiting for a place ------------------------------------------------------------------------- */
 
 void loami_pool_leave(loami_exchange *x)
 {
@@ -143,7 +148,9 @@ void loami_pool_leave(loami_exchange *x)
 static void refuse_full(loami_exchange *x, const char *why)
 {
     loami_fault f;
-    loami_fault_set(&f, 429, "queue_full", "", "Every backend of pool \"%s\" is at its limit, and %s. Try again later.", x->pool->name, why);
+    loami_fault_set(&f, 429, "queue_full", "",
+                    "Every backend of pool \"%s\" is at its limit, and %s. Try again later.", x->pool->name,
+                    why);
     x->pool->refused++;
     loami_exchange_fail(x, &f);
 }
@@ -199,7 +206,7 @@ void loami_pool_moved(loami_gateway *gw)
         }
 }
 
-/* ---- dispatch ---------------------------------------------------------------------------------------------------- */
+/* ---- dispatch ------------------------------------------------------------------------------------ */
 
 /* The next pool that stands in for the first one; its own model is asked for there. */
 static bool fall_back(loami_exchange *x)
@@ -207,17 +214,23 @@ static bool fall_back(loami_exchange *x)
     const loami_pool_conf *first = x->first_pool->conf;
     if (x->fallbacks == first->n_fallback) return false;
     x->pool = &x->routes->pools[first->fallback[x->fallbacks++]];
-    if (x->facts.name && x->pool->conf->n_models && !lists(x->pool, x->facts.name)) x->facts.name = x->pool->conf->models[0];
+    if (x->facts.name && x->pool->conf->n_models && !lists(x->pool, x->facts.name))
+        x->facts.name = x->pool->conf->models[0];
     return true;
 }
 
 static void refuse_nobody(loami_exchange *x)
 {
     loami_fault f;
-    if (x->failed_status) loami_fault_set(&f, x->failed_status, "backend_failed", "", "%s", x->failed_words);
+    if (x->failed_status)
+        loami_fault_set(&f, x->failed_status, "backend_failed", "", "%s", x->failed_words);
     else if (x->failed_words[0])
-        loami_fault_set(&f, 503, "no_healthy_backends", "", "No healthy MLX backends in pool \"%s\" (the last one tried: %s).", x->first_pool->name, x->failed_words);
-    else loami_fault_set(&f, 503, "no_healthy_backends", "", "No healthy MLX backends in pool \"%s\".", x->first_pool->name);
+        loami_fault_set(&f, 503, "no_healthy_backends", "",
+                        "No healthy MLX backends in pool \"%s\" (the last one tried: %s).",
+                        x->first_pool->name, x->failed_words);
+    else
+        loami_fault_set(&f, 503, "no_healthy_backends", "", "No healthy MLX backends in pool \"%s\".",
+                        x->first_pool->name);
     x->first_pool->nobody++;
     loami_exchange_fail(x, &f);
 }

@@ -1,5 +1,5 @@
-/* From a try's answer to the client's. A whole answer is kept until it is whole, so that a backend that dies before
- * costs nothing; events are passed on as they come; what is neither is passed on byte for byte. */
+/* From a try's answer to the client's. A whole answer is kept until it is whole, so that a backend that dies
+ * before costs nothing; events are passed on as they come; what is neither is passed on byte for byte. */
 #include "gateway/gw.h"
 
 #include "base/clock.h"
@@ -26,8 +26,21 @@ static void take_floor(loami_attempt *a)
 /* Headers of a backend that are not its connection's, and not ours to say. */
 static void pass_headers(const loami_attempt *a)
 {
-    static const char *const ours[] = { "Connection", "Keep-Alive", "Transfer-Encoding", "Content-Length", "Content-Type", "Trailer", "Upgrade", "Date", "Server",
-                                        "X-Request-Id", "X-Content-Type-Options", "Vary", "Set-Cookie", "Retry-After", NULL };
+    static const char *const ours[] = { "Connection",
+                                        "Keep-Alive",
+                                        "Transfer-Encoding",
+                                        "Content-Length",
+                                        "Content-Type",
+                                        "Trailer",
+                                        "Upgrade",
+                                        "Date",
+                                        "Server",
+                                        "X-Request-Id",
+                                        "X-Content-Type-Options",
+                                        "Vary",
+                                        "Set-Cookie",
+                                        "Retry-After",
+                                        NULL };
     const char *name, *value;
     for (size_t at = 0; loami_call_next_header(a->call, &at, &name, &value);) {
         const char *const *o = ours;
@@ -42,7 +55,7 @@ static bool type_is(const char *type, const char *want)
     return type && strncasecmp(type, want, strlen(want)) == 0;
 }
 
-/* ---- heads ------------------------------------------------------------------------------------------------------- */
+/* ---- heads --------------------------------------------------------------------------------------- */
 
 static bool is_refusal(int status)
 {
@@ -75,7 +88,7 @@ void loami_relay_head(loami_attempt *a, int status)
     }
 }
 
-/* ---- bodies ------------------------------------------------------------------------------------------------------ */
+/* ---- bodies -------------------------------------------------------------------------------------- */
 
 static void start(loami_attempt *a)
 {
@@ -111,7 +124,8 @@ static bool on_events(loami_attempt *a, const char *bytes, size_t n)
     if (rc == 0 && !a->failed && !out->failed) return room;
     loami_call_cancel(a->call);
     a->call = NULL;
-    lost(a, rc < 0 ? LOAMI_FAIL_GARBLED : LOAMI_FAIL_STATUS, a->failed ? a->words : "it sent an event that is too large");
+    lost(a, rc < 0 ? LOAMI_FAIL_GARBLED : LOAMI_FAIL_STATUS,
+         a->failed ? a->words : "it sent an event that is too large");
     return true;
 }
 
@@ -137,16 +151,21 @@ bool loami_relay_data(loami_attempt *a, const char *bytes, size_t n)
     return pass(a, bytes, n);
 }
 
-/* ---- failures ---------------------------------------------------------------------------------------------------- */
+/* ---- failures ------------------------------------------------------------------------------------ */
 
 static void put_done(loami_exchange *x)
 {
     loami_buf out = { 0 };
     if (x->facts.wants_usage && !x->usage_told && x->id) {
-        loami_buf_printf(&out, "data: {\"id\":%s,\"object\":\"%s\",\"created\":%s,\"model\":%s,\"choices\":[],\"usage\":{\"prompt_tokens\":%.0f,"
-                         "\"completion_tokens\":%llu,\"total_tokens\":%.0f}}\n\n", x->id,
-                         x->endpoint->shape == LOAMI_SHAPE_CHAT ? "chat.completion.chunk" : "text_completion", x->created ? x->created : "0",
-                         x->model ? x->model : "null", x->facts.prompt_cost, (unsigned long long)x->n_tokens, x->facts.prompt_cost + (double)x->n_tokens);
+        loami_buf_printf(&out,
+                         "data: "
+                         "{\"id\":%s,\"object\":\"%s\",\"created\":%s,\"model\":%s,\"choices\":[],\"usage\":{"
+                         "\"prompt_tokens\":%.0f,"
+                         "\"completion_tokens\":%llu,\"total_tokens\":%.0f}}\n\n",
+                         x->id,
+                         x->endpoint->shape == LOAMI_SHAPE_CHAT ? "chat.completion.chunk" : "text_completion",
+                         x->created ? x->created : "0", x->model ? x->model : "null", x->facts.prompt_cost,
+                         (unsigned long long)x->n_tokens, x->facts.prompt_cost + (double)x->n_tokens);
     }
     loami_buf_puts(&out, "data: [DONE]\n\n");
     loami_reply_write(x->reply, out.data, out.len);
@@ -164,12 +183,15 @@ void loami_relay_error(loami_exchange *x, const char *words)
     loami_fault_set(&f, 502, "backend_lost", "", "%s", words);
     switch (x->endpoint->shape) {
     case LOAMI_SHAPE_MESSAGES:
-        loami_buf_puts(&out, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":");
+        loami_buf_puts(
+            &out, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":");
         loami_json_put(&out, words, strlen(words));
         loami_buf_puts(&out, "}}\n\n");
         break;
     case LOAMI_SHAPE_RESPONSES:
-        loami_buf_puts(&out, "event: error\ndata: {\"type\":\"error\",\"code\":\"server_error\",\"param\":null,\"message\":");
+        loami_buf_puts(
+            &out,
+            "event: error\ndata: {\"type\":\"error\",\"code\":\"server_error\",\"param\":null,\"message\":");
         loami_json_put(&out, words, strlen(words));
         loami_buf_puts(&out, "}\n\n");
         break;
@@ -206,8 +228,8 @@ static void go_on(loami_exchange *x, loami_backend *from)
         m->backend->numbers.resumed_to++;
         return;
     }
-    snprintf(words, sizeof words, "The backend was lost in the middle of the answer (%s), and %s.", x->failed_words,
-             why ? why : "no other one in its pool can continue it");
+    snprintf(words, sizeof words, "The backend was lost in the middle of the answer (%s), and %s.",
+             x->failed_words, why ? why : "no other one in its pool can continue it");
     loami_relay_error(x, words);
 }
 
@@ -215,7 +237,10 @@ static void give_up(loami_exchange *x, loami_failure why)
 {
     loami_fault f;
     int status = why == LOAMI_FAIL_LATE ? 504 : 502;
-    loami_fault_set(&f, status, "backend_failed", "", "The backend failed (%s). The request may have had an effect, so it was not sent to another one.", x->failed_words);
+    loami_fault_set(
+        &f, status, "backend_failed", "",
+        "The backend failed (%s). The request may have had an effect, so it was not sent to another one.",
+        x->failed_words);
     loami_exchange_fail(x, &f);
 }
 
@@ -223,7 +248,8 @@ static void lost(loami_attempt *a, loami_failure why, const char *words)
 {
     loami_exchange *x = a->x;
     loami_backend *b = a->backend;
-    bool again = x->endpoint->repeatable || why == LOAMI_FAIL_UNREACHED || why == LOAMI_FAIL_BUSY || strcmp(x->method, "GET") == 0;
+    bool again = x->endpoint->repeatable || why == LOAMI_FAIL_UNREACHED || why == LOAMI_FAIL_BUSY ||
+                 strcmp(x->method, "GET") == 0;
 
     b->numbers.failures[why]++;
     snprintf(x->failed_words, sizeof x->failed_words, "%s: %s", b->name, words);
@@ -237,11 +263,16 @@ static void lost(loami_attempt *a, loami_failure why, const char *words)
     loami_backend_ref(b);
     loami_attempt_free(a);
     bool other = x->attempt[0] || x->attempt[1]; /* a hedge, or what was hedged, may still answer */
-    if (!other && x->started && x->streaming && x->endpoint->shape != LOAMI_SHAPE_OTHER) go_on(x, b);
-    else if (!other && x->started && x->endpoint->shape == LOAMI_SHAPE_OLLAMA) loami_relay_error(x, x->failed_words);
-    else if (!other && x->started) loami_exchange_cut(x);
-    else if (!other && again) loami_exchange_next(x);
-    else if (!other) give_up(x, why);
+    if (!other && x->started && x->streaming && x->endpoint->shape != LOAMI_SHAPE_OTHER)
+        go_on(x, b);
+    else if (!other && x->started && x->endpoint->shape == LOAMI_SHAPE_OLLAMA)
+        loami_relay_error(x, x->failed_words);
+    else if (!other && x->started)
+        loami_exchange_cut(x);
+    else if (!other && again)
+        loami_exchange_next(x);
+    else if (!other)
+        give_up(x, why);
     loami_backend_unref(b);
 }
 
@@ -249,7 +280,8 @@ static void lost(loami_attempt *a, loami_failure why, const char *words)
 static void refused(loami_attempt *a)
 {
     loami_exchange *x = a->x;
-    const char *after = loami_call_header(a->call, "Retry-After"), *type = loami_call_header(a->call, "Content-Type");
+    const char *after = loami_call_header(a->call, "Retry-After"),
+               *type = loami_call_header(a->call, "Content-Type");
     bool busy = a->status == 429 || (a->status == 503 && after);
     double wait = after ? strtod(after, NULL) : BUSY_S;
     char words[64];
@@ -265,10 +297,11 @@ static void refused(loami_attempt *a)
         loami_buf_clear(&x->failed_body);
         if (type_is(type, "application/json")) loami_buf_put(&x->failed_body, a->got.data, a->got.len);
     }
-    lost(a, busy ? LOAMI_FAIL_BUSY : LOAMI_FAIL_STATUS, a->status < 400 ? "it did not answer with a stream" : words);
+    lost(a, busy ? LOAMI_FAIL_BUSY : LOAMI_FAIL_STATUS,
+         a->status < 400 ? "it did not answer with a stream" : words);
 }
 
-/* ---- ends -------------------------------------------------------------------------------------------------------- */
+/* ---- ends ---------------------------------------------------------------------------------------- */
 
 static void whole(loami_attempt *a)
 {
@@ -310,7 +343,9 @@ static void ended_well(loami_attempt *a)
 
 void loami_relay_done(loami_attempt *a, loami_call_fate fate, const char *msg)
 {
-    static const loami_failure failures[] = { [LOAMI_CALL_UNREACHED] = LOAMI_FAIL_UNREACHED, [LOAMI_CALL_LOST] = LOAMI_FAIL_LOST, [LOAMI_CALL_LATE] = LOAMI_FAIL_LATE };
+    static const loami_failure failures[] = { [LOAMI_CALL_UNREACHED] = LOAMI_FAIL_UNREACHED,
+                                              [LOAMI_CALL_LOST] = LOAMI_FAIL_LOST,
+                                              [LOAMI_CALL_LATE] = LOAMI_FAIL_LATE };
     if (fate == LOAMI_CALL_OK) {
         ended_well(a);
     } else if (a->x->done) {

@@ -1,10 +1,10 @@
-/* What a backend is sent: the client's body, with what this backend needs changed. When an answer is continued, that
- * includes what was said so far:
+/* What a backend is sent: the client's body, with what this backend needs changed. When an answer is
+ * continued, that includes what was said so far:
  *
- * - exactly, for backends whose token ids travel: "loam_resume": {"token_ids": [...]} beside the request's own fields
- *   and its seed. The backend puts the ids behind the prompt, counts them as tokens of the answer (usage, max_tokens,
- *   penalties, stop strings, grammar), draws the next token as number n_ids + 1 of the seed, and sends what comes
- *   after the text that those ids have released.
+ * - exactly, for backends whose token ids travel: "loam_resume": {"token_ids": [...]} beside the request's
+ * own fields and its seed. The backend puts the ids behind the prompt, counts them as tokens of the answer
+ * (usage, max_tokens, penalties, stop strings, grammar), draws the next token as number n_ids + 1 of the
+ * seed, and sends what comes after the text that those ids have released.
  * - as a last message of the assistant that is to be continued, where a server can do that;
  * - for plain text completions, as the end of the prompt. */
 #include "gateway/gw.h"
@@ -29,7 +29,8 @@ static bool words_possible(const loami_exchange *x)
 {
     const loami_facts *f = &x->facts;
     if (!f->plain || x->odd || x->text.failed || f->continues_last) return false;
-    return x->endpoint->shape == LOAMI_SHAPE_CHAT ? f->messages.n > 2 && f->messages.at[0] == '[' : f->prompt.n > 1 && f->prompt.at[0] == '"';
+    return x->endpoint->shape == LOAMI_SHAPE_CHAT ? f->messages.n > 2 && f->messages.at[0] == '['
+                                                  : f->prompt.n > 1 && f->prompt.at[0] == '"';
 }
 
 const char *loami_resume_obstacle(const loami_exchange *x)
@@ -50,7 +51,7 @@ bool loami_resume_fits(const loami_exchange *x, const loami_backend *b)
     return x->endpoint->shape == LOAMI_SHAPE_TEXT || b->kind->continues || b->kind->prefills;
 }
 
-/* ---- changes ----------------------------------------------------------------------------------------------------- */
+/* ---- changes ------------------------------------------------------------------------------------- */
 
 typedef struct draft {
     loami_edits edits;
@@ -93,7 +94,8 @@ static void set_usage(draft *d, const loami_exchange *x)
         set_member(d, f->body, f->stream_options, "stream_options", "{\"include_usage\":true}");
         return;
     }
-    set_member(d, f->stream_options, loami_peek_get(f->stream_options, "include_usage"), "include_usage", "true");
+    set_member(d, f->stream_options, loami_peek_get(f->stream_options, "include_usage"), "include_usage",
+               "true");
 }
 
 static void set_exact(draft *d, loami_attempt *a)
@@ -101,14 +103,16 @@ static void set_exact(draft *d, loami_attempt *a)
     loami_exchange *x = a->x;
     const loami_facts *f = &x->facts;
     char number[24];
-    if (!a->backend->kind || !a->backend->kind->exact || !is_openai(x) || !f->one_answer || !x->routes->config->resume) return;
+    if (!a->backend->kind || !a->backend->kind->exact || !is_openai(x) || !f->one_answer ||
+        !x->routes->config->resume)
+        return;
     if (!f->wants_ids) set_member(d, f->body, f->return_ids, "return_token_ids", "true");
     if (f->has_seed || !f->samples) return;
     snprintf(number, sizeof number, "%llu", (unsigned long long)x->seed);
     set_member(d, f->body, f->seed, "seed", number);
 }
 
-/* ---- continuing -------------------------------------------------------------------------------------------------- */
+/* ---- continuing ---------------------------------------------------------------------------------- */
 
 static void less_tokens(draft *d, loami_span old, const char *name, uint64_t said)
 {
@@ -138,8 +142,10 @@ static void add_words(draft *d, loami_attempt *a)
         loami_buf_put(t, x->text.data, x->text.len);
         loami_buf_puts(t, "\"}");
         if (a->backend->kind->continues) {
-            set_member(d, f->body, loami_peek_get(f->body, "add_generation_prompt"), "add_generation_prompt", "false");
-            set_member(d, f->body, loami_peek_get(f->body, "continue_final_message"), "continue_final_message", "true");
+            set_member(d, f->body, loami_peek_get(f->body, "add_generation_prompt"), "add_generation_prompt",
+                       "false");
+            set_member(d, f->body, loami_peek_get(f->body, "continue_final_message"),
+                       "continue_final_message", "true");
         }
     }
     if (!t->failed && t->data) loami_edit(&d->edits, d->base, at, t->data, t->len);

@@ -41,7 +41,8 @@ static loami_span data_of(loami_span whole)
     return found;
 }
 
-static size_t feed_all(const char *s, size_t n, size_t *looked, void (*event)(void *, loami_span, loami_span), void *arg)
+static size_t feed_all(const char *s, size_t n, size_t *looked, void (*event)(void *, loami_span, loami_span),
+                       void *arg)
 {
     size_t at = 0, end;
     while (at < n && (end = event_end(s + at, n - at, looked))) {
@@ -53,7 +54,8 @@ static size_t feed_all(const char *s, size_t n, size_t *looked, void (*event)(vo
     return at;
 }
 
-int loami_sse_feed(loami_sse *s, const char *bytes, size_t n, void (*event)(void *arg, loami_span whole, loami_span data), void *arg)
+int loami_sse_feed(loami_sse *s, const char *bytes, size_t n,
+                   void (*event)(void *arg, loami_span whole, loami_span data), void *arg)
 {
     size_t used;
     if (s->part.len == 0) {

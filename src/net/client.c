@@ -19,7 +19,7 @@ struct loami_call {
     loami_call_request q; /* callbacks and times; its strings are libcurl's by now */
     CURL *easy;
     struct curl_slist *headers;
-    loami_buf head;       /* "name\0value\0" ... */
+    loami_buf head; /* "name\0value\0" ... */
     int status;
     bool head_done, paused, dead, added;
     double start_s, moved_s;
@@ -34,7 +34,7 @@ struct loami_client {
     loami_loop *loop;
     CURLM *multi;
     struct event *timer;
-    bool busy;                /* inside libcurl, which must not be entered again */
+    bool busy; /* inside libcurl, which must not be entered again */
     struct call_list calls;
     struct call_list waiting; /* started or ended by a callback: to be looked at after it */
     CURL *spare[SPARE_HANDLES];
@@ -46,7 +46,7 @@ typedef struct watch {
     loami_client *client;
 } watch;
 
-/* ---- the end of a call -------------------------------------------------------------------------------------- */
+/* ---- the end of a call --------------------------------------------------------------------------- */
 
 static void give_back(loami_client *c, CURL *easy)
 {
@@ -100,7 +100,7 @@ static loami_call_fate fate_of(const loami_call *call, CURLcode code)
     }
 }
 
-/* ---- turning libcurl's wheel -------------------------------------------------------------------------------- */
+/* ---- turning libcurl's wheel --------------------------------------------------------------------- */
 
 /* What callbacks asked for while libcurl was busy. */
 static void settle(loami_client *c)
@@ -171,7 +171,8 @@ static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void 
         w->client = c;
         curl_multi_assign(c->multi, fd, w);
     }
-    short wanted = (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0) | EV_PERSIST);
+    short wanted = (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0) |
+                           EV_PERSIST);
     w->event = event_new(loami_loop_base(c->loop), fd, wanted, on_socket, w);
     if (w->event && event_add(w->event, NULL) == 0) return 0;
     if (w->event) event_free(w->event);
@@ -185,12 +186,14 @@ static int set_timer(CURLM *multi, long ms, void *arg)
     loami_client *c = arg;
     struct timeval tv = { ms / 1000, (suseconds_t)(ms % 1000 * 1000) };
     (void)multi;
-    if (ms < 0) evtimer_del(c->timer);
-    else evtimer_add(c->timer, &tv);
+    if (ms < 0)
+        evtimer_del(c->timer);
+    else
+        evtimer_add(c->timer, &tv);
     return 0;
 }
 
-/* ---- what comes in ------------------------------------------------------------------------------------------ */
+/* ---- what comes in ------------------------------------------------------------------------------- */
 
 static void put_header(loami_call *call, const char *line, size_t n)
 {
@@ -252,14 +255,18 @@ static void on_clock(void *arg)
 
     if (q->total_s > 0) due = call->start_s + q->total_s;
     if (!call->head_done) {
-        if (q->first_byte_s > 0 && call->start_s + q->first_byte_s < due) due = call->start_s + q->first_byte_s;
+        if (q->first_byte_s > 0 && call->start_s + q->first_byte_s < due)
+            due = call->start_s + q->first_byte_s;
     } else if (q->idle_s > 0) {
         double idle = (call->paused ? now : call->moved_s) + q->idle_s;
         if (idle < due) due = idle;
     }
     if (due >= 1e300) return;
-    if (due <= now) finish(call, LOAMI_CALL_LATE, call->head_done ? "the answer stopped coming" : "no answer came in time");
-    else loami_timer_set(call->client->loop, &call->clock, due - now, on_clock, call);
+    if (due <= now)
+        finish(call, LOAMI_CALL_LATE,
+               call->head_done ? "the answer stopped coming" : "no answer came in time");
+    else
+        loami_timer_set(call->client->loop, &call->clock, due - now, on_clock, call);
 }
 
 static void start_clock(loami_call *call)
@@ -272,7 +279,7 @@ static void start_clock(loami_call *call)
     if (first < 1e300) loami_timer_set(call->client->loop, &call->clock, first, on_clock, call);
 }
 
-/* ---- calls -------------------------------------------------------------------------------------------------- */
+/* ---- calls --------------------------------------------------------------------------------------- */
 
 static bool set_headers(loami_call *call, const loami_call_request *q)
 {
@@ -311,7 +318,8 @@ static bool set_options(loami_call *call, const loami_call_request *q)
         curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
         curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
     }
-    if (strcmp(method, "HEAD") == 0) curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+    if (strcmp(method, "HEAD") == 0)
+        curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
     else if (q->body || strcmp(method, "POST") == 0) {
         curl_easy_setopt(e, CURLOPT_POST, 1L);
         curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->n_body);
@@ -392,7 +400,7 @@ double loami_call_connect_s(const loami_call *call)
     return (double)us * 1e-6;
 }
 
-/* ---- open and close ----------------------------------------------------------------------------------------- */
+/* ---- open and close ------------------------------------------------------------------------------ */
 
 int loami_client_open(loami_client **out, loami_loop *loop, uint32_t max_connections, loam_err *err)
 {

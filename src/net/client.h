@@ -1,7 +1,7 @@
 /* net/client.h: HTTP requests to other servers, over libcurl's multi interface, on the loop's thread.
  *
- * Connections are kept and used again. An answer is handed on as it arrives, and a reader that is full stops it
- * without stopping any other. Nothing here blocks; names are resolved on a thread of libcurl's. */
+ * Connections are kept and used again. An answer is handed on as it arrives, and a reader that is full stops
+ * it without stopping any other. Nothing here blocks; names are resolved on a thread of libcurl's. */
 #ifndef LOAMI_CLIENT_H
 #define LOAMI_CLIENT_H
 
@@ -26,20 +26,20 @@ typedef enum loami_call_fate {
 
 /* Zero is the default everywhere; a time of 0 is no limit. Strings and headers are copied. */
 typedef struct loami_call_request {
-    const char *method;         /* "GET" */
+    const char *method; /* "GET" */
     const char *url;
     const char *const *headers; /* [n_headers] "Name: value" */
     uint32_t n_headers;
-    const void *body;           /* [n_body] borrowed until the call is over */
+    const void *body; /* [n_body] borrowed until the call is over */
     size_t n_body;
-    double connect_s;           /* 5 */
-    double first_byte_s;        /* from the start to the answer's head */
-    double idle_s;              /* between two pieces of it; does not count while the reader is full */
+    double connect_s;    /* 5 */
+    double first_byte_s; /* from the start to the answer's head */
+    double idle_s;       /* between two pieces of it; does not count while the reader is full */
     double total_s;
-    bool fresh;                 /* use no kept connection: one of these may break and the request be sent twice */
-    bool insecure;              /* do not check the server's certificate */
-    const char *ca_file;        /* check it against these, not the system's */
-    uint32_t read_bytes;        /* taken from the socket at once; 16384 */
+    bool fresh;          /* use no kept connection: one of these may break and the request be sent twice */
+    bool insecure;       /* do not check the server's certificate */
+    const char *ca_file; /* check it against these, not the system's */
+    uint32_t read_bytes; /* taken from the socket at once; 16384 */
 
     /* The head is complete; see loami_call_header. May be NULL. */
     void (*head)(void *arg, int status);
@@ -53,7 +53,8 @@ typedef struct loami_call_request {
 /* Starts a call. No callback comes before this returns. NULL when memory ran out. */
 loami_call *loami_call_start(loami_client *c, const loami_call_request *request);
 
-/* Ends it at once, closing its connection; no callback comes any more. May be called from any callback but done. */
+/* Ends it at once, closing its connection; no callback comes any more. May be called from any callback but
+ * done. */
 void loami_call_cancel(loami_call *call);
 
 /* After data returned false. */

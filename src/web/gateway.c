@@ -22,7 +22,8 @@ static const struct {
     { "/gateway/gateway.js", "text/javascript; charset=utf-8", script, sizeof script },
 };
 
-static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 static void get(loami_reply *r, void *arg)
 {

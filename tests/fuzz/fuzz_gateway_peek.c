@@ -1,5 +1,5 @@
-/* Request bodies and the events of backends. What jansson takes, peek must take too, and find the same members; an
- * edited text must still be JSON. */
+/* Request bodies and the events of backends. What jansson takes, peek must take too, and find the same
+ * members; an edited text must still be JSON. */
 #include "base/json.h"
 #include "gateway/peek.h"
 

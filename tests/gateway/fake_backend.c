@@ -1,18 +1,20 @@
-/* A backend whose pace and faults the gateway's tests and benchmarks command. It speaks enough of the OpenAI API to
- * stand for loam, vLLM and others, and continues answers as they do.
+/* A backend whose pace and faults the gateway's tests and benchmarks command. It speaks enough of the OpenAI
+ * API to stand for loam, vLLM and others, and continues answers as they do.
  *
  *     fake_backend [--port N] [--name a] [--kind loam] [--model m] [--health-ms N]
  *
- * It prints its port. Token i of an answer is the text " i.hhh", hhh being a function of seed and i, so that any two
- * answers to one request are equal exactly if no token was lost, doubled or drawn anew. As with a real tokenizer the
- * text of some tokens appears only with the next one's.
+ * It prints its port. Token i of an answer is the text " i.hhh", hhh being a function of seed and i, so that
+ * any two answers to one request are equal exactly if no token was lost, doubled or drawn anew. As with a
+ * real tokenizer the text of some tokens appears only with the next one's.
  *
- * The last "[fake k=v ...]" in a prompt says: delay=MS a token, prefill=MS before the first, stamp=1 (each token is the
- * time it was sent, in ns), and, of one token number each: die (kill -9 itself), cut (close the connection), stall,
- * error (an error event), stop (finish there without [DONE]). "die.a=3" concerns the backend named a alone.
+ * The last "[fake k=v ...]" in a prompt says: delay=MS a token, prefill=MS before the first, stamp=1 (each
+ * token is the time it was sent, in ns), and, of one token number each: die (kill -9 itself), cut (close the
+ * connection), stall, error (an error event), stop (finish there without [DONE]). "die.a=3" concerns the
+ * backend named a alone.
  *
  * POST /fake {"status":500,"count":2,"retry_after":1} answers the next requests so; {"health":503} and
- * {"health_ms":9000} concern probes; {"hang":1} lets requests without an answer. GET /fake tells what was seen. */
+ * {"health_ms":9000} concern probes; {"hang":1} lets requests without an answer. GET /fake tells what was
+ * seen. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "net/server.h"
@@ -48,7 +50,7 @@ typedef struct answer {
     char id[40];
     char *prompt;
     loami_timer timer;
-    uint32_t held;              /* tokens whose text is held back */
+    uint32_t held; /* tokens whose text is held back */
 } answer;
 
 static uint32_t option(const answer *a, const char *key)
@@ -90,17 +92,19 @@ static bool holds_back(const answer *a, uint32_t i)
     return !a->stamp && i % 5 == 3 && i + 1 < a->most;
 }
 
-/* ---- streams ----------------------------------------------------------------------------------------------------- */
+/* ---- streams ------------------------------------------------------------------------------------- */
 
 static void put_head(answer *a, loami_buf *out)
 {
-    loami_buf_printf(out, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%ld,\"model\":\"%s\",\"choices\":[", a->id,
-                     a->chat ? "chat.completion.chunk" : "text_completion", (long)time(NULL), a->b->model);
+    loami_buf_printf(
+        out, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%ld,\"model\":\"%s\",\"choices\":[", a->id,
+        a->chat ? "chat.completion.chunk" : "text_completion", (long)time(NULL), a->b->model);
 }
 
 static void put_usage(const answer *a, loami_buf *out)
 {
-    loami_buf_printf(out, "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u}", a->prompt_tokens, a->i - a->from, a->prompt_tokens + a->i - a->from);
+    loami_buf_printf(out, "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u}",
+                     a->prompt_tokens, a->i - a->from, a->prompt_tokens + a->i - a->from);
 }
 
 static void free_answer(answer *a)
@@ -116,7 +120,8 @@ static void finish_stream(answer *a)
 {
     loami_buf out = { 0 };
     put_head(a, &out);
-    loami_buf_printf(&out, "{\"index\":0,%s,\"finish_reason\":\"length\"}]}\n\n", a->chat ? "\"delta\":{}" : "\"text\":\"\"");
+    loami_buf_printf(&out, "{\"index\":0,%s,\"finish_reason\":\"length\"}]}\n\n",
+                     a->chat ? "\"delta\":{}" : "\"text\":\"\"");
     if (a->usage) {
         put_head(a, &out);
         loami_buf_puts(&out, "],");
@@ -138,7 +143,8 @@ static void put_piece(answer *a, loami_buf *out)
     loami_buf_puts(out, a->chat ? "\"},\"finish_reason\":null" : "\",\"finish_reason\":null");
     if (a->ids) {
         loami_buf_puts(out, ",\"token_ids\":[");
-        for (uint32_t k = a->i - a->held; k <= a->i; k++) loami_buf_printf(out, "%s%u", k > a->i - a->held ? "," : "", k);
+        for (uint32_t k = a->i - a->held; k <= a->i; k++)
+            loami_buf_printf(out, "%s%u", k > a->i - a->held ? "," : "", k);
         loami_buf_putc(out, ']');
     }
     loami_buf_puts(out, "}]}\n\n");
@@ -157,7 +163,9 @@ static bool accident(answer *a)
         return true;
     }
     if (a->i == option(a, "error")) {
-        static const char words[] = "data: {\"error\":{\"message\":\"the machine failed\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\ndata: [DONE]\n\n";
+        static const char words[] =
+            "data: {\"error\":{\"message\":\"the machine "
+            "failed\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\ndata: [DONE]\n\n";
         loami_reply_write(a->reply, words, sizeof words - 1);
         loami_reply_end(a->reply);
         free_answer(a);
@@ -172,7 +180,9 @@ static void step(void *arg)
     loami_buf out = { 0 };
     if (!a->begun && a->chat) {
         put_head(a, &out);
-        loami_buf_puts(&out, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n");
+        loami_buf_puts(
+            &out,
+            "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n");
     }
     a->begun = true;
     do {
@@ -187,8 +197,10 @@ static void step(void *arg)
             finish_stream(a);
             return;
         }
-        if (holds_back(a, a->i)) a->held++;
-        else put_piece(a, &out);
+        if (holds_back(a, a->i))
+            a->held++;
+        else
+            put_piece(a, &out);
         a->i++;
         if (out.len) a->paused = !loami_reply_write(a->reply, out.data, out.len);
         loami_buf_clear(&out);
@@ -197,16 +209,20 @@ static void step(void *arg)
     if (!a->paused) loami_timer_set(a->b->loop, &a->timer, a->delay_ms * 1e-3, step, a);
 }
 
-/* ---- whole answers ----------------------------------------------------------------------------------------------- */
+/* ---- whole answers ------------------------------------------------------------------------------- */
 
 static void answer_whole(void *arg)
 {
     answer *a = arg;
     loami_buf out = { 0 };
-    loami_buf_printf(&out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%ld,\"model\":\"%s\",\"choices\":[{\"index\":0,%s\"", a->id,
-                     a->chat ? "chat.completion" : "text_completion", (long)time(NULL), a->b->model, a->chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
+    loami_buf_printf(
+        &out,
+        "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%ld,\"model\":\"%s\",\"choices\":[{\"index\":0,%s\"",
+        a->id, a->chat ? "chat.completion" : "text_completion", (long)time(NULL), a->b->model,
+        a->chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
     for (; a->i < a->most; a->i++) put_token(a, &out, a->i);
-    loami_buf_puts(&out, a->chat ? "\"},\"finish_reason\":\"length\"}]," : "\",\"finish_reason\":\"length\"}],");
+    loami_buf_puts(&out,
+                   a->chat ? "\"},\"finish_reason\":\"length\"}]," : "\",\"finish_reason\":\"length\"}],");
     put_usage(a, &out);
     loami_buf_putc(&out, '}');
     loami_reply_send(a->reply, 200, "application/json", out.data, out.len);
@@ -214,7 +230,7 @@ static void answer_whole(void *arg)
     free_answer(a);
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------------ */
 
 static void on_gone(void *arg)
 {
@@ -240,7 +256,8 @@ static uint32_t count_words(const char *s)
 
 static void note_headers(backend *b, loami_reply *r)
 {
-    const char *id = loami_reply_header(r, "X-Request-Id"), *trace = loami_reply_header(r, "traceparent"), *key = loami_reply_header(r, "Authorization");
+    const char *id = loami_reply_header(r, "X-Request-Id"), *trace = loami_reply_header(r, "traceparent"),
+               *key = loami_reply_header(r, "Authorization");
     size_t n;
     const char *body = loami_reply_body(r, &n);
     snprintf(b->last, sizeof b->last, "%.*s", (int)(n < sizeof b->last ? n : sizeof b->last - 1), body);
@@ -252,16 +269,19 @@ static void note_headers(backend *b, loami_reply *r)
 /* What the answer begins with, when another server began it: its first token here. */
 static void read_beginning(answer *a)
 {
-    json_t *said = json_object_get(json_object_get(a->body, "loam_resume"), "token_ids"), *messages = json_object_get(a->body, "messages");
+    json_t *said = json_object_get(json_object_get(a->body, "loam_resume"), "token_ids"),
+           *messages = json_object_get(a->body, "messages");
     json_t *last = json_array_get(messages, json_array_size(messages) - 1);
     const char *role = json_string_value(json_object_get(last, "role"));
-    bool prefills = strcmp(a->b->kind, "llama.cpp") == 0 || json_is_true(json_object_get(a->body, "continue_final_message"));
+    bool prefills = strcmp(a->b->kind, "llama.cpp") == 0 ||
+                    json_is_true(json_object_get(a->body, "continue_final_message"));
     if (json_is_array(said)) {
         a->i = (uint32_t)json_array_size(said);
         a->b->n_resumed++;
         return; /* usage counts them as this answer's */
     }
-    if (role && strcmp(role, "assistant") == 0 && prefills) a->i = a->from = count_words(json_string_value(json_object_get(last, "content")));
+    if (role && strcmp(role, "assistant") == 0 && prefills)
+        a->i = a->from = count_words(json_string_value(json_object_get(last, "content")));
     if (!a->chat && strstr(a->prompt, "]")) a->i = a->from = count_words(strrchr(a->prompt, ']'));
     if (a->from) a->b->n_resumed++;
 }
@@ -273,7 +293,8 @@ static void collect_prompt(answer *a)
     loami_buf b = { 0 };
     size_t i;
     loami_buf_puts(&b, prompt ? prompt : "");
-    json_array_foreach(messages, i, m) {
+    json_array_foreach(messages, i, m)
+    {
         const char *s = json_string_value(json_object_get(m, "content"));
         loami_buf_puts(&b, s ? s : "");
     }
@@ -333,18 +354,28 @@ static void generate(loami_reply *r, void *arg)
     if (b->n_running > b->most_running) b->most_running = b->n_running;
     loami_reply_watch(r, on_gone, on_drained, a);
     if (a->stream) loami_reply_start(r, 200, "text/event-stream");
-    if (a->stream && !a->prefill_ms) step(a);
-    else if (a->stream) loami_timer_set(b->loop, &a->timer, a->prefill_ms * 1e-3, step, a);
-    else if (a->prefill_ms + a->delay_ms == 0) answer_whole(a);
-    else loami_timer_set(b->loop, &a->timer, (a->prefill_ms + a->delay_ms * (a->most - a->i)) * 1e-3, answer_whole, a);
+    if (a->stream && !a->prefill_ms)
+        step(a);
+    else if (a->stream)
+        loami_timer_set(b->loop, &a->timer, a->prefill_ms * 1e-3, step, a);
+    else if (a->prefill_ms + a->delay_ms == 0)
+        answer_whole(a);
+    else
+        loami_timer_set(b->loop, &a->timer, (a->prefill_ms + a->delay_ms * (a->most - a->i)) * 1e-3,
+                        answer_whole, a);
 }
 
 static void models(loami_reply *r, void *arg)
 {
     backend *b = arg;
     loami_buf out = { 0 };
-    const char *owner = strcmp(b->kind, "llama.cpp") == 0 ? "llamacpp" : strcmp(b->kind, "ollama") == 0 ? "library" : b->kind;
-    loami_buf_printf(&out, "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":1,\"owned_by\":\"%s\"}]}", b->model, owner);
+    const char *owner = strcmp(b->kind, "llama.cpp") == 0 ? "llamacpp"
+                        : strcmp(b->kind, "ollama") == 0  ? "library"
+                                                          : b->kind;
+    loami_buf_printf(&out,
+                     "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":1,"
+                     "\"owned_by\":\"%s\"}]}",
+                     b->model, owner);
     loami_reply_send(r, 200, "application/json", out.data, out.len);
     loami_buf_free(&out);
 }
@@ -384,7 +415,8 @@ static void command(loami_reply *r, void *arg)
     if (loami_json_parse(&v, body, n, "body", NULL) == 0) {
         if (json_object_get(v, "status")) b->status = (int)json_integer_value(json_object_get(v, "status"));
         if (json_object_get(v, "health")) b->health = (int)json_integer_value(json_object_get(v, "health"));
-        if (json_object_get(v, "health_ms")) b->health_ms = (int)json_integer_value(json_object_get(v, "health_ms"));
+        if (json_object_get(v, "health_ms"))
+            b->health_ms = (int)json_integer_value(json_object_get(v, "health_ms"));
         b->hang = (int)json_integer_value(json_object_get(v, "hang"));
         b->count = (int)json_integer_value(json_object_get(v, "count"));
         b->retry_after = json_number_value(json_object_get(v, "retry_after"));
@@ -397,8 +429,10 @@ static void tell(loami_reply *r, void *arg)
 {
     backend *b = arg;
     loami_buf out = { 0 };
-    loami_buf_printf(&out, "{\"requests\":%u,\"running\":%u,\"most_running\":%u,\"gone\":%u,\"resumed\":%u,\"gone_s\":%.6f,\"last\":", b->n_requests, b->n_running, b->most_running,
-                     b->n_gone, b->n_resumed, b->gone_s);
+    loami_buf_printf(&out,
+                     "{\"requests\":%u,\"running\":%u,\"most_running\":%u,\"gone\":%u,\"resumed\":%u,\"gone_"
+                     "s\":%.6f,\"last\":",
+                     b->n_requests, b->n_running, b->most_running, b->n_gone, b->n_resumed, b->gone_s);
     loami_json_put(&out, b->last, strlen(b->last));
     loami_buf_puts(&out, ",\"id\":");
     loami_json_put(&out, b->last_id, strlen(b->last_id));
@@ -412,22 +446,35 @@ static void tell(loami_reply *r, void *arg)
 }
 
 static const loami_route routes[] = {
-    { "GET", "/health", health },   { "GET", "/api/version", health }, { "GET", "/v1/models", models },
-    { "GET", "/fake", tell },       { "POST", "/fake", command },      { "POST", "/v1/chat/completions", generate },
-    { "POST", "/v1/completions", generate }, { "POST", "/v1/responses", generate }, { NULL, NULL, NULL },
+    { "GET", "/health", health },
+    { "GET", "/api/version", health },
+    { "GET", "/v1/models", models },
+    { "GET", "/fake", tell },
+    { "POST", "/fake", command },
+    { "POST", "/v1/chat/completions", generate },
+    { "POST", "/v1/completions", generate },
+    { "POST", "/v1/responses", generate },
+    { NULL, NULL, NULL },
 };
 
 int main(int argc, char **argv)
 {
     backend b = { .name = "fake", .kind = "openai", .model = "fake-model" };
-    loami_server_config c = { .routes = routes, .arg = &b, .log_off = true, .max_connections = 65000, .drain_s = 5 };
+    loami_server_config c = {
+        .routes = routes, .arg = &b, .log_off = true, .max_connections = 65000, .drain_s = 5
+    };
     loam_err err;
     for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--port") == 0) c.port = (uint16_t)atoi(argv[i + 1]);
-        else if (strcmp(argv[i], "--name") == 0) b.name = argv[i + 1];
-        else if (strcmp(argv[i], "--kind") == 0) b.kind = argv[i + 1];
-        else if (strcmp(argv[i], "--model") == 0) b.model = argv[i + 1];
-        else if (strcmp(argv[i], "--health-ms") == 0) b.health_ms = atoi(argv[i + 1]);
+        if (strcmp(argv[i], "--port") == 0)
+            c.port = (uint16_t)atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--name") == 0)
+            b.name = argv[i + 1];
+        else if (strcmp(argv[i], "--kind") == 0)
+            b.kind = argv[i + 1];
+        else if (strcmp(argv[i], "--model") == 0)
+            b.model = argv[i + 1];
+        else if (strcmp(argv[i], "--health-ms") == 0)
+            b.health_ms = atoi(argv[i + 1]);
     }
     if (loami_loop_open(&b.loop, &err) < 0 || loami_server_open(&b.server, b.loop, &c, &err) < 0) {
         fprintf(stderr, "fake_backend: %s\n", err.msg);

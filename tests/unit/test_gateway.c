@@ -1,4 +1,5 @@
-/* The gateway's parts that need no network: looking into JSON, cutting events, reading gateway.json, choosing. */
+/* The gateway's parts that need no network: looking into JSON, cutting events, reading gateway.json,
+ * choosing. */
 #include "check.h"
 
 #include "gateway/config.h"
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- peek -------------------------------------------------------------------------------------------------------- */
+/* ---- peek ---------------------------------------------------------------------------------------- */
 
 static loami_span value_of(const char *text)
 {
@@ -19,10 +20,12 @@ static loami_span value_of(const char *text)
 
 static void test_values_are_found_where_any_parser_finds_them(void **state)
 {
-    static const char text[] = " {\"a\" : 1, \"b\\u0062\":\"x\\\"}\", \"c\":{\"a\":[1,{\"d\":\"]\"}]} ,\"a\":2}\n";
+    static const char text[] =
+        " {\"a\" : 1, \"b\\u0062\":\"x\\\"}\", \"c\":{\"a\":[1,{\"d\":\"]\"}]} ,\"a\":2}\n";
     (void)state;
     loami_span o = value_of(text);
-    assert_true(loami_span_is(loami_peek_get(o, "a"), "2")); /* the last one, as in Python and in JavaScript */
+    assert_true(
+        loami_span_is(loami_peek_get(o, "a"), "2")); /* the last one, as in Python and in JavaScript */
     assert_true(loami_span_is(loami_peek_get(o, "bb"), "\"x\\\"}\""));
     assert_true(loami_span_is(loami_peek_get(loami_peek_get(o, "c"), "a"), "[1,{\"d\":\"]\"}]"));
     assert_true(loami_span_is(loami_peek_first(loami_peek_get(loami_peek_get(o, "c"), "a")), "1"));
@@ -34,7 +37,8 @@ static void test_values_are_found_where_any_parser_finds_them(void **state)
 
 static void test_what_does_not_close_is_nothing(void **state)
 {
-    static const char *const bad[] = { "", "  ", "1", "\"x\"", "{", "{\"a\":\"}", "[1}", "{\"a\":[1}]", "{} x", "{\"a\":1}}", "[[[[[[" };
+    static const char *const bad[] = { "",    "  ",          "1",    "\"x\"",      "{",     "{\"a\":\"}",
+                                       "[1}", "{\"a\":[1}]", "{} x", "{\"a\":1}}", "[[[[[[" };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_null(value_of(bad[i]).at);
     char deep[5000];
@@ -45,7 +49,8 @@ static void test_what_does_not_close_is_nothing(void **state)
 
 static void test_broken_members_are_noticed(void **state)
 {
-    static const char *const bad[] = { "{\"a\" 1}", "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":1,}", "{\"a\":}", "{,}" };
+    static const char *const bad[] = { "{\"a\" 1}",  "{a:1}",    "{\"a\":1 \"b\":2}",
+                                       "{\"a\":1,}", "{\"a\":}", "{,}" };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         loami_peek p = { .in = value_of(bad[i]) };
@@ -61,8 +66,10 @@ static void check_edit(const char *text, const char *key, const char *pair, size
     loami_edits e = { .n = 0 };
     loami_buf out = { 0 };
     loami_span o = value_of(text);
-    if (pair) loami_edit_member(&e, text, o, loami_peek_get(o, key), pair, n_value);
-    else loami_edit_remove(&e, text, o, loami_peek_get(o, key));
+    if (pair)
+        loami_edit_member(&e, text, o, loami_peek_get(o, key), pair, n_value);
+    else
+        loami_edit_remove(&e, text, o, loami_peek_get(o, key));
     loami_edits_apply(&e, text, strlen(text), &out);
     assert_string_equal(out.data, want);
     loami_buf_free(&out);
@@ -91,7 +98,7 @@ static void test_members_are_set_and_removed(void **state)
     loami_buf_free(&out);
 }
 
-/* ---- events ------------------------------------------------------------------------------------------------------ */
+/* ---- events -------------------------------------------------------------------------------------- */
 
 static void collect(void *arg, loami_span whole, loami_span data)
 {
@@ -104,7 +111,8 @@ static void collect(void *arg, loami_span whole, loami_span data)
 
 static void test_events_are_cut_alike_however_they_arrive(void **state)
 {
-    static const char stream[] = ": hello\n\ndata: {\"a\":1}\n\ndata:2\r\n\r\nevent: x\ndata: 3\nid: 7\n\ndata: 4\ndata: 5\n\ndata: [DONE]\n\ndata: cut";
+    static const char stream[] = ": hello\n\ndata: {\"a\":1}\n\ndata:2\r\n\r\nevent: x\ndata: 3\nid: "
+                                 "7\n\ndata: 4\ndata: 5\n\ndata: [DONE]\n\ndata: cut";
     (void)state;
     for (size_t step = 1; step < sizeof stream; step++) {
         loami_sse s = { .looked = 0 };
@@ -133,7 +141,7 @@ static void test_an_event_without_end_is_refused(void **state)
     loami_sse_free(&s);
 }
 
-/* ---- configuration ----------------------------------------------------------------------------------------------- */
+/* ---- configuration ------------------------------------------------------------------------------- */
 
 static int parse(loami_gw_config **out, const char *text, loam_err *err)
 {
@@ -148,7 +156,9 @@ static void test_the_smallest_configuration(void **state)
     loami_gw_config *c;
     loam_err err;
     (void)state;
-    CHECK_OK(parse(&c, "{\"listen\":\"127.0.0.1:8080\",\"policy\":\"round_robin\",\"backends\":[" A "]}", &err), err, 0);
+    CHECK_OK(
+        parse(&c, "{\"listen\":\"127.0.0.1:8080\",\"policy\":\"round_robin\",\"backends\":[" A "]}", &err),
+        err, 0);
     assert_string_equal(c->host, "127.0.0.1");
     assert_int_equal(c->port, 8080);
     assert_string_equal(c->policy->name, "round_robin");
@@ -163,8 +173,13 @@ static void test_pools_refer_to_backends_by_name(void **state)
     loami_gw_config *c;
     loam_err err;
     (void)state;
-    CHECK_OK(parse(&c, "{\"listen\":\"[::1]:9\",\"backends\":[" A "," B "],\"pools\":[{\"name\":\"p\",\"backends\":[\"b\"],\"fallback\":[\"q\"],"
-                       "\"queue\":{\"limit\":7}},{\"name\":\"q\",\"backends\":[\"a\",\"b\"],\"policy\":\"session\"}]}", &err), err, 0);
+    CHECK_OK(
+        parse(&c,
+              "{\"listen\":\"[::1]:9\",\"backends\":[" A "," B
+              "],\"pools\":[{\"name\":\"p\",\"backends\":[\"b\"],\"fallback\":[\"q\"],"
+              "\"queue\":{\"limit\":7}},{\"name\":\"q\",\"backends\":[\"a\",\"b\"],\"policy\":\"session\"}]}",
+              &err),
+        err, 0);
     assert_string_equal(c->host, "::1");
     assert_string_equal(c->backends[1].url, "https://b.lan");
     assert_int_equal(c->pools[0].backends[0], 1);
@@ -188,20 +203,29 @@ static void test_mistakes_are_named_with_their_place(void **state)
         { "{\"backends\":[{\"name\":\"a b\",\"url\":\"http://x\"}]}", "backends[0].name" },
         { "{\"backends\":[{\"name\":\"a\",\"url\":\"ftp://x\"}]}", "backends[0].url: must look like" },
         { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x?q\"}]}", "backends[0].url" },
-        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"wieght\":1}]}", "backends[0]: unknown field \"wieght\"" },
-        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"weight\":0}]}", "backends[0].weight: must be a whole number" },
+        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"wieght\":1}]}",
+          "backends[0]: unknown field \"wieght\"" },
+        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"weight\":0}]}",
+          "backends[0].weight: must be a whole number" },
         { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"kind\":\"tgi\"}]}", "backends[0].kind" },
-        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"api_key_env\":\"LOAM_NO_SUCH_VARIABLE\"}]}", "LOAM_NO_SUCH_VARIABLE is not set" },
-        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"models\":[1]}]}", "backends[0].models[0]: must be a string" },
+        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"api_key_env\":\"LOAM_NO_SUCH_VARIABLE\"}]}",
+          "LOAM_NO_SUCH_VARIABLE is not set" },
+        { "{\"backends\":[{\"name\":\"a\",\"url\":\"http://x\",\"models\":[1]}]}",
+          "backends[0].models[0]: must be a string" },
         { "{\"backends\":[" A "," A "]}", "name of another backend" },
-        { "{\"policy\":\"best\",\"backends\":[" A "]}", "policy: \"best\" is unknown: least_outstanding_tokens, round_robin" },
+        { "{\"policy\":\"best\",\"backends\":[" A "]}",
+          "policy: \"best\" is unknown: least_outstanding_tokens, round_robin" },
         { "{\"listen\":\"8080\",\"backends\":[" A "]}", "listen: must be address:port" },
         { "{\"listen\":\":\",\"backends\":[" A "]}", "listen: must be address:port" },
         { "{\"health\":{\"rise\":0},\"backends\":[" A "]}", "health.rise" },
-        { "{\"health\":{\"raise\":1},\"backends\":[" A "]}", "health: unknown field \"raise\"; known are interval_s" },
-        { "{\"backends\":[" A "],\"pools\":[{\"name\":\"p\",\"backends\":[\"z\"]}]}", "pools[0].backends[0]: there is no backend named \"z\"" },
-        { "{\"backends\":[" A "],\"pools\":[{\"name\":\"p\",\"backends\":[\"a\"],\"fallback\":[\"p\"]}]}", "cannot fall back to itself" },
-        { "{\"backends\":[" A "],\"keys\":[{\"name\":\"k\",\"key\":\"short\"}]}", "keys[0]: needs a \"key\" of at least 8" },
+        { "{\"health\":{\"raise\":1},\"backends\":[" A "]}",
+          "health: unknown field \"raise\"; known are interval_s" },
+        { "{\"backends\":[" A "],\"pools\":[{\"name\":\"p\",\"backends\":[\"z\"]}]}",
+          "pools[0].backends[0]: there is no backend named \"z\"" },
+        { "{\"backends\":[" A "],\"pools\":[{\"name\":\"p\",\"backends\":[\"a\"],\"fallback\":[\"p\"]}]}",
+          "cannot fall back to itself" },
+        { "{\"backends\":[" A "],\"keys\":[{\"name\":\"k\",\"key\":\"short\"}]}",
+          "keys[0]: needs a \"key\" of at least 8" },
         { "{\"backends\":[" A "],\"comment\":\"x\"}", "unknown field \"comment\"" },
         { "{\"backends\":[" A "],\"backends\":[" A "]}", "duplicate" },
         { "// no\n{}", "line 1" },
@@ -209,10 +233,11 @@ static void test_mistakes_are_named_with_their_place(void **state)
     loami_gw_config *c;
     loam_err err;
     (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) CHECK_FAILS(parse(&c, bad[i].text, &err), err, LOAM_E_FORMAT, bad[i].words);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CHECK_FAILS(parse(&c, bad[i].text, &err), err, LOAM_E_FORMAT, bad[i].words);
 }
 
-/* ---- policies ---------------------------------------------------------------------------------------------------- */
+/* ---- policies ------------------------------------------------------------------------------------ */
 
 enum { N = 4, ROUNDS = 12000 };
 
@@ -228,7 +253,11 @@ static void make_field(field *f)
     for (int i = 0; i < N; i++) {
         char name[8];
         snprintf(name, sizeof name, "b%d", i);
-        f->bid[i] = (loami_bid){ .name_hash = loami_hash(name, strlen(name), 0), .weight = 1, .ramp = 1, .current = &f->current[i], .last_turn = &f->last[i] };
+        f->bid[i] = (loami_bid){ .name_hash = loami_hash(name, strlen(name), 0),
+                                 .weight = 1,
+                                 .ramp = 1,
+                                 .current = &f->current[i],
+                                 .last_turn = &f->last[i] };
     }
 }
 
@@ -238,8 +267,10 @@ static void count(const char *policy, field *f, uint32_t *n, uint64_t prefixes, 
     assert_non_null(p);
     memset(n, 0, N * sizeof *n);
     for (uint64_t i = 0; i < ROUNDS; i++) {
-        loami_wish w = { .prefix = prefixes ? loami_hash(&(uint64_t){ i % prefixes }, 8, 3) : 0, .session = sessions ? loami_hash(&(uint64_t){ i % sessions }, 8, 4) : 0,
-                         .cost = 100, .most_load = 1.25 };
+        loami_wish w = { .prefix = prefixes ? loami_hash(&(uint64_t){ i % prefixes }, 8, 3) : 0,
+                         .session = sessions ? loami_hash(&(uint64_t){ i % sessions }, 8, 4) : 0,
+                         .cost = 100,
+                         .most_load = 1.25 };
         uint32_t k = p->pick(f->bid, N, &w);
         assert_true(k < N);
         f->last[k] = i + 1;
@@ -314,9 +345,12 @@ static void test_sessions_stay_when_others_come_and_go(void **state)
     uint32_t moved = 0, gone = 0;
     for (uint64_t s = 1; s <= 2000; s++) {
         loami_wish w = { .session = loami_hash(&s, 8, 9) };
-        uint32_t all = loami_policy_session.pick(f.bid, N, &w), without = loami_policy_session.pick(f.bid, N - 1, &w);
-        if (all == N - 1) gone++;
-        else if (all != without) moved++;
+        uint32_t all = loami_policy_session.pick(f.bid, N, &w),
+                 without = loami_policy_session.pick(f.bid, N - 1, &w);
+        if (all == N - 1)
+            gone++;
+        else if (all != without)
+            moved++;
     }
     assert_int_equal(moved, 0);
     assert_in_range(gone, 400, 600);
