@@ -111,7 +111,7 @@ static void put_pool(loami_buf *b, const loami_pool *p)
 
 static void put_keys(loami_buf *b, const loami_gateway *gw)
 {
-    const loami_key *k;
+    const loami_gw_key *k;
     bool first = true;
     loami_buf_puts(b, "],\"keys\":[");
     LIST_FOREACH(k, &gw->keys, next)
@@ -279,11 +279,11 @@ void loami_admin_models(loami_reply *r, void *arg)
     const loami_gw_config *c = gw->routes->config;
     loami_buf b = { 0 };
     listing l = { .out = &b, .only = loami_reply_tail(r), .created = gw->opened_unix };
-    loami_key *key;
+    loami_gw_key *key;
     loami_fault f;
     loami_backend *k;
 
-    if (loami_keys_check(gw, r, &key, &f) < 0) {
+    if (loami_gw_keys_check(gw, r, &key, &f) < 0) {
         loami_reply_fail(r, &f);
         return;
     }

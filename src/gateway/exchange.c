@@ -37,7 +37,7 @@ static void settle_accounts(loami_exchange *x, int status)
              prompt = guessed && x->speaker ? (uint64_t)x->facts.prompt_cost : x->prompt_tokens;
     double total = loami_now_s() - x->start_s;
 
-    if (x->key) loami_keys_charge(x->key, x->facts.wish.cost, prompt + answer);
+    if (x->key) loami_gw_keys_charge(x->key, x->facts.wish.cost, prompt + answer);
     if (status / 100 >= 0 && status / 100 < 6) gw->answers[status / 100]++;
     if (x->speaker && status == 200) {
         loami_backend_numbers *n = &x->speaker->backend->numbers;
@@ -265,8 +265,8 @@ void loami_exchange_open(loami_reply *r, loami_gateway *gw)
     }
     set_id(x);
     set_trace(x);
-    if (loami_keys_check(gw, r, &x->key, &f) < 0 || loami_facts_read(&x->facts, x, &f) < 0 ||
-        route(x, &f) < 0 || (x->key && loami_keys_admit(x->key, r, &x->facts, &f) < 0)) {
+    if (loami_gw_keys_check(gw, r, &x->key, &f) < 0 || loami_facts_read(&x->facts, x, &f) < 0 ||
+        route(x, &f) < 0 || (x->key && loami_gw_keys_admit(x->key, r, &x->facts, &f) < 0)) {
         if (f.status == 429) gw->limited++;
         x->key = NULL; /* nothing was taken from it */
         loami_exchange_fail(x, &f);

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +111,7 @@ static int load(loami_gateway *gw, loami_gw_config *c, loam_err *err)
     loami_routes *now = rc < 0 ? NULL : loami_routes_new(gw, c, err), *old = gw->routes;
     if (!now) return LOAM_E_NOMEM;
     gw->routes = now;
-    loami_keys_load(gw);
+    loami_gw_keys_load(gw);
     if (old) requeue(old, now);
     loami_routes_unref(old);
     return 0;
@@ -151,7 +150,8 @@ int loami_gateway_reload(loami_gateway *gw, loam_err *err)
 static void on_hup(void *arg)
 {
     loami_gateway *gw = arg;
-    gw->on_reload(gw->options_arg, loami_gateway_reload(gw, &gw->reload_err), &gw->reload_err);
+    int rc = loami_gateway_reload(gw, &gw->reload_err);
+    if (gw->on_reload) gw->on_reload(gw->options_arg, rc, &gw->reload_err);
 }
 
 /* ---- requests ------------------------------------------------------------------------------------ */
@@ -162,28 +162,28 @@ static void forward(loami_reply *r, void *arg)
 }
 
 static const loami_route own_routes[] = {
-    { "GET", "/health", loami_admin_health },
-    { "GET", "/ready", loami_admin_ready },
-    { "GET", "/metrics", loami_metrics },
-    { "GET", "/v1/models", loami_admin_models },
-    { "GET", "/v1/models/*", loami_admin_models },
-    { "GET", "/gateway/api/status", loami_admin_status },
-    { "POST", "/gateway/api/drain", loami_admin_drain },
-    { "POST", "/gateway/api/undrain", loami_admin_undrain },
-    { "POST", "/gateway/api/reload", loami_admin_reload },
-    { "POST", "/gateway/api/restart", loami_admin_restart },
-    { "POST", "/v1/*", forward },
-    { "GET", "/v1/*", forward },
-    { "DELETE", "/v1/*", forward },
-    { "POST", "/api/*", forward },
-    { "GET", "/api/*", forward },
-    { "POST", "/tokenize", forward },
-    { "POST", "/detokenize", forward },
-    { "POST", "/apply-template", forward },
-    { "POST", "/rerank", forward },
-    { "POST", "/score", forward },
-    { "POST", "/infill", forward },
-    { NULL, NULL, NULL },
+    { "GET", "/health", loami_admin_health, true },
+    { "GET", "/ready", loami_admin_ready, true },
+    { "GET", "/metrics", loami_metrics, true },
+    { "GET", "/v1/models", loami_admin_models, true },
+    { "GET", "/v1/models/*", loami_admin_models, true },
+    { "GET", "/gateway/api/status", loami_admin_status, true },
+    { "POST", "/gateway/api/drain", loami_admin_drain, true },
+    { "POST", "/gateway/api/undrain", loami_admin_undrain, true },
+    { "POST", "/gateway/api/reload", loami_admin_reload, true },
+    { "POST", "/gateway/api/restart", loami_admin_restart, true },
+    { "POST", "/v1/*", forward, true },
+    { "GET", "/v1/*", forward, true },
+    { "DELETE", "/v1/*", forward, true },
+    { "POST", "/api/*", forward, true },
+    { "GET", "/api/*", forward, true },
+    { "POST", "/tokenize", forward, true },
+    { "POST", "/detokenize", forward, true },
+    { "POST", "/apply-template", forward, true },
+    { "POST", "/rerank", forward, true },
+    { "POST", "/score", forward, true },
+    { "POST", "/infill", forward, true },
+    { NULL, NULL, NULL, false },
 };
 
 static loami_route *make_routes(const loami_route *pages)
@@ -227,6 +227,7 @@ static int open_server(loami_gateway *gw, const loami_gateway_options *o, loam_e
         .n_origins = c->n_origins,
         .log_off = c->log == LOAMI_GW_LOG_OFF,
         .log_json = c->log == LOAMI_GW_LOG_JSON,
+        .on_reload = on_hup,
         .on_drain_late = close_streams,
     };
     gw->first_config = loami_gw_config_ref(gw->routes->config); /* the server borrows its strings */
@@ -261,8 +262,6 @@ int loami_gateway_open(loami_gateway **out, loami_loop *loop, loami_gw_config *c
     if (rc == 0 && config->usage_file) rc = loami_ledger_open(&gw->ledger, config->usage_file, err);
     if (rc == 0) rc = load(gw, config, err);
     if (rc == 0) rc = open_server(gw, o, err);
-    if (rc == 0 && o->on_reload && !loami_signal_watch(loop, &gw->on_hup, SIGHUP, on_hup, gw))
-        rc = loami_fail(err, LOAM_E_IO, "cannot watch for SIGHUP");
     if (rc < 0)
         loami_gateway_close(gw);
     else
@@ -273,10 +272,9 @@ int loami_gateway_open(loami_gateway **out, loami_loop *loop, loami_gw_config *c
 void loami_gateway_close(loami_gateway *gw)
 {
     loami_backend *b;
-    loami_key *k;
+    loami_gw_key *k;
     if (!gw) return;
     loami_server_close(gw->server); /* tells every exchange that its client is gone */
-    loami_timer_clear(&gw->on_hup);
     loami_timer_clear(&gw->moved);
     loami_timer_clear(&gw->restart);
     loami_routes_unref(gw->routes);

@@ -18,7 +18,7 @@ typedef struct loami_pool loami_pool;
 typedef struct loami_routes loami_routes;
 typedef struct loami_exchange loami_exchange;
 typedef struct loami_attempt loami_attempt;
-typedef struct loami_key loami_key;
+typedef struct loami_gw_key loami_gw_key;
 
 /* ---- counting: count.c --------------------------------------------------------------------------- */
 
@@ -225,7 +225,7 @@ struct loami_exchange {
     const char *body;
     size_t n_body;
     loami_facts facts;
-    loami_key *key;     /* or NULL */
+    loami_gw_key *key;  /* or NULL */
     loami_pool *pool;   /* where it is looked for now */
     uint32_t fallbacks; /* of the first pool, tried so far */
     loami_pool *first_pool;
@@ -335,20 +335,20 @@ bool loami_resume_fits(const loami_exchange *x, const loami_backend *b);
 
 /* ---- keys: keys.c -------------------------------------------------------------------------------- */
 
-struct loami_key {
+struct loami_gw_key {
     const char *name; /* interned */
     const loami_key_conf *conf;
     double requests, tokens; /* left in the buckets */
     double filled_s;
     uint64_t n_requests, n_refused, n_tokens;
-    LIST_ENTRY(loami_key) next;
+    LIST_ENTRY(loami_gw_key) next;
 };
 
 /* The key that a request carries. 0, or -1 with f filled; *out is NULL when no keys are configured. */
-int loami_keys_check(loami_gateway *gw, loami_reply *r, loami_key **out, loami_fault *f);
-int loami_keys_admit(loami_key *k, loami_reply *r, const loami_facts *facts, loami_fault *f);
-void loami_keys_charge(loami_key *k, double guessed, uint64_t tokens);
-void loami_keys_load(loami_gateway *gw);
+int loami_gw_keys_check(loami_gateway *gw, loami_reply *r, loami_gw_key **out, loami_fault *f);
+int loami_gw_keys_admit(loami_gw_key *k, loami_reply *r, const loami_facts *facts, loami_fault *f);
+void loami_gw_keys_charge(loami_gw_key *k, double guessed, uint64_t tokens);
+void loami_gw_keys_load(loami_gateway *gw);
 bool loami_admin_allowed(loami_gateway *gw, loami_reply *r, loami_fault *f);
 bool loami_secret_same(const char *a, const char *b);
 
@@ -363,9 +363,8 @@ struct loami_gateway {
     TAILQ_HEAD(, loami_backend) backends;
     struct loami_exchanges exchanges;
     uint32_t n_exchanges;
-    LIST_HEAD(, loami_key) keys;
+    LIST_HEAD(, loami_gw_key) keys;
     loami_ledger *ledger;
-    loami_timer on_hup;
     uint64_t salt;
     double opened_s;
     int64_t opened_unix;

@@ -25,10 +25,10 @@ static const char *given_key(loami_reply *r)
     return loami_reply_header(r, "X-Api-Key");
 }
 
-static loami_key *key_of(loami_gateway *gw, const loami_key_conf *conf)
+static loami_gw_key *key_of(loami_gateway *gw, const loami_key_conf *conf)
 {
     const char *name = loami_gw_intern(gw, conf->name);
-    loami_key *k;
+    loami_gw_key *k;
     LIST_FOREACH(k, &gw->keys, next)
     if (k->name == name) return k;
     k = calloc(1, sizeof *k);
@@ -42,19 +42,19 @@ static loami_key *key_of(loami_gateway *gw, const loami_key_conf *conf)
 }
 
 /* Keys that are no longer configured keep their numbers: a request may still be under way with one. */
-void loami_keys_load(loami_gateway *gw)
+void loami_gw_keys_load(loami_gateway *gw)
 {
     const loami_gw_config *c = gw->routes->config;
-    loami_key *k;
+    loami_gw_key *k;
     LIST_FOREACH(k, &gw->keys, next) k->conf = NULL;
     for (uint32_t i = 0; i < c->n_keys; i++)
         if ((k = key_of(gw, &c->keys[i]))) k->conf = &c->keys[i];
 }
 
-int loami_keys_check(loami_gateway *gw, loami_reply *r, loami_key **out, loami_fault *f)
+int loami_gw_keys_check(loami_gateway *gw, loami_reply *r, loami_gw_key **out, loami_fault *f)
 {
     const char *given = given_key(r);
-    loami_key *k, *found = NULL;
+    loami_gw_key *k, *found = NULL;
     *out = NULL;
     if (gw->routes->config->n_keys == 0) return 0;
     if (!given)
@@ -68,7 +68,7 @@ int loami_keys_check(loami_gateway *gw, loami_reply *r, loami_key **out, loami_f
     return 0;
 }
 
-static void fill(loami_key *k)
+static void fill(loami_gw_key *k)
 {
     double now = loami_now_s(), minutes = (now - k->filled_s) / 60;
     double requests = k->conf->requests_a_minute, tokens = k->conf->tokens_a_minute;
@@ -84,19 +84,20 @@ static void tell(loami_reply *r, const char *name, double v)
     loami_reply_set(r, name, text);
 }
 
-static int refuse(loami_key *k, loami_reply *r, const char *what, double rate, double missing, loami_fault *f)
+static int refuse(loami_gw_key *k, loami_reply *r, const char *what, double rate, double missing,
+                  loami_fault *f)
 {
     double wait = missing / rate * 60;
     k->n_refused++;
     loami_fault_set(f, 429, "rate_limit_exceeded", "",
                     "Key \"%s\" has used its %.0f %s a minute. Try again in %.0f seconds.", k->name, rate,
                     what, wait < 1 ? 1 : wait);
-    f->retry_s = wait < 1 ? 1 : wait;
+    f->retry_s = wait < 1 ? 1 : (uint32_t)(wait + 1);
     (void)r;
     return -1;
 }
 
-int loami_keys_admit(loami_key *k, loami_reply *r, const loami_facts *facts, loami_fault *f)
+int loami_gw_keys_admit(loami_gw_key *k, loami_reply *r, const loami_facts *facts, loami_fault *f)
 {
     const loami_key_conf *c = k->conf;
     bool allowed = c->n_models == 0 || !facts->name;
@@ -124,7 +125,7 @@ int loami_keys_admit(loami_key *k, loami_reply *r, const loami_facts *facts, loa
     return 0;
 }
 
-void loami_keys_charge(loami_key *k, double guessed, uint64_t tokens)
+void loami_gw_keys_charge(loami_gw_key *k, double guessed, uint64_t tokens)
 {
     k->tokens += guessed - (double)tokens;
     k->n_tokens += tokens;

@@ -39,8 +39,8 @@ static void get(loami_reply *r, void *arg)
 }
 
 const loami_route loami_gateway_pages[] = {
-    { "GET", "/gateway", get },
-    { "GET", "/gateway/gateway.css", get },
-    { "GET", "/gateway/gateway.js", get },
-    { NULL, NULL, NULL },
+    { "GET", "/gateway", get, true },
+    { "GET", "/gateway/gateway.css", get, true },
+    { "GET", "/gateway/gateway.js", get, true },
+    { NULL, NULL, NULL, false },
 };

@@ -48,6 +48,7 @@ typedef struct answer {
     uint32_t delay_ms, prefill_ms;
     bool stamp;
     char id[40];
+    long created;
     char *prompt;
     loami_timer timer;
     uint32_t held; /* tokens whose text is held back */
@@ -96,9 +97,9 @@ static bool holds_back(const answer *a, uint32_t i)
 
 static void put_head(answer *a, loami_buf *out)
 {
-    loami_buf_printf(
-        out, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%ld,\"model\":\"%s\",\"choices\":[", a->id,
-        a->chat ? "chat.completion.chunk" : "text_completion", (long)time(NULL), a->b->model);
+    loami_buf_printf(out,
+                     "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%ld,\"model\":\"%s\",\"choices\":[",
+                     a->id, a->chat ? "chat.completion.chunk" : "text_completion", a->created, a->b->model);
 }
 
 static void put_usage(const answer *a, loami_buf *out)
@@ -308,7 +309,7 @@ static bool misbehave(backend *b, loami_reply *r)
     b->count--;
     if (b->hang) return true; /* the request is forgotten; its memory with it */
     loami_fault_set(&f, b->status, "told_to", "", "Told to fail.");
-    f.retry_s = b->retry_after;
+    f.retry_s = (uint32_t)b->retry_after;
     loami_reply_fail(r, &f);
     return true;
 }
@@ -334,6 +335,7 @@ static void generate(loami_reply *r, void *arg)
     if (!a) abort();
     json_t *temperature = json_object_get(v, "temperature"), *most = json_object_get(v, "max_tokens");
     a->b = b;
+    a->created = (long)time(NULL);
     a->reply = r;
     a->body = v;
     a->chat = strstr(loami_reply_path(r), "chat");
@@ -446,15 +448,15 @@ static void tell(loami_reply *r, void *arg)
 }
 
 static const loami_route routes[] = {
-    { "GET", "/health", health },
-    { "GET", "/api/version", health },
-    { "GET", "/v1/models", models },
-    { "GET", "/fake", tell },
-    { "POST", "/fake", command },
-    { "POST", "/v1/chat/completions", generate },
-    { "POST", "/v1/completions", generate },
-    { "POST", "/v1/responses", generate },
-    { NULL, NULL, NULL },
+    { "GET", "/health", health, true },
+    { "GET", "/api/version", health, true },
+    { "GET", "/v1/models", models, true },
+    { "GET", "/fake", tell, true },
+    { "POST", "/fake", command, true },
+    { "POST", "/v1/chat/completions", generate, true },
+    { "POST", "/v1/completions", generate, true },
+    { "POST", "/v1/responses", generate, true },
+    { NULL, NULL, NULL, false },
 };
 
 int main(int argc, char **argv)
