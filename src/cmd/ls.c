@@ -11,7 +11,7 @@
 #include <time.h>
 
 struct list {
-    json_t *json;      /* NULL: print a table */
+    json_t *json; /* NULL: print a table */
     unsigned n;
 };
 
@@ -22,8 +22,9 @@ static int show_entry(void *arg, const loami_store_entry *e)
     time_t t = (time_t)e->changed_s;
     struct tm tm;
     if (l->json) {
-        json_array_append_new(l->json, json_pack("{s:s,s:s,s:s,s:I,s:I}", "name", e->name, "path", e->path, "from", e->from, "bytes",
-                                                 (json_int_t)e->bytes, "modified", (json_int_t)e->changed_s));
+        json_array_append_new(l->json, json_pack("{s:s,s:s,s:s,s:I,s:I}", "name", e->name, "path", e->path,
+                                                 "from", e->from, "bytes", (json_int_t)e->bytes, "modified",
+                                                 (json_int_t)e->changed_s));
         return 0;
     }
     if (l->n++ == 0) printf("%-44s %10s  %-5s %s\n", "NAME", "SIZE", "FROM", "CHANGED");
@@ -37,7 +38,8 @@ int loami_cmd_ls(int argc, char **argv)
 {
     bool json = false;
     const loami_opt table[] = {
-        { "--json", 0, NULL, "a JSON list of {name, path, from, bytes, modified}", LOAMI_OPT_FLAG, &json, NULL, 0, 0 },
+        { "--json", 0, NULL, "a JSON list of {name, path, from, bytes, modified}", LOAMI_OPT_FLAG, &json,
+          NULL, 0, 0 },
         { 0 },
     };
     loam_err err;
@@ -47,7 +49,8 @@ int loami_cmd_ls(int argc, char **argv)
     if (json) l.json = json_array();
     rc = loami_store_each(show_entry, &l, &err);
     if (rc == 0 && json) return loami_cmd_print_json(l.json);
-    if (rc == 0 && !json && l.n == 0) fprintf(stderr, "loam ls: no models yet (loam import FILE.gguf --name NAME makes one)\n");
+    if (rc == 0 && !json && l.n == 0)
+        fprintf(stderr, "loam ls: no models yet (loam import FILE.gguf --name NAME makes one)\n");
     json_decref(l.json);
     return rc < 0 ? loami_cmd_fail("ls", &err) : LOAMI_EXIT_OK;
 }

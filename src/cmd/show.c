@@ -19,12 +19,14 @@ static json_t *json_of(const char *name, const char *path, const loami_info *i)
     char full[LOAMI_PATH_MAX];
     json_t *quant = json_null();
     if (c->quant.mode != LOAM_Q_NONE)
-        quant = json_pack("{s:s,s:I,s:I}", "mode", loami_quant_name(c->quant.mode), "bits", (json_int_t)c->quant.bits, "group_size",
-                          (json_int_t)c->quant.group);
-    return json_pack("{s:s,s:s,s:s,s:I,s:o,s:f,s:I,s:I,s:I,s:I,s:I,s:I}", "name", name, "path", realpath(path, full) ? full : path, "family",
-                     c->family, "parameters", (json_int_t)i->parameters, "quantisation", quant, "bits_per_weight", bits_per_weight(i),
-                     "context_length", (json_int_t)c->context, "bytes", (json_int_t)i->tensor_bytes, "tensors", (json_int_t)i->tensors, "layers",
-                     (json_int_t)c->n_layers, "hidden_size", (json_int_t)c->dim, "vocab_size", (json_int_t)c->vocab);
+        quant = json_pack("{s:s,s:I,s:I}", "mode", loami_quant_name(c->quant.mode), "bits",
+                          (json_int_t)c->quant.bits, "group_size", (json_int_t)c->quant.group);
+    return json_pack("{s:s,s:s,s:s,s:I,s:o,s:f,s:I,s:I,s:I,s:I,s:I,s:I}", "name", name, "path",
+                     realpath(path, full) ? full : path, "family", c->family, "parameters",
+                     (json_int_t)i->parameters, "quantisation", quant, "bits_per_weight", bits_per_weight(i),
+                     "context_length", (json_int_t)c->context, "bytes", (json_int_t)i->tensor_bytes,
+                     "tensors", (json_int_t)i->tensors, "layers", (json_int_t)c->n_layers, "hidden_size",
+                     (json_int_t)c->dim, "vocab_size", (json_int_t)c->vocab);
 }
 
 static void print(const char *name, const char *path, const loami_info *i)
@@ -38,8 +40,8 @@ static void print(const char *name, const char *path, const loami_info *i)
     printf("quantisation    %s; %.2f bits a weight\n", quant, bits_per_weight(i));
     if (c->context) printf("context length  %u tokens\n", c->context);
     printf("size            %s in %u tensors\n", bytes, i->tensors);
-    printf("shape           %u layers of %u, %u heads (%u for keys and values) of %u, vocabulary %u\n", c->n_layers, c->dim, c->n_heads,
-           c->n_kv_heads, c->head_dim, c->vocab);
+    printf("shape           %u layers of %u, %u heads (%u for keys and values) of %u, vocabulary %u\n",
+           c->n_layers, c->dim, c->n_heads, c->n_kv_heads, c->head_dim, c->vocab);
 }
 
 int loami_cmd_show(int argc, char **argv)
@@ -48,7 +50,8 @@ int loami_cmd_show(int argc, char **argv)
     bool json = false;
     char path[LOAMI_PATH_MAX];
     const loami_opt table[] = {
-        { NULL, 0, "MODEL", "a folder, a name in the store, or a Hugging Face id in the cache", LOAMI_OPT_STRING, &name, NULL, 0, 0 },
+        { NULL, 0, "MODEL", "a folder, a name in the store, or a Hugging Face id in the cache",
+          LOAMI_OPT_STRING, &name, NULL, 0, 0 },
         { "--json", 0, NULL, "as a JSON object", LOAMI_OPT_FLAG, &json, NULL, 0, 0 },
         { 0 },
     };
@@ -60,9 +63,12 @@ int loami_cmd_show(int argc, char **argv)
         fprintf(stderr, "loam show: which MODEL? (see loam show --help)\n");
         return LOAMI_EXIT_USAGE;
     }
-    if (loami_store_find(path, name, &err) < 0 || loami_info_open(&i, path, &err) < 0) return loami_cmd_fail("show", &err);
-    if (json) rc = loami_cmd_print_json(json_of(name, path, &i));
-    else print(name, path, &i);
+    if (loami_store_find(path, name, &err) < 0 || loami_info_open(&i, path, &err) < 0)
+        return loami_cmd_fail("show", &err);
+    if (json)
+        rc = loami_cmd_print_json(json_of(name, path, &i));
+    else
+        print(name, path, &i);
     loami_info_close(&i);
     return rc;
 }

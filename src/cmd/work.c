@@ -6,7 +6,7 @@
 
 static volatile sig_atomic_t stopped;
 static const char *label;
-static int shown = -1;   /* per cent on the screen; -1 = nothing */
+static int shown = -1; /* per cent on the screen; -1 = nothing */
 
 static void on_signal(int sig)
 {

@@ -1,5 +1,6 @@
-/* cmd/work.h: what long work shows and heeds: a percentage on stderr when that is a terminal, notes on stdout, and
- * Ctrl-C, which stops it so that it can clean up. One work at a time. And the form in which sizes are shown. */
+/* cmd/work.h: what long work shows and heeds: a percentage on stderr when that is a terminal, notes on
+ * stdout, and Ctrl-C, which stops it so that it can clean up. One work at a time. And the form in which sizes
+ * are shown. */
 #ifndef LOAMI_WORK_H
 #define LOAMI_WORK_H
 

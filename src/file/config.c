@@ -56,11 +56,13 @@ int loami_quant_check(const loami_quant_config *q, const char *what, loam_err *e
         if (q->mode == LOAM_Q_AFFINE) {
             if (((b >= 2 && b <= 6) || b == 8) && (g == 32 || g == 64 || g == 128)) return 0;
             return loami_fail(err, LOAM_E_UNSUPPORTED,
-                              "%s: %u bits in groups of %u: affine weights have 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128",
+                              "%s: %u bits in groups of %u: affine weights have 2, 3, 4, 5, 6 or 8 bits in "
+                              "groups of 32, 64 or 128",
                               what, b, g);
         }
         if (b == d->bits && g == d->group) return 0;
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %u bits in groups of %u: %s weights have %u bits in groups of %u", what, b, g,
+        return loami_fail(err, LOAM_E_UNSUPPORTED,
+                          "%s: %u bits in groups of %u: %s weights have %u bits in groups of %u", what, b, g,
                           modes[i].name, d->bits, d->group);
     }
     return 0;
@@ -73,7 +75,8 @@ static int read_quant(const json_t *o, const char *what, loami_quant_config *out
     int rc = loami_json_string(o, what, "mode", &mode, err);
     if (rc < 0) return rc;
     if (!loami_quant_find(out, mode))
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: quantisation mode \"%.32s\" is not supported", what, mode);
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: quantisation mode \"%.32s\" is not supported", what,
+                          mode);
     if ((rc = loami_json_u32(o, what, "bits", 1, 64, &out->bits, err)) < 0) return rc;
     if ((rc = loami_json_u32(o, what, "group_size", 1, 1 << 20, &out->group, err)) < 0) return rc;
     return loami_quant_check(out, what, err);
@@ -95,12 +98,14 @@ static int read_quantization(loami_config *c, const char *what, loam_err *err)
 {
     const json_t *q = quant_object(c);
     if (!q || json_is_false(q)) return 0;
-    if (!json_is_object(q)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"quantization\" must be an object", what);
+    if (!json_is_object(q))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"quantization\" must be an object", what);
 
     /* Other tools' formats use the second name; their packing is not MLX's. */
     const char *method = json_string_value(json_object_get(q, "quant_method"));
     if (method && q != json_object_get(c->root, "quantization"))
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: weights are quantised with \"%.32s\"; convert them to MLX format first", what,
+        return loami_fail(err, LOAM_E_UNSUPPORTED,
+                          "%s: weights are quantised with \"%.32s\"; convert them to MLX format first", what,
                           method);
     return read_quant(q, what, &c->quant, err);
 }
@@ -140,15 +145,19 @@ static int read_sizes(loami_config *c, const char *what, loam_err *err)
         const u32_field *f = &fields[i];
         int rc = loami_json_u32(c->json, what, f->key, f->lo, f->hi, f->out, err);
         if (rc < 0) return rc;
-        if (f->needed && *f->out == 0) return loami_fail(err, LOAM_E_FORMAT, "%s: \"%s\" is missing", what, f->key);
+        if (f->needed && *f->out == 0)
+            return loami_fail(err, LOAM_E_FORMAT, "%s: \"%s\" is missing", what, f->key);
     }
     if (c->n_kv_heads == 0) c->n_kv_heads = c->n_heads;
     if (c->n_heads % c->n_kv_heads)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %u attention heads cannot share %u key and value heads", what, c->n_heads, c->n_kv_heads);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %u attention heads cannot share %u key and value heads",
+                          what, c->n_heads, c->n_kv_heads);
     if (c->head_dim == 0) {
         if (c->dim % c->n_heads)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: \"hidden_size\" %u is no multiple of %u heads, and \"head_dim\" is missing", what,
-                              c->dim, c->n_heads);
+            return loami_fail(
+                err, LOAM_E_FORMAT,
+                "%s: \"hidden_size\" %u is no multiple of %u heads, and \"head_dim\" is missing", what,
+                c->dim, c->n_heads);
         c->head_dim = c->dim / c->n_heads;
     }
     return 0;
@@ -164,7 +173,8 @@ static int read_numbers(loami_config *c, const char *what, loam_err *err)
     if ((rc = loami_json_float(j, what, "layer_norm_eps", 0, 1, &c->norm_eps, err)) < 0) return rc;
     if ((rc = loami_json_float(j, what, "rms_norm_eps", 0, 1, &c->norm_eps, err)) < 0) return rc;
     if ((rc = loami_json_float(j, what, "rope_theta", 1e-3, 1e12, &c->rope_theta, err)) < 0) return rc;
-    if (rc == 0 && (rc = loami_json_float(rope, what, "rope_theta", 1e-3, 1e12, &c->rope_theta, err)) < 0) return rc;
+    if (rc == 0 && (rc = loami_json_float(rope, what, "rope_theta", 1e-3, 1e12, &c->rope_theta, err)) < 0)
+        return rc;
     if ((rc = loami_json_bool(c->root, what, "tie_word_embeddings", &c->tied, err)) < 0) return rc;
     if ((rc = loami_json_bool(j, what, "tie_word_embeddings", &c->tied, err)) < 0) return rc;
     if ((rc = loami_json_bool(j, what, "attention_bias", &c->attn_bias, err)) < 0) return rc;
@@ -178,8 +188,9 @@ static int fill_gemma3(loami_config *c, loam_err *err)
         const char *key;
         double value;
     } defaults[] = {
-        { "num_attention_heads", 8 }, { "num_key_value_heads", 4 }, { "head_dim", 256 },      { "vocab_size", 262208 },
-        { "max_position_embeddings", 131072 }, { "rms_norm_eps", 1e-6 }, { "rope_theta", 1e6 },
+        { "num_attention_heads", 8 }, { "num_key_value_heads", 4 },          { "head_dim", 256 },
+        { "vocab_size", 262208 },     { "max_position_embeddings", 131072 }, { "rms_norm_eps", 1e-6 },
+        { "rope_theta", 1e6 },
     };
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
         double d = defaults[i].value;
@@ -201,7 +212,8 @@ static int read_all(loami_config *c, const char *what, loam_err *err)
     int rc = loami_json_string(c->json, what, "model_type", &family, err);
     if (rc < 0) return rc;
     if (!family || !*family) return loami_fail(err, LOAM_E_FORMAT, "%s: \"model_type\" is missing", what);
-    if (strlen(family) >= sizeof c->family) return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: \"model_type\" is too long", what);
+    if (strlen(family) >= sizeof c->family)
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: \"model_type\" is too long", what);
     memcpy(c->family, family, strlen(family) + 1);
     if (nested && strcmp(family, "gemma3_text") == 0 && (rc = fill_gemma3(c, err)) < 0) return rc;
 
@@ -216,8 +228,10 @@ int loami_config_parse(loami_config *out, const char *text, size_t n, const char
     int rc = loami_json_parse(&c.root, text, n, what, err);
     if (rc < 0) return rc;
     rc = read_all(&c, what, err);
-    if (rc < 0) loami_config_close(&c);
-    else *out = c;
+    if (rc < 0)
+        loami_config_close(&c);
+    else
+        *out = c;
     return rc;
 }
 

@@ -10,8 +10,8 @@
 
 enum {
     NAME_BYTES_MAX = 1024,
-    NESTING_MAX = 4,              /* lists in lists */
-    KV_BYTES_MIN = 8 + 4 + 1,     /* key length, kind, the smallest value: bounds counts by the file's size */
+    NESTING_MAX = 4,          /* lists in lists */
+    KV_BYTES_MIN = 8 + 4 + 1, /* key length, kind, the smallest value: bounds counts by the file's size */
     TENSOR_BYTES_MIN = 8 + 4 + 4 + 8,
     DEFAULT_ALIGNMENT = 32,
     ALIGNMENT_MAX = 1 << 20,
@@ -19,11 +19,11 @@ enum {
 
 struct loami_gguf {
     loami_arena text;
-    loami_mapping map;            /* when opened from a path */
+    loami_mapping map; /* when opened from a path */
     const char *what;
-    loami_gguf_value *values;     /* [n_values] */
+    loami_gguf_value *values; /* [n_values] */
     uint32_t n_values;
-    loami_gguf_tensor *tensors;   /* [n_tensors] */
+    loami_gguf_tensor *tensors; /* [n_tensors] */
     uint32_t n_tensors;
     loami_map keys, names;
 };
@@ -39,14 +39,18 @@ static const struct {
     const char *name;
     uint16_t weights, bytes;
 } types[] = {
-    [0] = { "F32", 1, 4 },         [1] = { "F16", 1, 2 },          [2] = { "Q4_0", 32, 18 },      [3] = { "Q4_1", 32, 20 },
-    [6] = { "Q5_0", 32, 22 },      [7] = { "Q5_1", 32, 24 },       [8] = { "Q8_0", 32, 34 },      [9] = { "Q8_1", 32, 40 },
-    [10] = { "Q2_K", 256, 84 },    [11] = { "Q3_K", 256, 110 },    [12] = { "Q4_K", 256, 144 },   [13] = { "Q5_K", 256, 176 },
-    [14] = { "Q6_K", 256, 210 },   [15] = { "Q8_K", 256, 292 },    [16] = { "IQ2_XXS", 256, 66 }, [17] = { "IQ2_XS", 256, 74 },
-    [18] = { "IQ3_XXS", 256, 98 }, [19] = { "IQ1_S", 256, 50 },    [20] = { "IQ4_NL", 32, 18 },   [21] = { "IQ3_S", 256, 110 },
-    [22] = { "IQ2_S", 256, 82 },   [23] = { "IQ4_XS", 256, 136 },  [24] = { "I8", 1, 1 },         [25] = { "I16", 1, 2 },
-    [26] = { "I32", 1, 4 },        [27] = { "I64", 1, 8 },         [28] = { "F64", 1, 8 },        [29] = { "IQ1_M", 256, 56 },
-    [30] = { "BF16", 1, 2 },       [34] = { "TQ1_0", 256, 54 },    [35] = { "TQ2_0", 256, 66 },   [39] = { "MXFP4", 32, 17 },    [40] = { "NVFP4", 64, 36 },    [41] = { "Q1_0", 128, 18 },
+    [0] = { "F32", 1, 4 },         [1] = { "F16", 1, 2 },         [2] = { "Q4_0", 32, 18 },
+    [3] = { "Q4_1", 32, 20 },      [6] = { "Q5_0", 32, 22 },      [7] = { "Q5_1", 32, 24 },
+    [8] = { "Q8_0", 32, 34 },      [9] = { "Q8_1", 32, 40 },      [10] = { "Q2_K", 256, 84 },
+    [11] = { "Q3_K", 256, 110 },   [12] = { "Q4_K", 256, 144 },   [13] = { "Q5_K", 256, 176 },
+    [14] = { "Q6_K", 256, 210 },   [15] = { "Q8_K", 256, 292 },   [16] = { "IQ2_XXS", 256, 66 },
+    [17] = { "IQ2_XS", 256, 74 },  [18] = { "IQ3_XXS", 256, 98 }, [19] = { "IQ1_S", 256, 50 },
+    [20] = { "IQ4_NL", 32, 18 },   [21] = { "IQ3_S", 256, 110 },  [22] = { "IQ2_S", 256, 82 },
+    [23] = { "IQ4_XS", 256, 136 }, [24] = { "I8", 1, 1 },         [25] = { "I16", 1, 2 },
+    [26] = { "I32", 1, 4 },        [27] = { "I64", 1, 8 },        [28] = { "F64", 1, 8 },
+    [29] = { "IQ1_M", 256, 56 },   [30] = { "BF16", 1, 2 },       [34] = { "TQ1_0", 256, 54 },
+    [35] = { "TQ2_0", 256, 66 },   [39] = { "MXFP4", 32, 17 },    [40] = { "NVFP4", 64, 36 },
+    [41] = { "Q1_0", 128, 18 },
 };
 
 enum { N_TYPES = sizeof types / sizeof *types };
@@ -71,7 +75,7 @@ uint32_t loami_gguf_block_bytes(uint32_t type)
     return known(type) ? types[type].bytes : 0;
 }
 
-/* ---- reading bytes ------------------------------------------------------------------------------------ */
+/* ---- reading bytes ------------------------------------------------------------------------------------- */
 
 static uint64_t le(const unsigned char *p, unsigned n)
 {
@@ -110,18 +114,19 @@ static int take_name(loami_gguf *g, cursor *c, const char **out, const char *whe
     int rc = take_uint(c, 8, &n, where, err);
     if (rc < 0) return rc;
     if (n == 0 || n > NAME_BYTES_MAX)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s of %llu bytes at byte %llu", c->what, where, (unsigned long long)n,
-                          (unsigned long long)(c->at - c->begin));
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s of %llu bytes at byte %llu", c->what, where,
+                          (unsigned long long)n, (unsigned long long)(c->at - c->begin));
     if ((rc = take(c, n, &p, where, err)) < 0) return rc;
     for (uint64_t i = 0; i < n; i++)
         if (p[i] < 0x20 || p[i] > 0x7e)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %s at byte %llu has a character that is not printable ASCII", c->what, where,
-                              (unsigned long long)(p - c->begin));
+            return loami_fail(err, LOAM_E_FORMAT,
+                              "%s: %s at byte %llu has a character that is not printable ASCII", c->what,
+                              where, (unsigned long long)(p - c->begin));
     *out = loami_arena_strndup(&g->text, (const char *)p, (size_t)n);
     return *out ? 0 : loami_fail_nomem(err);
 }
 
-/* ---- metadata ----------------------------------------------------------------------------------------- */
+/* ---- metadata ------------------------------------------------------------------------------------------ */
 
 /* Bytes of a fixed-size kind; 0 for strings, arrays and what is unknown. */
 static unsigned kind_bytes(uint64_t kind)
@@ -155,8 +160,10 @@ static int skip_value(cursor *c, uint64_t kind, const char *key, int depth, loam
         return take(c, n, &p, key, err);
     }
     if (kind != LOAMI_GGUF_ARRAY)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: unknown type of value %llu", c->what, key, (unsigned long long)kind);
-    if (depth == NESTING_MAX) return loami_fail(err, LOAM_E_FORMAT, "%s: %s: lists nested too deeply", c->what, key);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: unknown type of value %llu", c->what, key,
+                          (unsigned long long)kind);
+    if (depth == NESTING_MAX)
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: lists nested too deeply", c->what, key);
     if ((rc = take_uint(c, 4, &element, key, err)) < 0 || (rc = take_uint(c, 8, &n, key, err)) < 0) return rc;
     return skip_array(c, element, n, key, depth + 1, err);
 }
@@ -183,10 +190,12 @@ static int read_value(loami_gguf *g, cursor *c, loami_gguf_value *v, loam_err *e
 }
 
 /* Takes room for `count` things of at least `least` bytes each in the file. */
-static void *room(loami_gguf *g, const cursor *c, uint64_t count, uint64_t least, size_t size, const char *what, loam_err *err)
+static void *room(loami_gguf *g, const cursor *c, uint64_t count, uint64_t least, size_t size,
+                  const char *what, loam_err *err)
 {
     if (count > (uint64_t)(c->end - c->at) / least || count > UINT32_MAX / 4) {
-        loami_fail(err, LOAM_E_FORMAT, "%s: says it has %llu %s, more than its size allows: cut off, or damaged", c->what,
+        loami_fail(err, LOAM_E_FORMAT,
+                   "%s: says it has %llu %s, more than its size allows: cut off, or damaged", c->what,
                    (unsigned long long)count, what);
         return NULL;
     }
@@ -212,7 +221,7 @@ static int read_values(loami_gguf *g, cursor *c, uint64_t count, loam_err *err)
     return 0;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------------ */
+/* ---- tensors ------------------------------------------------------------------------------------------- */
 
 static int read_shape(cursor *c, loami_gguf_tensor *t, loam_err *err)
 {
@@ -220,13 +229,15 @@ static int read_shape(cursor *c, loami_gguf_tensor *t, loam_err *err)
     int rc = take_uint(c, 4, &n_dims, t->name, err);
     if (rc < 0) return rc;
     if (n_dims < 1 || n_dims > LOAMI_GGUF_DIMS)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %llu dimensions", c->what, t->name, (unsigned long long)n_dims);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %llu dimensions", c->what, t->name,
+                          (unsigned long long)n_dims);
     t->n_dims = (uint32_t)n_dims;
     for (uint32_t i = 0; i < LOAMI_GGUF_DIMS; i++) {
         t->shape[i] = 1;
         if (i < n_dims && (rc = take_uint(c, 8, &t->shape[i], t->name, err)) < 0) return rc;
         if (t->shape[i] == 0 || n > INT64_MAX / 8 / t->shape[i])
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: dimension %u is %llu", c->what, t->name, i, (unsigned long long)t->shape[i]);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: dimension %u is %llu", c->what, t->name, i,
+                              (unsigned long long)t->shape[i]);
         n *= t->shape[i];
     }
     t->bytes = n; /* weights, until the type is known */
@@ -238,13 +249,15 @@ static int read_tensor(loami_gguf *g, cursor *c, loami_gguf_tensor *t, uint64_t 
 {
     uint64_t type;
     int rc = take_name(g, c, &t->name, "a tensor's name", err);
-    if (rc < 0 || (rc = read_shape(c, t, err)) < 0 || (rc = take_uint(c, 4, &type, t->name, err)) < 0) return rc;
+    if (rc < 0 || (rc = read_shape(c, t, err)) < 0 || (rc = take_uint(c, 4, &type, t->name, err)) < 0)
+        return rc;
     if (type >= N_TYPES || !known((uint32_t)type))
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: tensor type %llu is not known", c->what, t->name, (unsigned long long)type);
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: tensor type %llu is not known", c->what, t->name,
+                          (unsigned long long)type);
     t->type = (uint32_t)type;
     if (t->shape[0] % types[type].weights)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: rows of %llu weights are no whole blocks of %s", c->what, t->name,
-                          (unsigned long long)t->shape[0], types[type].name);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: rows of %llu weights are no whole blocks of %s",
+                          c->what, t->name, (unsigned long long)t->shape[0], types[type].name);
     t->bytes = t->bytes / types[type].weights * types[type].bytes;
     return take_uint(c, 8, offset, t->name, err);
 }
@@ -263,7 +276,8 @@ static int check_overlap(loami_gguf *g, loam_err *err)
     qsort(order, g->n_tensors, sizeof *order, by_place);
     for (uint32_t i = 1; i < g->n_tensors; i++)
         if (order[i - 1]->data + order[i - 1]->bytes > order[i]->data)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: tensors %s and %s overlap", g->what, order[i - 1]->name, order[i]->name);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: tensors %s and %s overlap", g->what,
+                              order[i - 1]->name, order[i]->name);
     return 0;
 }
 
@@ -272,16 +286,20 @@ static int place_tensors(loami_gguf *g, const cursor *c, const uint64_t *offsets
     uint32_t align = DEFAULT_ALIGNMENT;
     int rc = loami_gguf_u32(g, "general.alignment", 1, ALIGNMENT_MAX, &align, err);
     if (rc < 0) return rc;
-    if (align & (align - 1)) return loami_fail(err, LOAM_E_FORMAT, "%s: general.alignment is %u, must be a power of two", g->what, align);
-    uint64_t size = (uint64_t)(c->end - c->begin), start = ((uint64_t)(c->at - c->begin) + align - 1) & ~(uint64_t)(align - 1);
+    if (align & (align - 1))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: general.alignment is %u, must be a power of two", g->what,
+                          align);
+    uint64_t size = (uint64_t)(c->end - c->begin),
+             start = ((uint64_t)(c->at - c->begin) + align - 1) & ~(uint64_t)(align - 1);
     for (uint32_t i = 0; i < g->n_tensors; i++) {
         loami_gguf_tensor *t = &g->tensors[i];
         if (offsets[i] % align)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: offset %llu is no multiple of %u", g->what, t->name,
-                              (unsigned long long)offsets[i], align);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: offset %llu is no multiple of %u", g->what,
+                              t->name, (unsigned long long)offsets[i], align);
         if (start > size || offsets[i] > size - start || t->bytes > size - start - offsets[i])
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: its %llu bytes reach beyond the end of the file: cut off, or damaged", g->what,
-                              t->name, (unsigned long long)t->bytes);
+            return loami_fail(err, LOAM_E_FORMAT,
+                              "%s: %s: its %llu bytes reach beyond the end of the file: cut off, or damaged",
+                              g->what, t->name, (unsigned long long)t->bytes);
         t->data = c->begin + start + offsets[i];
     }
     return check_overlap(g, err);
@@ -306,21 +324,25 @@ static int read_tensors(loami_gguf *g, cursor *c, uint64_t count, loam_err *err)
     return place_tensors(g, c, offsets, err);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------------- */
 
 static int read_file(loami_gguf *g, const void *bytes, size_t n, loam_err *err)
 {
     cursor c = { bytes, bytes, (const unsigned char *)bytes + n, g->what };
     uint64_t version, n_tensors, n_values;
     const unsigned char *magic;
-    if (n < 4 || memcmp(bytes, "GGUF", 4) != 0) return loami_fail(err, LOAM_E_FORMAT, "%s: not a GGUF file", g->what);
+    if (n < 4 || memcmp(bytes, "GGUF", 4) != 0)
+        return loami_fail(err, LOAM_E_FORMAT, "%s: not a GGUF file", g->what);
     int rc = take(&c, 4, &magic, "the header", err);
     if (rc < 0 || (rc = take_uint(&c, 4, &version, "the header", err)) < 0) return rc;
     if (version != 0 && (version & 0xffff) == 0)
         return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: a GGUF file for big-endian machines", g->what);
     if (version != 2 && version != 3)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: GGUF version %llu; 2 and 3 are known", g->what, (unsigned long long)version);
-    if ((rc = take_uint(&c, 8, &n_tensors, "the header", err)) < 0 || (rc = take_uint(&c, 8, &n_values, "the header", err)) < 0) return rc;
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: GGUF version %llu; 2 and 3 are known", g->what,
+                          (unsigned long long)version);
+    if ((rc = take_uint(&c, 8, &n_tensors, "the header", err)) < 0 ||
+        (rc = take_uint(&c, 8, &n_values, "the header", err)) < 0)
+        return rc;
     rc = read_values(g, &c, n_values, err);
     return rc < 0 ? rc : read_tensors(g, &c, n_tensors, err);
 }
@@ -341,8 +363,10 @@ int loami_gguf_parse(loami_gguf **out, const void *bytes, size_t n, const char *
     int rc = start(&g, what, err);
     if (rc < 0) return rc;
     rc = read_file(g, bytes, n, err);
-    if (rc < 0) loami_gguf_close(g);
-    else *out = g;
+    if (rc < 0)
+        loami_gguf_close(g);
+    else
+        *out = g;
     return rc;
 }
 
@@ -353,8 +377,10 @@ int loami_gguf_open(loami_gguf **out, const char *path, loam_err *err)
     if (rc < 0) return rc;
     rc = loami_file_map(&g->map, path, err);
     if (rc == 0) rc = read_file(g, g->map.data, g->map.size, err);
-    if (rc < 0) loami_gguf_close(g);
-    else *out = g;
+    if (rc < 0)
+        loami_gguf_close(g);
+    else
+        *out = g;
     return rc;
 }
 
@@ -368,7 +394,7 @@ void loami_gguf_close(loami_gguf *g)
     free(g);
 }
 
-/* ---- looking up --------------------------------------------------------------------------------------- */
+/* ---- looking up ---------------------------------------------------------------------------------------- */
 
 const char *loami_gguf_what(const loami_gguf *g)
 {
@@ -437,18 +463,22 @@ int loami_gguf_double(const loami_gguf *g, const char *key, double lo, double hi
 {
     const loami_gguf_value *v = loami_gguf_get(g, key);
     if (!v) return 0;
-    if (v->is_array || !kind_bytes(v->kind) || v->kind == LOAMI_GGUF_BOOL) return wrong(g, key, "a number", err);
+    if (v->is_array || !kind_bytes(v->kind) || v->kind == LOAMI_GGUF_BOOL)
+        return wrong(g, key, "a number", err);
     double d = number(v->kind, v->data);
-    if (!(d >= lo && d <= hi)) return loami_fail(err, LOAM_E_FORMAT, "%s: %s is %g, must be from %g to %g", g->what, key, d, lo, hi);
+    if (!(d >= lo && d <= hi))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s is %g, must be from %g to %g", g->what, key, d, lo, hi);
     *out = d;
     return 1;
 }
 
-int loami_gguf_u32(const loami_gguf *g, const char *key, uint32_t lo, uint32_t hi, uint32_t *out, loam_err *err)
+int loami_gguf_u32(const loami_gguf *g, const char *key, uint32_t lo, uint32_t hi, uint32_t *out,
+                   loam_err *err)
 {
     const loami_gguf_value *v = loami_gguf_get(g, key);
     double d;
-    if (v && (v->kind == LOAMI_GGUF_F32 || v->kind == LOAMI_GGUF_F64)) return wrong(g, key, "a whole number", err);
+    if (v && (v->kind == LOAMI_GGUF_F32 || v->kind == LOAMI_GGUF_F64))
+        return wrong(g, key, "a whole number", err);
     int rc = loami_gguf_double(g, key, lo, hi, &d, err);
     if (rc > 0) *out = (uint32_t)d;
     return rc;
@@ -467,7 +497,8 @@ int loami_gguf_string(loami_gguf *g, const char *key, const char **out, loam_err
 {
     const loami_gguf_value *v = loami_gguf_get(g, key);
     if (!v) return 0;
-    if (v->is_array || v->kind != LOAMI_GGUF_STRING || memchr(v->data, 0, (size_t)v->n)) return wrong(g, key, "a text", err);
+    if (v->is_array || v->kind != LOAMI_GGUF_STRING || memchr(v->data, 0, (size_t)v->n))
+        return wrong(g, key, "a text", err);
     const char *s = loami_arena_strndup(&g->text, (const char *)v->data, (size_t)v->n);
     if (!s) return loami_fail_nomem(err);
     *out = s;

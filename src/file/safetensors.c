@@ -15,29 +15,30 @@ enum {
 };
 
 typedef struct shard {
-    const char *file;            /* name inside the folder */
+    const char *file; /* name inside the folder */
     loami_mapping map;
-    const unsigned char *data;   /* behind the header */
+    const unsigned char *data; /* behind the header */
     uint64_t data_bytes;
-    json_t *metadata;            /* "__metadata__", or NULL */
+    json_t *metadata; /* "__metadata__", or NULL */
 } shard;
 
 struct loami_weights {
     loami_arena names;
-    shard *shards;               /* [n_shards] */
+    shard *shards; /* [n_shards] */
     uint32_t n_shards;
-    loami_tensor_view *views;    /* [n_views] shard by shard, by offset */
+    loami_tensor_view *views; /* [n_views] shard by shard, by offset */
     uint32_t n_views, cap_views;
-    loami_map by_name;           /* name -> index of view */
+    loami_map by_name; /* name -> index of view */
 };
 
 static const struct {
     const char *name;
     uint32_t bytes;
 } dtypes[] = {
-    [LOAM_F32] = { "F32", 4 }, [LOAM_F16] = { "F16", 2 }, [LOAM_BF16] = { "BF16", 2 }, [LOAM_I8] = { "I8", 1 },
-    [LOAM_U8] = { "U8", 1 },   [LOAM_I16] = { "I16", 2 }, [LOAM_U16] = { "U16", 2 },   [LOAM_I32] = { "I32", 4 },
-    [LOAM_U32] = { "U32", 4 }, [LOAM_I64] = { "I64", 8 }, [LOAM_U64] = { "U64", 8 },   [LOAM_F64] = { "F64", 8 },
+    [LOAM_F32] = { "F32", 4 },   [LOAM_F16] = { "F16", 2 }, [LOAM_BF16] = { "BF16", 2 },
+    [LOAM_I8] = { "I8", 1 },     [LOAM_U8] = { "U8", 1 },   [LOAM_I16] = { "I16", 2 },
+    [LOAM_U16] = { "U16", 2 },   [LOAM_I32] = { "I32", 4 }, [LOAM_U32] = { "U32", 4 },
+    [LOAM_I64] = { "I64", 8 },   [LOAM_U64] = { "U64", 8 }, [LOAM_F64] = { "F64", 8 },
     [LOAM_BOOL] = { "BOOL", 1 },
 };
 
@@ -74,10 +75,11 @@ static bool get_u64(const json_t *v, uint64_t *out)
 
 static int read_shape(loami_tensor_view *t, const json_t *shape, loam_err *err)
 {
-    if (!json_is_array(shape)) return loami_fail(err, LOAM_E_FORMAT, "%s: %s: \"shape\" must be a list", t->file, t->name);
+    if (!json_is_array(shape))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: \"shape\" must be a list", t->file, t->name);
     if (json_array_size(shape) > LOAMI_MAX_DIMS)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %zu dimensions, at most %d are known", t->file, t->name,
-                          json_array_size(shape), LOAMI_MAX_DIMS);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %zu dimensions, at most %d are known", t->file,
+                          t->name, json_array_size(shape), LOAMI_MAX_DIMS);
     t->n_dims = (uint32_t)json_array_size(shape);
     uint64_t n = loami_dtype_bytes(t->type);
     for (uint32_t i = 0; i < t->n_dims; i++) {
@@ -97,20 +99,25 @@ static int read_tensor(loami_tensor_view *t, const shard *s, const json_t *o, lo
     uint64_t begin, end;
 
     if (!json_is_object(o) || !json_is_string(type))
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: want an object with \"dtype\", \"shape\", \"data_offsets\"", t->file, t->name);
+        return loami_fail(err, LOAM_E_FORMAT,
+                          "%s: %s: want an object with \"dtype\", \"shape\", \"data_offsets\"", t->file,
+                          t->name);
     if (!dtype_of(json_string_value(type), &t->type))
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: numbers of type %.32s are not supported", t->file, t->name,
-                          json_string_value(type));
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: numbers of type %.32s are not supported", t->file,
+                          t->name, json_string_value(type));
     int rc = read_shape(t, json_object_get(o, "shape"), err);
     if (rc < 0) return rc;
-    if (json_array_size(span) != 2 || !get_u64(json_array_get(span, 0), &begin) || !get_u64(json_array_get(span, 1), &end))
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: \"data_offsets\" must be two offsets", t->file, t->name);
+    if (json_array_size(span) != 2 || !get_u64(json_array_get(span, 0), &begin) ||
+        !get_u64(json_array_get(span, 1), &end))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: \"data_offsets\" must be two offsets", t->file,
+                          t->name);
     if (begin > end || end > s->data_bytes)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: bytes %llu to %llu lie outside the %llu bytes of data", t->file, t->name,
-                          (unsigned long long)begin, (unsigned long long)end, (unsigned long long)s->data_bytes);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: bytes %llu to %llu lie outside the %llu bytes of data",
+                          t->file, t->name, (unsigned long long)begin, (unsigned long long)end,
+                          (unsigned long long)s->data_bytes);
     if (end - begin != t->bytes)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: has %llu bytes, its type and shape need %llu", t->file, t->name,
-                          (unsigned long long)(end - begin), (unsigned long long)t->bytes);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: has %llu bytes, its type and shape need %llu", t->file,
+                          t->name, (unsigned long long)(end - begin), (unsigned long long)t->bytes);
     t->data = s->data + begin;
     return 0;
 }
@@ -123,15 +130,17 @@ static int by_offset(const void *a, const void *b)
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-/* The format wants the tensors to cover the data exactly: an overlap could alias, a gap could hide something. */
+/* The format wants the tensors to cover the data exactly: an overlap could alias, a gap could hide
+ * something. */
 static int check_cover(const shard *s, const loami_tensor_view *t, uint32_t n, loam_err *err)
 {
     uint64_t at = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t begin = (uint64_t)((const unsigned char *)t[i].data - s->data);
         if (begin != at)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %s before byte %llu of the data", s->file, t[i].name,
-                              begin < at ? "overlaps the tensor" : "leaves a gap", (unsigned long long)(begin < at ? at : begin));
+            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %s before byte %llu of the data", s->file,
+                              t[i].name, begin < at ? "overlaps the tensor" : "leaves a gap",
+                              (unsigned long long)(begin < at ? at : begin));
         at += t[i].bytes;
     }
     if (at != s->data_bytes)
@@ -145,10 +154,12 @@ static int check_metadata(const shard *s, const json_t *m, loam_err *err)
     const char *key;
     json_t *v;
     if (json_is_null(m)) return 0; /* as MLX writes it when there is none */
-    if (!json_is_object(m)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"__metadata__\" must be an object", s->file);
+    if (!json_is_object(m))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"__metadata__\" must be an object", s->file);
     json_object_foreach((json_t *)m, key, v)
         if (!json_is_string(v))
-            return loami_fail(err, LOAM_E_FORMAT, "%s: \"__metadata__\": \"%.64s\" must be a string", s->file, key);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: \"__metadata__\": \"%.64s\" must be a string", s->file,
+                              key);
     return 0;
 }
 
@@ -171,7 +182,8 @@ static int read_header(loami_weights *w, shard *s, const json_t *header, loam_er
 {
     const char *key;
     json_t *v;
-    if (!json_is_object(header)) return loami_fail(err, LOAM_E_FORMAT, "%s: the header is not a JSON object", s->file);
+    if (!json_is_object(header))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: the header is not a JSON object", s->file);
     int rc = reserve_views(w, json_object_size(header), err);
     if (rc < 0) return rc;
 
@@ -193,7 +205,8 @@ static int read_header(loami_weights *w, shard *s, const json_t *header, loam_er
         const loami_tensor_view *t = &w->views[i];
         uint32_t twin = loami_map_get(&w->by_name, t->name, strlen(t->name));
         if (twin != LOAMI_MAP_NONE)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: is in %s already", t->file, t->name, w->views[twin].file);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: is in %s already", t->file, t->name,
+                              w->views[twin].file);
         if (!loami_map_put(&w->by_name, t->name, strlen(t->name), i)) return loami_fail_nomem(err);
     }
     return check_cover(s, w->views + first, w->n_views - first, err);
@@ -210,9 +223,13 @@ static int open_shard(loami_weights *w, shard *s, const char *dir, loam_err *err
     uint64_t n = 0;
     for (int i = 7; i >= 0; i--) n = n << 8 | s->map.data[i];
     if (n > s->map.size - 8)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: says its header has %llu bytes, the file has %zu: not a safetensors file, or cut off",
-                          path, (unsigned long long)n, s->map.size);
-    if (n > HEADER_BYTES_MAX) return loami_fail(err, LOAM_E_FORMAT, "%s: header of %llu bytes is too large", path, (unsigned long long)n);
+        return loami_fail(
+            err, LOAM_E_FORMAT,
+            "%s: says its header has %llu bytes, the file has %zu: not a safetensors file, or cut off", path,
+            (unsigned long long)n, s->map.size);
+    if (n > HEADER_BYTES_MAX)
+        return loami_fail(err, LOAM_E_FORMAT, "%s: header of %llu bytes is too large", path,
+                          (unsigned long long)n);
     s->data = s->map.data + 8 + n;
     s->data_bytes = s->map.size - 8 - n;
     rc = loami_json_parse(&header, (const char *)s->map.data + 8, (size_t)n, path, err);
@@ -225,7 +242,8 @@ static int add_shard(loami_weights *w, const char *file, loam_err *err)
 {
     for (uint32_t i = 0; i < w->n_shards; i++)
         if (strcmp(w->shards[i].file, file) == 0) return 0;
-    if (w->n_shards == MAX_SHARDS) return loami_fail(err, LOAM_E_FORMAT, "more than %d tensor files", MAX_SHARDS);
+    if (w->n_shards == MAX_SHARDS)
+        return loami_fail(err, LOAM_E_FORMAT, "more than %d tensor files", MAX_SHARDS);
     shard *s = realloc(w->shards, (w->n_shards + 1) * sizeof *s);
     if (!s) return loami_fail_nomem(err);
     w->shards = s;
@@ -246,10 +264,12 @@ static int add_indexed(loami_weights *w, const json_t *map, const char *path, lo
 {
     const char *key;
     json_t *v;
-    if (!json_is_object(map)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"weight_map\" must be an object", path);
+    if (!json_is_object(map))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"weight_map\" must be an object", path);
     json_object_foreach((json_t *)map, key, v) {
         if (!json_is_string(v) || !is_tensor_file(json_string_value(v)))
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %.100s: must name a .safetensors file in the same folder", path, key);
+            return loami_fail(err, LOAM_E_FORMAT,
+                              "%s: %.100s: must name a .safetensors file in the same folder", path, key);
         int rc = add_shard(w, json_string_value(v), err);
         if (rc < 0) return rc;
     }
@@ -263,7 +283,8 @@ static int check_indexed(const loami_weights *w, const json_t *map, const char *
     json_object_foreach((json_t *)map, key, v) {
         const loami_tensor_view *t = loami_weights_find(w, key);
         if (!t || strcmp(t->file, json_string_value(v)) != 0)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: tensor %.100s is not in %s", path, key, json_string_value(v));
+            return loami_fail(err, LOAM_E_FORMAT, "%s: tensor %.100s is not in %s", path, key,
+                              json_string_value(v));
     }
     return 0;
 }

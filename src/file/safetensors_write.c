@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-    HEADER_ALIGN = 64,     /* so that data starts, and mostly stays, on a cache line; the format asks for 8 */
+    HEADER_ALIGN = 64, /* so that data starts, and mostly stays, on a cache line; the format asks for 8 */
     NAME_BYTES = 64,
 };
 
@@ -30,14 +30,14 @@ struct loami_writer {
     loami_arena names;
     char dir[LOAMI_PATH_MAX];
     uint64_t shard_bytes_max;
-    entry *entries;        /* [n] */
+    entry *entries; /* [n] */
     uint32_t n, cap;
     loami_map by_name;
-    uint32_t n_shards;     /* known after begin */
-    uint32_t n_created;    /* files that exist under their temporary names */
-    FILE *file;            /* the shard that is being written */
-    uint32_t at;           /* the entry that is being written */
-    uint64_t at_bytes;     /* of it, written */
+    uint32_t n_shards;  /* known after begin */
+    uint32_t n_created; /* files that exist under their temporary names */
+    FILE *file;         /* the shard that is being written */
+    uint32_t at;        /* the entry that is being written */
+    uint64_t at_bytes;  /* of it, written */
 };
 
 int loami_writer_open(loami_writer **out, const char *dir, uint64_t shard_bytes_max, loam_err *err)
@@ -54,7 +54,8 @@ int loami_writer_open(loami_writer **out, const char *dir, uint64_t shard_bytes_
     return 0;
 }
 
-int loami_writer_add(loami_writer *w, const char *name, loam_dtype type, uint32_t n_dims, const uint64_t *shape, loam_err *err)
+int loami_writer_add(loami_writer *w, const char *name, loam_dtype type, uint32_t n_dims,
+                     const uint64_t *shape, loam_err *err)
 {
     if (n_dims > LOAMI_MAX_DIMS) return loami_fail(err, LOAM_E_ARG, "%s: %u dimensions", name, n_dims);
     if (loami_map_get(&w->by_name, name, strlen(name)) != LOAMI_MAP_NONE)
@@ -67,10 +68,13 @@ int loami_writer_add(loami_writer *w, const char *name, loam_dtype type, uint32_
         w->cap = cap;
     }
     entry *e = &w->entries[w->n];
-    *e = (entry){ .name = loami_arena_strndup(&w->names, name, strlen(name)), .type = type, .n_dims = n_dims };
+    *e = (entry){ .name = loami_arena_strndup(&w->names, name, strlen(name)),
+                  .type = type,
+                  .n_dims = n_dims };
     e->bytes = loami_dtype_bytes(type);
     for (uint32_t i = 0; i < n_dims; i++) {
-        if (shape[i] && e->bytes > INT64_MAX / shape[i]) return loami_fail(err, LOAM_E_FORMAT, "%s: shape is too large", name);
+        if (shape[i] && e->bytes > INT64_MAX / shape[i])
+            return loami_fail(err, LOAM_E_FORMAT, "%s: shape is too large", name);
         e->shape[i] = shape[i];
         e->bytes *= shape[i];
     }
@@ -81,12 +85,15 @@ int loami_writer_add(loami_writer *w, const char *name, loam_dtype type, uint32_
 
 static void shard_name(const loami_writer *w, uint32_t shard, char out[NAME_BYTES])
 {
-    if (w->n_shards == 1) snprintf(out, NAME_BYTES, "model.safetensors");
-    else snprintf(out, NAME_BYTES, "model-%05u-of-%05u.safetensors", shard + 1, w->n_shards);
+    if (w->n_shards == 1)
+        snprintf(out, NAME_BYTES, "model.safetensors");
+    else
+        snprintf(out, NAME_BYTES, "model-%05u-of-%05u.safetensors", shard + 1, w->n_shards);
 }
 
 /* The shard's path, final or temporary. */
-static int shard_path(const loami_writer *w, uint32_t shard, bool temporary, char path[LOAMI_PATH_MAX], loam_err *err)
+static int shard_path(const loami_writer *w, uint32_t shard, bool temporary, char path[LOAMI_PATH_MAX],
+                      loam_err *err)
 {
     char name[NAME_BYTES], file[NAME_BYTES + 8];
     shard_name(w, shard, name);
@@ -108,8 +115,10 @@ static int header_of(const loami_writer *w, uint32_t shard, loami_buf *b, loam_e
         if (!quoted) return loami_fail(err, LOAM_E_FORMAT, "tensor name is not UTF-8: %.100s", e->name);
         loami_buf_printf(b, ",%s:{\"dtype\":\"%s\",\"shape\":[", quoted, loami_dtype_name(e->type));
         free(quoted);
-        for (uint32_t d = 0; d < e->n_dims; d++) loami_buf_printf(b, "%s%llu", d ? "," : "", (unsigned long long)e->shape[d]);
-        loami_buf_printf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at, (unsigned long long)(at + e->bytes));
+        for (uint32_t d = 0; d < e->n_dims; d++)
+            loami_buf_printf(b, "%s%llu", d ? "," : "", (unsigned long long)e->shape[d]);
+        loami_buf_printf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
+                         (unsigned long long)(at + e->bytes));
         at += e->bytes;
     }
     loami_buf_putc(b, '}');
@@ -205,7 +214,8 @@ static int write_index(const loami_writer *w, loam_err *err)
     }
     root = json_pack("{s:{s:I},s:o}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
     if (root) text = json_dumps(root, JSON_INDENT(4) | JSON_SORT_KEYS);
-    int rc = text ? loami_path_join(path, w->dir, "model.safetensors.index.json", err) : loami_fail_nomem(err);
+    int rc = text ? loami_path_join(path, w->dir, "model.safetensors.index.json", err)
+                  : loami_fail_nomem(err);
     if (rc == 0) rc = loami_file_write(path, text, strlen(text), err);
     free(text);
     json_decref(root);
@@ -228,7 +238,8 @@ int loami_writer_close(loami_writer *w, loam_err *err)
         w->at_bytes = 0;
     }
     if (w->at < w->n || !w->file)
-        rc = loami_fail(err, LOAM_E_ARG, "%s: data is missing", w->at < w->n ? w->entries[w->at].name : "tensors");
+        rc = loami_fail(err, LOAM_E_ARG, "%s: data is missing",
+                        w->at < w->n ? w->entries[w->at].name : "tensors");
     while (rc == 0 && w->n_created < w->n_shards) { /* shards of empty tensors alone */
         rc = end_shard(w, w->n_created - 1, err);
         if (rc == 0) rc = start_shard(w, w->n_created, err);
@@ -241,8 +252,10 @@ int loami_writer_close(loami_writer *w, loam_err *err)
         if (rc == 0 && rename(from, to) < 0) rc = loami_fail_errno(err, "%s", to);
     }
     if (rc == 0) rc = write_index(w, err);
-    if (rc < 0) loami_writer_abort(w);
-    else free_writer(w);
+    if (rc < 0)
+        loami_writer_abort(w);
+    else
+        free_writer(w);
     return rc;
 }
 

@@ -6,9 +6,9 @@
 #include <string.h>
 
 enum {
-    GROUP = 32,       /* weights in a group */
-    GROUPS_MAX = 8,   /* groups in the largest block */
-    LANES = 8,        /* sums side by side, so that the compiler can use vectors */
+    GROUP = 32,     /* weights in a group */
+    GROUPS_MAX = 8, /* groups in the largest block */
+    LANES = 8,      /* sums side by side, so that the compiler can use vectors */
 };
 
 /* 32 weights: scale * code + bias. Parts of 16 have a scale and bias each. */
@@ -43,7 +43,7 @@ static void fifth_bits(group *g, const unsigned char *h)
     for (int i = 0; i < GROUP; i++) g->code[i] |= (uint8_t)((h[i / 8] >> i % 8 & 1) << 4);
 }
 
-/* ---- blocks of 32 ------------------------------------------------------------------------------------- */
+/* ---- blocks of 32 -------------------------------------------------------------------------------------- */
 
 static void read_q4_0(group *g, const unsigned char *p)
 {
@@ -83,7 +83,9 @@ static void read_q8_0(group *g, const unsigned char *p)
 /* The sixteen levels of IQ4, plus 128. */
 static void levels(group *g, const unsigned char *q)
 {
-    static const uint8_t level[16] = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 };
+    static const uint8_t level[16] = {
+        1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241
+    };
     nibbles(g, q);
     for (int i = 0; i < GROUP; i++) g->code[i] = level[g->code[i]];
 }
@@ -95,7 +97,7 @@ static void read_iq4_nl(group *g, const unsigned char *p)
     levels(g, p + 2);
 }
 
-/* ---- blocks of 256 ------------------------------------------------------------------------------------ */
+/* ---- blocks of 256 ------------------------------------------------------------------------------------- */
 
 /* Scale and min of part j of 8, 6 bits each in 12 bytes. */
 static void scale_min(const unsigned char *s, int j, float *scale, float *min)
@@ -177,24 +179,25 @@ static void read_q3_k(group *g, const unsigned char *p)
         for (int i = 0; i < GROUP; i++)
             g[j].code[i] = (uint8_t)((low[j / 4 * 32 + i] >> j % 4 * 2 & 3) | (high[i] >> j & 1) << 2);
         for (int s = 0; s < 2; s++) {
-            int n = 2 * j + s, scale = ((n < 8 ? sc[n] & 15 : sc[n - 8] >> 4) | (sc[8 + n % 4] >> n / 4 * 2 & 3) << 4) - 32;
+            int n = 2 * j + s,
+                scale = ((n < 8 ? sc[n] & 15 : sc[n - 8] >> 4) | (sc[8 + n % 4] >> n / 4 * 2 & 3) << 4) - 32;
             g[j].scale[s] = d * (float)scale;
             g[j].bias[s] = -4 * g[j].scale[s];
         }
     }
 }
 
-/* ---- the table ---------------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------------- */
 
 typedef struct kind {
     void (*read)(group *g, const unsigned char *block); /* NULL: plain numbers, or MXFP4 */
     loam_quant mode;
-    uint8_t bits;         /* of MLX's codes */
-    loam_dtype type;      /* of plain numbers */
-    bool direct;          /* codes as they are */
-    bool f16_scales;      /* scale and bias are float16 numbers unless the bias overflows */
+    uint8_t bits;          /* of MLX's codes */
+    loam_dtype type;       /* of plain numbers */
+    bool direct;           /* codes as they are */
+    bool f16_scales;       /* scale and bias are float16 numbers unless the bias overflows */
     uint8_t float16_at[2]; /* where the block's float16 numbers are; 255 = none */
-    float reach;          /* largest |scale or bias| / largest of those numbers */
+    float reach;           /* largest |scale or bias| / largest of those numbers */
 } kind;
 
 static const kind kinds[] = {
@@ -238,16 +241,25 @@ static float largest(const kind *k, const loami_gguf_tensor *t)
     return most;
 }
 
-int loami_block_decide(loami_block_plan *out, const loami_gguf_tensor *t, bool float_scales, const char *file, loam_err *err)
+int loami_block_decide(loami_block_plan *out, const loami_gguf_tensor *t, bool float_scales, const char *file,
+                       loam_err *err)
 {
     const kind *k = kind_of(t->type);
     if (!k)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: weights of type %s have no MLX form; get the model in Q4_0, Q4_K, Q8_0 or another "
-                          "common type", file, t->name, loami_gguf_type_name(t->type));
-    *out = (loami_block_plan){ .source = t->type, .quant = { k->mode, k->bits, k->mode == LOAM_Q_NONE ? 0 : GROUP }, .type = k->type, .exact = true };
+        return loami_fail(
+            err, LOAM_E_UNSUPPORTED,
+            "%s: %s: weights of type %s have no MLX form; get the model in Q4_0, Q4_K, Q8_0 or another "
+            "common type",
+            file, t->name, loami_gguf_type_name(t->type));
+    *out = (loami_block_plan){ .source = t->type,
+                               .quant = { k->mode, k->bits, k->mode == LOAM_Q_NONE ? 0 : GROUP },
+                               .type = k->type,
+                               .exact = true };
     if (!k->read) return 0;
     float most = largest(k, t);
-    if (!isfinite(most)) return loami_fail(err, LOAM_E_FORMAT, "%s: %s: has a scale that is not a finite number", file, t->name);
+    if (!isfinite(most))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: has a scale that is not a finite number", file,
+                          t->name);
     bool fits = most * k->reach <= 65504;
     out->type = fits && (k->f16_scales || !(float_scales && k->direct)) ? LOAM_F16 : LOAM_F32;
     out->exact = k->direct && (k->f16_scales || out->type == LOAM_F32);
@@ -256,7 +268,8 @@ int loami_block_decide(loami_block_plan *out, const loami_gguf_tensor *t, bool f
 
 uint64_t loami_block_code_bytes(const loami_block_plan *p, uint64_t cols)
 {
-    return p->quant.mode == LOAM_Q_NONE ? cols * (p->type == LOAM_F32 ? 4 : 2) : cols / GROUP * p->quant.bits * 4;
+    return p->quant.mode == LOAM_Q_NONE ? cols * (p->type == LOAM_F32 ? 4 : 2)
+                                        : cols / GROUP * p->quant.bits * 4;
 }
 
 uint64_t loami_block_scale_bytes(const loami_block_plan *p, uint64_t cols)
@@ -265,7 +278,7 @@ uint64_t loami_block_scale_bytes(const loami_block_plan *p, uint64_t cols)
     return p->quant.mode == LOAM_Q_NONE ? 0 : cols / GROUP * each;
 }
 
-/* ---- two parts of 16 under one scale --------------------------------------------------------------------- */
+/* ---- two parts of 16 under one scale ------------------------------------------------------------------- */
 
 static float value(const group *g, int i)
 {
@@ -279,7 +292,8 @@ static float total(const float sum[LANES])
     return s;
 }
 
-/* Codes nearest to x for this scale and bias, both already as they will be stored; returns the squared error. */
+/* Codes nearest to x for this scale and bias, both already as they will be stored; returns the squared
+ * error. */
 static float try_scale(const float *x, float scale, float bias, int top, uint8_t *code)
 {
     float sum[LANES] = { 0 }, per_step = scale != 0 ? 1 / scale : 0;
@@ -297,7 +311,8 @@ static float try_scale(const float *x, float scale, float bias, int top, uint8_t
     return total(sum);
 }
 
-/* The best of: the range cut into equal steps, and steps that divide the step of either part, so that this part keeps its values. */
+/* The best of: the range cut into equal steps, and steps that divide the step of either part, so that this
+ * part keeps its values. */
 static void join(group *g, int bits)
 {
     int top = (1 << bits) - 1;
@@ -315,7 +330,7 @@ static void join(group *g, int bits)
         int most = cuts < 65536 ? (int)cuts : 65536;
         for (int k = most; k >= 1 && k > most - 2; k--) {
             float scale = loami_from_f16(loami_to_f16(step / (float)k));
-            float origin = part < 0 ? lo : g->bias[part];  /* a value of this part on the grid */
+            float origin = part < 0 ? lo : g->bias[part]; /* a value of this part on the grid */
             float bias = part < 0 || scale == 0 ? lo : origin + scale * floorf((lo - origin) / scale + 0.5f);
             bias = loami_from_f16(loami_to_f16(bias));
             float e = try_scale(x, scale, bias, top, try.code);
@@ -328,7 +343,7 @@ static void join(group *g, int bits)
     *g = best;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 
 /* Little end first, as MLX packs: code i takes bits i * bits up to (i + 1) * bits. */
 static void pack(const uint8_t *code, unsigned bits, unsigned char *out)
@@ -349,7 +364,8 @@ static void pack(const uint8_t *code, unsigned bits, unsigned char *out)
 static float put(const loami_block_plan *p, unsigned char *out, uint64_t i, float f)
 {
     uint32_t u = p->type == LOAM_F32 ? loami_to_bits(f) : loami_to_f16(f);
-    for (int b = 0, n = p->type == LOAM_F32 ? 4 : 2; b < n; b++) out[i * (uint64_t)n + (uint64_t)b] = (unsigned char)(u >> 8 * b);
+    for (int b = 0, n = p->type == LOAM_F32 ? 4 : 2; b < n; b++)
+        out[i * (uint64_t)n + (uint64_t)b] = (unsigned char)(u >> 8 * b);
     return p->type == LOAM_F32 ? f : loami_from_f16((uint16_t)u);
 }
 
@@ -371,8 +387,8 @@ static void measure(const group *from, const group *to, loami_block_error *e)
     e->weights += GROUP;
 }
 
-static void put_group(const loami_block_plan *p, const kind *k, group *g, uint64_t i, unsigned char *codes, unsigned char *scales,
-                      unsigned char *biases, loami_block_error *e)
+static void put_group(const loami_block_plan *p, const kind *k, group *g, uint64_t i, unsigned char *codes,
+                      unsigned char *scales, unsigned char *biases, loami_block_error *e)
 {
     group from = *g;
     if (!k->direct) join(g, (int)p->quant.bits);
@@ -390,8 +406,8 @@ static void put_mxfp4(const unsigned char *block, uint64_t i, unsigned char *cod
     scales[i] = block[0];
 }
 
-void loami_block_row(const loami_block_plan *p, const unsigned char *row, uint64_t cols, unsigned char *codes, unsigned char *scales,
-                     unsigned char *biases, loami_block_error *e)
+void loami_block_row(const loami_block_plan *p, const unsigned char *row, uint64_t cols, unsigned char *codes,
+                     unsigned char *scales, unsigned char *biases, loami_block_error *e)
 {
     const kind *k = &kinds[p->source];
     uint32_t size = loami_gguf_block_bytes(p->source), weights = loami_gguf_block_weights(p->source);
@@ -407,6 +423,7 @@ void loami_block_row(const loami_block_plan *p, const unsigned char *row, uint64
             continue;
         }
         k->read(g, row);
-        for (uint32_t j = 0; j < weights / GROUP; j++) put_group(p, k, &g[j], first + j, codes, scales, biases, e);
+        for (uint32_t j = 0; j < weights / GROUP; j++)
+            put_group(p, k, &g[j], first + j, codes, scales, biases, e);
     }
 }

@@ -36,7 +36,7 @@ int loami_hash_file(char hex[LOAMI_HASH_HEX], const char *path, loam_err *err)
 
 struct walk {
     const char *dir;
-    json_t *files;      /* being made, or being checked; NULL: blob names */
+    json_t *files; /* being made, or being checked; NULL: blob names */
     unsigned checked;
     loam_err *err;
 };
@@ -75,7 +75,11 @@ static int compare(struct walk *w, const char *name, const char *want)
     if (rc == 0) rc = loami_hash_file(hex, path, w->err);
     if (rc < 0) return rc;
     w->checked++;
-    return strcmp(hex, want) == 0 ? 0 : loami_fail(w->err, LOAM_E_FORMAT, "%s: its SHA-256 is %.16s..., should be %.16s...: changed or damaged", path, hex, want);
+    return strcmp(hex, want) == 0
+               ? 0
+               : loami_fail(w->err, LOAM_E_FORMAT,
+                            "%s: its SHA-256 is %.16s..., should be %.16s...: changed or damaged", path, hex,
+                            want);
 }
 
 /* Large files of the Hugging Face cache are links to blobs/SHA256. */
@@ -106,7 +110,8 @@ int loami_hash_check(const char *dir, unsigned *checked, loam_err *err)
         rc = loami_json_load(&list, path, LIST_BYTES_MAX, err);
         json_object_foreach(json_object_get(list, "files"), name, v) {
             const char *want = json_string_value(json_object_get(v, "sha256"));
-            if (rc == 0 && (!want || strchr(name, '/'))) rc = loami_fail(err, LOAM_E_FORMAT, "%s: \"%.64s\" has no proper entry", path, name);
+            if (rc == 0 && (!want || strchr(name, '/')))
+                rc = loami_fail(err, LOAM_E_FORMAT, "%s: \"%.64s\" has no proper entry", path, name);
             if (rc == 0) rc = compare(&w, name, want);
         }
         json_decref(list);

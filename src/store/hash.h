@@ -1,12 +1,13 @@
 /* store/hash.h: SHA-256 of a model's files, and loam.json, which keeps them.
  *
- * {"version": 1, "source": "where it came from", "files": {"model.safetensors": {"bytes": n, "sha256": "..."}}} */
+ * {"version": 1, "source": "where it came from", "files": {"model.safetensors": {"bytes": n, "sha256":
+ * "..."}}} */
 #ifndef LOAMI_HASH_H
 #define LOAMI_HASH_H
 
 #include "base/file.h"
 
-enum { LOAMI_HASH_HEX = 65 };  /* 64 digits and a NUL */
+enum { LOAMI_HASH_HEX = 65 }; /* 64 digits and a NUL */
 
 /* The file's SHA-256, in small hexadecimal digits. */
 int loami_hash_file(char hex[LOAMI_HASH_HEX], const char *path, loam_err *err);

@@ -21,7 +21,7 @@ typedef struct piece {
     const loami_gguf_tensor *tensor;
     loami_target target;
     loami_block_plan plan;
-    uint64_t cols, rows;          /* a permuted vector is rows of one number */
+    uint64_t cols, rows; /* a permuted vector is rows of one number */
 } piece;
 
 /* What became of all tensors of one type with one kind of scales. */
@@ -37,12 +37,12 @@ typedef struct job {
     const loami_arch *arch;
     char dir[LOAMI_PATH_MAX];
     json_t *config;
-    piece *pieces;                /* [n] */
+    piece *pieces; /* [n] */
     uint32_t n;
     loami_writer *writer;
     kind_sum kinds[N_KINDS];
     uint32_t n_kinds;
-    uint64_t done, total;         /* bytes of the GGUF file's tensors */
+    uint64_t done, total; /* bytes of the GGUF file's tensors */
 } job;
 
 int loami_import_json(const char *dir, const char *name, const json_t *v, loam_err *err)
@@ -60,7 +60,7 @@ int loami_import_json(const char *dir, const char *name, const json_t *v, loam_e
     return rc;
 }
 
-/* ---- planning ----------------------------------------------------------------------------------------- */
+/* ---- planning ------------------------------------------------------------------------------------------ */
 
 static int plan_piece(job *j, piece *p, const loami_gguf_tensor *t, loam_err *err)
 {
@@ -73,19 +73,21 @@ static int plan_piece(job *j, piece *p, const loami_gguf_tensor *t, loam_err *er
     if ((rc = loami_block_decide(&p->plan, t, j->o->float_scales, what, err)) < 0) return rc;
     bool plain = p->plan.quant.mode == LOAM_Q_NONE;
     if (!plain && (t->n_dims < 2 || strcmp(p->target.suffix, ".weight") != 0))
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: is quantised (%s), and no matrix", what, t->name, loami_gguf_type_name(t->type));
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: is quantised (%s), and no matrix", what, t->name,
+                          loami_gguf_type_name(t->type));
     if (p->target.heads) {
         if (t->n_dims == 1) p->rows = p->cols, p->cols = 1;
         if (p->rows % (2 * p->target.heads))
-            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %llu rows are no pairs for %u heads", what, t->name, (unsigned long long)p->rows,
-                              p->target.heads);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: %s: %llu rows are no pairs for %u heads", what,
+                              t->name, (unsigned long long)p->rows, p->target.heads);
     }
     if (p->target.subtract != 0 && p->plan.type != LOAM_F32)
         return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %s: a norm that is not float32", what, t->name);
     return 0;
 }
 
-static int add_named(job *j, const piece *p, const char *suffix, loam_dtype type, uint64_t last, loam_err *err)
+static int add_named(job *j, const piece *p, const char *suffix, loam_dtype type, uint64_t last,
+                     loam_err *err)
 {
     char name[160];
     uint64_t shape[LOAMI_GGUF_DIMS];
@@ -103,7 +105,8 @@ static int add_piece(job *j, const piece *p, loam_err *err)
     if (plan->quant.mode == LOAM_Q_NONE) return add_named(j, p, p->target.suffix, plan->type, cols, err);
     int rc = add_named(j, p, ".weight", LOAM_U32, loami_block_code_bytes(plan, cols) / 4, err);
     if (rc == 0) rc = add_named(j, p, ".scales", plan->type, cols / plan->quant.group, err);
-    if (rc == 0 && plan->quant.mode == LOAM_Q_AFFINE) rc = add_named(j, p, ".biases", plan->type, cols / plan->quant.group, err);
+    if (rc == 0 && plan->quant.mode == LOAM_Q_AFFINE)
+        rc = add_named(j, p, ".biases", plan->type, cols / plan->quant.group, err);
     return rc;
 }
 
@@ -124,7 +127,7 @@ static int plan_all(job *j, loam_err *err)
     return 0;
 }
 
-/* ---- converting --------------------------------------------------------------------------------------- */
+/* ---- converting ---------------------------------------------------------------------------------------- */
 
 /* Row r of the output is this row of the file: llama.cpp keeps the two halves of a head interleaved. */
 static uint64_t source_row(const piece *p, uint64_t r)
@@ -147,7 +150,8 @@ static void subtract(unsigned char *row, uint64_t n, float by)
 static kind_sum *kind_of(job *j, const loami_block_plan *plan)
 {
     for (uint32_t i = 0; i < j->n_kinds; i++)
-        if (j->kinds[i].plan.source == plan->source && j->kinds[i].plan.type == plan->type) return &j->kinds[i];
+        if (j->kinds[i].plan.source == plan->source && j->kinds[i].plan.type == plan->type)
+            return &j->kinds[i];
     if (j->n_kinds < N_KINDS) j->kinds[j->n_kinds++].plan = *plan;
     return &j->kinds[j->n_kinds - 1];
 }
@@ -155,9 +159,11 @@ static kind_sum *kind_of(job *j, const loami_block_plan *plan)
 static int write_piece(job *j, const piece *p, loam_err *err)
 {
     const loami_block_plan *plan = &p->plan;
-    uint64_t row_bytes = p->tensor->bytes / p->rows, code = loami_block_code_bytes(plan, p->cols), scale = loami_block_scale_bytes(plan, p->cols);
+    uint64_t row_bytes = p->tensor->bytes / p->rows, code = loami_block_code_bytes(plan, p->cols),
+             scale = loami_block_scale_bytes(plan, p->cols);
     uint64_t at_once = CHUNK_BYTES / code + 1;
-    unsigned char *codes = malloc((size_t)(at_once * code)), *scales = malloc((size_t)(p->rows * scale) + 1), *biases = malloc((size_t)(p->rows * scale) + 1);
+    unsigned char *codes = malloc((size_t)(at_once * code)), *scales = malloc((size_t)(p->rows * scale) + 1),
+                  *biases = malloc((size_t)(p->rows * scale) + 1);
     kind_sum *sum = kind_of(j, plan);
     int rc = codes && scales && biases ? 0 : loami_fail_nomem(err);
 
@@ -165,7 +171,8 @@ static int write_piece(job *j, const piece *p, loam_err *err)
         uint64_t n = p->rows - r < at_once ? p->rows - r : at_once;
         for (uint64_t i = 0; i < n; i++) {
             const unsigned char *row = p->tensor->data + source_row(p, r + i) * row_bytes;
-            loami_block_row(plan, row, p->cols, codes + i * code, scales + (r + i) * scale, biases + (r + i) * scale, &sum->error);
+            loami_block_row(plan, row, p->cols, codes + i * code, scales + (r + i) * scale,
+                            biases + (r + i) * scale, &sum->error);
             if (p->target.subtract != 0) subtract(codes + i * code, p->cols, p->target.subtract);
         }
         rc = loami_writer_data(j->writer, codes, n * code, err);
@@ -174,7 +181,8 @@ static int write_piece(job *j, const piece *p, loam_err *err)
             rc = loami_fail(err, LOAM_E_CANCELLED, "import of %s was stopped", loami_gguf_what(j->g));
     }
     if (rc == 0 && scale) rc = loami_writer_data(j->writer, scales, p->rows * scale, err);
-    if (rc == 0 && plan->quant.mode == LOAM_Q_AFFINE) rc = loami_writer_data(j->writer, biases, p->rows * scale, err);
+    if (rc == 0 && plan->quant.mode == LOAM_Q_AFFINE)
+        rc = loami_writer_data(j->writer, biases, p->rows * scale, err);
     sum->n++;
     free(codes);
     free(scales);
@@ -195,7 +203,7 @@ static int write_weights(job *j, loam_err *err)
     return loami_writer_close(j->writer, err);
 }
 
-/* ---- what is written beside them ---------------------------------------------------------------------- */
+/* ---- what is written beside them ----------------------------------------------------------------------- */
 
 static bool same(const loami_quant_config *a, const loami_quant_config *b)
 {
@@ -204,7 +212,8 @@ static bool same(const loami_quant_config *a, const loami_quant_config *b)
 
 static json_t *quant_json(const loami_quant_config *q)
 {
-    return json_pack("{s:i,s:i,s:s}", "group_size", (int)q->group, "bits", (int)q->bits, "mode", loami_quant_name(q->mode));
+    return json_pack("{s:i,s:i,s:s}", "group_size", (int)q->group, "bits", (int)q->bits, "mode",
+                     loami_quant_name(q->mode));
 }
 
 /* "quantization" as mlx-lm writes it: what most weights have, then each module that differs. */
@@ -243,14 +252,22 @@ static void report(const job *j)
         const kind_sum *k = &j->kinds[i];
         const loami_quant_config *q = &k->plan.quant;
         char form[96], line[256];
-        if (q->mode == LOAM_Q_NONE) snprintf(form, sizeof form, "as they are");
-        else if (q->mode != LOAM_Q_AFFINE) snprintf(form, sizeof form, "as %s", loami_quant_name(q->mode));
-        else snprintf(form, sizeof form, "as %u-bit affine, group %u, %s scales", q->bits, q->group, loami_dtype_name(k->plan.type));
-        double rel = k->error.squared > 0 ? k->error.squared_error / k->error.squared : 0;
-        if (k->plan.exact) snprintf(line, sizeof line, "%-6s %4llu x %s: exact", loami_gguf_type_name(k->plan.source), (unsigned long long)k->n, form);
+        if (q->mode == LOAM_Q_NONE)
+            snprintf(form, sizeof form, "as they are");
+        else if (q->mode != LOAM_Q_AFFINE)
+            snprintf(form, sizeof form, "as %s", loami_quant_name(q->mode));
         else
-            snprintf(line, sizeof line, "%-6s %4llu x %s: added error %.2g of the weights' size, %.2g at most",
-                     loami_gguf_type_name(k->plan.source), (unsigned long long)k->n, form, sqrt(rel), k->error.largest);
+            snprintf(form, sizeof form, "as %u-bit affine, group %u, %s scales", q->bits, q->group,
+                     loami_dtype_name(k->plan.type));
+        double rel = k->error.squared > 0 ? k->error.squared_error / k->error.squared : 0;
+        if (k->plan.exact)
+            snprintf(line, sizeof line, "%-6s %4llu x %s: exact", loami_gguf_type_name(k->plan.source),
+                     (unsigned long long)k->n, form);
+        else
+            snprintf(line, sizeof line,
+                     "%-6s %4llu x %s: added error %.2g of the weights' size, %.2g at most",
+                     loami_gguf_type_name(k->plan.source), (unsigned long long)k->n, form, sqrt(rel),
+                     k->error.largest);
         j->o->progress.say(j->o->progress.arg, line);
     }
 }
@@ -261,7 +278,9 @@ static int import_into(job *j, loam_err *err)
     int rc = loami_gguf_u32(j->g, "split.count", 0, 65535, &parts, err);
     if (rc < 0) return rc;
     if (parts > 1)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: is one of %u files; join them first (llama-gguf-split --merge)", loami_gguf_what(j->g), parts);
+        return loami_fail(err, LOAM_E_UNSUPPORTED,
+                          "%s: is one of %u files; join them first (llama-gguf-split --merge)",
+                          loami_gguf_what(j->g), parts);
     rc = loami_arch_find(&j->arch, j->g, err);
     if (rc == 0) rc = loami_arch_config(j->arch, j->g, &j->config, err);
     if (rc == 0) rc = loami_import_text(j->g, j->dir, j->config, j->o, err);
@@ -270,7 +289,12 @@ static int import_into(job *j, loam_err *err)
     if (rc == 0) rc = loami_import_json(j->dir, "config.json", j->config, err);
     if (rc == 0 && j->o->beside) rc = j->o->beside(j->o->beside_arg, j->dir, err);
     const char *file = strrchr(loami_gguf_what(j->g), '/');
-    if (rc == 0) rc = loami_hash_write(j->dir, j->o->source ? j->o->source : file ? file + 1 : loami_gguf_what(j->g), err);
+    if (rc == 0)
+        rc = loami_hash_write(j->dir,
+                              j->o->source ? j->o->source
+                              : file       ? file + 1
+                                           : loami_gguf_what(j->g),
+                              err);
     return rc;
 }
 
@@ -282,8 +306,10 @@ int loami_import_gguf(const char *file, const loami_import_options *o, loam_err 
     if (rc < 0) goto out;
     rc = import_into(&j, err);
     if (rc == 0) rc = loami_store_keep(j.dir, o->name, o->force, err);
-    if (rc < 0) loami_store_drop(j.dir);
-    else report(&j);
+    if (rc < 0)
+        loami_store_drop(j.dir);
+    else
+        report(&j);
 out:
     free(j.pieces);
     json_decref(j.config);

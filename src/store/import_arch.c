@@ -18,20 +18,20 @@ typedef struct job {
     json_t *json;
     uint32_t layers, dim, heads, kv_heads, head_dim, rope_dims;
     loam_err *err;
-    int rc;                     /* the first failure; later steps do nothing */
+    int rc; /* the first failure; later steps do nothing */
 } job;
 
 struct loami_arch {
-    const char *gguf;           /* general.architecture */
-    const char *family;         /* model_type */
-    const char *class_name;     /* "architectures" */
-    bool permuted;              /* rows of q and k are in the order of interleaved rotary pairs */
-    bool one_more;              /* norms are stored as 1 + w */
-    const name_pair *names;     /* before the common ones; ends with { 0 } */
-    void (*config)(job *j);     /* what only this one has, or NULL */
+    const char *gguf;       /* general.architecture */
+    const char *family;     /* model_type */
+    const char *class_name; /* "architectures" */
+    bool permuted;          /* rows of q and k are in the order of interleaved rotary pairs */
+    bool one_more;          /* norms are stored as 1 + w */
+    const name_pair *names; /* before the common ones; ends with { 0 } */
+    void (*config)(job *j); /* what only this one has, or NULL */
 };
 
-/* ---- tensors ------------------------------------------------------------------------------------------ */
+/* ---- tensors ------------------------------------------------------------------------------------------- */
 
 static const name_pair common[] = {
     { "attn_norm", "input_layernorm" },
@@ -112,10 +112,12 @@ static bool is_rope_table(const char *name)
 
 static int unknown_tensor(const loami_gguf *g, const loami_arch *a, const char *name, loam_err *err)
 {
-    return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: tensor %s is no part of a %s model as loam knows it", loami_gguf_what(g), name, a->gguf);
+    return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: tensor %s is no part of a %s model as loam knows it",
+                      loami_gguf_what(g), name, a->gguf);
 }
 
-int loami_arch_target(const loami_arch *a, const loami_gguf *g, const loami_gguf_tensor *t, loami_target *out, loam_err *err)
+int loami_arch_target(const loami_arch *a, const loami_gguf *g, const loami_gguf_tensor *t, loami_target *out,
+                      loam_err *err)
 {
     char part[96], key[128];
     unsigned layer;
@@ -126,23 +128,29 @@ int loami_arch_target(const loami_arch *a, const loami_gguf *g, const loami_gguf
     bool inner = sscanf(t->name, "blk.%5u.%n", &layer, &at) == 1 && at > 0;
     if (inner) rest += at;
     out->suffix = dot && strcmp(dot, ".bias") == 0 ? ".bias" : ".weight";
-    if (!dot || dot < rest || (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0) || dot - rest >= (long)sizeof part)
+    if (!dot || dot < rest || (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0) ||
+        dot - rest >= (long)sizeof part)
         return unknown_tensor(g, a, t->name, err);
     memcpy(part, rest, (size_t)(dot - rest));
     part[dot - rest] = 0;
 
     uint32_t layers = 0, heads = 0;
-    if (loami_gguf_u32(g, key_of(a, "block_count", key), 1, 4096, &layers, err) < 0) return err ? err->code : LOAM_E_FORMAT;
+    if (loami_gguf_u32(g, key_of(a, "block_count", key), 1, 4096, &layers, err) < 0)
+        return err ? err->code : LOAM_E_FORMAT;
     to = inner ? find_name(a->names, part) : find_name(outer, part);
     if (inner && !to) to = find_name(common, part);
     if (!to || (inner && layer >= layers)) return unknown_tensor(g, a, t->name, err);
-    if (inner) snprintf(out->name, sizeof out->name, "model.layers.%u.%s", layer, to);
-    else snprintf(out->name, sizeof out->name, "%s", to);
+    if (inner)
+        snprintf(out->name, sizeof out->name, "model.layers.%u.%s", layer, to);
+    else
+        snprintf(out->name, sizeof out->name, "%s", to);
 
     bool q = strcmp(part, "attn_q") == 0, k = strcmp(part, "attn_k") == 0;
     if (a->permuted && inner && (q || k)) {
-        if (loami_gguf_u32(g, key_of(a, "attention.head_count", key), 1, 4096, &heads, err) < 0) return err ? err->code : LOAM_E_FORMAT;
-        if (k && loami_gguf_u32(g, key_of(a, "attention.head_count_kv", key), 1, 4096, &heads, err) < 0) return err ? err->code : LOAM_E_FORMAT;
+        if (loami_gguf_u32(g, key_of(a, "attention.head_count", key), 1, 4096, &heads, err) < 0)
+            return err ? err->code : LOAM_E_FORMAT;
+        if (k && loami_gguf_u32(g, key_of(a, "attention.head_count_kv", key), 1, 4096, &heads, err) < 0)
+            return err ? err->code : LOAM_E_FORMAT;
         out->heads = heads;
     }
     size_t n = strlen(part);
@@ -185,7 +193,9 @@ static bool get_double(job *j, const char *key, double *out)
 static void missing(job *j, const char *key)
 {
     char name[128];
-    if (j->rc == 0) fail(j, loami_fail(j->err, LOAM_E_FORMAT, "%s: %s is missing", loami_gguf_what(j->g), key_of(j->arch, key, name)));
+    if (j->rc == 0)
+        fail(j, loami_fail(j->err, LOAM_E_FORMAT, "%s: %s is missing", loami_gguf_what(j->g),
+                           key_of(j->arch, key, name)));
 }
 
 /* A number that was float32 in the model: the shortest decimal that gives the same float32 back. */
@@ -202,15 +212,19 @@ static json_t *real(double d)
 static void copy_u32(job *j, const char *from, const char *to, bool needed)
 {
     uint32_t v;
-    if (get_u32(j, from, 1u << 30, &v)) set(j, to, json_integer(v));
-    else if (needed) missing(j, from);
+    if (get_u32(j, from, 1u << 30, &v))
+        set(j, to, json_integer(v));
+    else if (needed)
+        missing(j, from);
 }
 
 static void copy_real(job *j, const char *from, const char *to, bool needed)
 {
     double v;
-    if (get_double(j, from, &v)) set(j, to, real(v));
-    else if (needed) missing(j, from);
+    if (get_double(j, from, &v))
+        set(j, to, real(v));
+    else if (needed)
+        missing(j, from);
 }
 
 static bool has_tensor(const job *j, const char *name)
@@ -218,10 +232,11 @@ static bool has_tensor(const job *j, const char *name)
     return loami_gguf_find(j->g, name) != NULL;
 }
 
-/* ---- config.json: rotary scaling ------------------------------------------------------------------------- */
+/* ---- config.json: rotary scaling ----------------------------------------------------------------------- */
 
 /* Llama 3.1's factor of frequency i of n. */
-static double llama3_factor(double base, uint32_t i, uint32_t n, double factor, double low, double high, double old)
+static double llama3_factor(double base, uint32_t i, uint32_t n, double factor, double low, double high,
+                            double old)
 {
     double wave = 2 * PI * pow(base, (double)i / n);
     if (wave < old / high) return 1;
@@ -233,12 +248,14 @@ static double llama3_factor(double base, uint32_t i, uint32_t n, double factor, 
 /* GGUF has the factors worked out; config.json has the rule. Finds the rule that gives these factors. */
 static void scaling_llama3(job *j, const loami_gguf_tensor *t)
 {
-    static const double olds[] = { 8192, 4096, 16384, 32768, 65536, 131072, 2048 }, highs[] = { 4, 8, 2 }, lows[] = { 1 };
+    static const double olds[] = { 8192, 4096, 16384, 32768, 65536, 131072, 2048 }, highs[] = { 4, 8, 2 },
+                        lows[] = { 1 };
     double base = json_number_value(json_object_get(j->json, "rope_theta")), factor = 1;
     uint32_t n = (uint32_t)t->shape[0];
     loami_gguf_value v = { .kind = LOAMI_GGUF_F32, .n = n, .data = t->data };
     if (t->type != LOAMI_GGUF_T_F32 || t->n_dims != 1 || n != j->rope_dims / 2) {
-        fail(j, loami_fail(j->err, LOAM_E_FORMAT, "%s: rope_freqs.weight must have %u float32 numbers", loami_gguf_what(j->g), j->rope_dims / 2));
+        fail(j, loami_fail(j->err, LOAM_E_FORMAT, "%s: rope_freqs.weight must have %u float32 numbers",
+                           loami_gguf_what(j->g), j->rope_dims / 2));
         return;
     }
     for (uint32_t i = 0; i < n; i++) factor = fmax(factor, loami_gguf_number(&v, i));
@@ -246,36 +263,45 @@ static void scaling_llama3(job *j, const loami_gguf_tensor *t)
         for (size_t h = 0; h < sizeof highs / sizeof *highs; h++) {
             double worst = 0;
             for (uint32_t i = 0; i < n; i++)
-                worst = fmax(worst, fabs(llama3_factor(base, i, n, factor, lows[0], highs[h], olds[o]) / loami_gguf_number(&v, i) - 1));
+                worst = fmax(worst, fabs(llama3_factor(base, i, n, factor, lows[0], highs[h], olds[o]) /
+                                             loami_gguf_number(&v, i) -
+                                         1));
             if (!(worst < 1e-4)) continue;
             set(j, "rope_scaling",
-                json_pack("{s:s,s:o,s:f,s:f,s:I}", "rope_type", "llama3", "factor", real(factor), "low_freq_factor", lows[0], "high_freq_factor",
-                          highs[h], "original_max_position_embeddings", (json_int_t)olds[o]));
+                json_pack("{s:s,s:o,s:f,s:f,s:I}", "rope_type", "llama3", "factor", real(factor),
+                          "low_freq_factor", lows[0], "high_freq_factor", highs[h],
+                          "original_max_position_embeddings", (json_int_t)olds[o]));
             return;
         }
     }
-    fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED, "%s: rope_freqs.weight follows no rule that config.json could name", loami_gguf_what(j->g)));
+    fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED,
+                       "%s: rope_freqs.weight follows no rule that config.json could name",
+                       loami_gguf_what(j->g)));
 }
 
 static json_t *floats_of(const loami_gguf_tensor *t)
 {
     json_t *list = json_array();
     loami_gguf_value v = { .kind = LOAMI_GGUF_F32, .n = t->shape[0], .data = t->data };
-    for (uint64_t i = 0; t->type == LOAMI_GGUF_T_F32 && i < v.n && i < 4096; i++) json_array_append_new(list, real(loami_gguf_number(&v, i)));
+    for (uint64_t i = 0; t->type == LOAMI_GGUF_T_F32 && i < v.n && i < 4096; i++)
+        json_array_append_new(list, real(loami_gguf_number(&v, i)));
     return list;
 }
 
 /* Phi-3's long contexts. */
 static void scaling_longrope(job *j)
 {
-    const loami_gguf_tensor *l = loami_gguf_find(j->g, "rope_factors_long.weight"), *s = loami_gguf_find(j->g, "rope_factors_short.weight");
+    const loami_gguf_tensor *l = loami_gguf_find(j->g, "rope_factors_long.weight"),
+                            *s = loami_gguf_find(j->g, "rope_factors_short.weight");
     uint32_t old = 0;
     if (!l || !s || !get_u32(j, "rope.scaling.original_context_length", 1u << 30, &old)) {
         missing(j, "rope.scaling.original_context_length");
         return;
     }
     set(j, "original_max_position_embeddings", json_integer(old));
-    set(j, "rope_scaling", json_pack("{s:s,s:o,s:o}", "type", "longrope", "long_factor", floats_of(l), "short_factor", floats_of(s)));
+    set(j, "rope_scaling",
+        json_pack("{s:s,s:o,s:o}", "type", "longrope", "long_factor", floats_of(l), "short_factor",
+                  floats_of(s)));
 }
 
 static void scaling(job *j)
@@ -298,25 +324,28 @@ static void scaling(job *j)
     if (rc < 0) fail(j, rc);
     if (strcmp(type, "none") == 0 || !get_double(j, "rope.scaling.factor", &factor) || factor == 1) return;
     if (strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0) {
-        fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED, "%s: rotary scaling \"%.32s\" is not supported", loami_gguf_what(j->g), type));
+        fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED, "%s: rotary scaling \"%.32s\" is not supported",
+                           loami_gguf_what(j->g), type));
         return;
     }
     json_t *o = json_pack("{s:s,s:s,s:o}", "rope_type", type, "type", type, "factor", real(factor));
     if (strcmp(type, "yarn") == 0) {
-        if (get_u32(j, "rope.scaling.original_context_length", 1u << 30, &old)) json_object_set_new(o, "original_max_position_embeddings", json_integer(old));
+        if (get_u32(j, "rope.scaling.original_context_length", 1u << 30, &old))
+            json_object_set_new(o, "original_max_position_embeddings", json_integer(old));
         if (get_double(j, "rope.scaling.yarn_beta_fast", &v)) json_object_set_new(o, "beta_fast", real(v));
         if (get_double(j, "rope.scaling.yarn_beta_slow", &v)) json_object_set_new(o, "beta_slow", real(v));
     }
     set(j, "rope_scaling", o);
 }
 
-/* ---- config.json: families ------------------------------------------------------------------------------ */
+/* ---- config.json: families ----------------------------------------------------------------------------- */
 
 static void config_llama(job *j)
 {
     uint32_t experts = 0;
     if (get_u32(j, "expert_count", 1u << 20, &experts) && experts > 0)
-        fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED, "%s: llama with %u experts (Mixtral) is not supported", loami_gguf_what(j->g), experts));
+        fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED, "%s: llama with %u experts (Mixtral) is not supported",
+                           loami_gguf_what(j->g), experts));
     set(j, "attention_bias", json_boolean(has_tensor(j, "blk.0.attn_q.bias")));
     set(j, "mlp_bias", json_boolean(has_tensor(j, "blk.0.ffn_gate.bias")));
 }
@@ -358,7 +387,8 @@ static void config_gemma3(job *j)
 
 static void config_phi3(job *j)
 {
-    if (j->head_dim && j->rope_dims != j->head_dim) set(j, "partial_rotary_factor", real((double)j->rope_dims / j->head_dim));
+    if (j->head_dim && j->rope_dims != j->head_dim)
+        set(j, "partial_rotary_factor", real((double)j->rope_dims / j->head_dim));
     copy_u32(j, "attention.sliding_window", "sliding_window", false);
 }
 
@@ -378,7 +408,8 @@ static void config_gpt_oss(job *j)
     copy_u32(j, "expert_used_count", "num_experts_per_tok", true);
     copy_u32(j, "expert_feed_forward_length", "intermediate_size", true);
     copy_u32(j, "attention.sliding_window", "sliding_window", true);
-    for (uint32_t i = 0; i < j->layers; i++) json_array_append_new(types, json_string(i % 2 ? "full_attention" : "sliding_attention"));
+    for (uint32_t i = 0; i < j->layers; i++)
+        json_array_append_new(types, json_string(i % 2 ? "full_attention" : "sliding_attention"));
     set(j, "layer_types", types);
 }
 
@@ -386,7 +417,9 @@ static void config_olmo2(job *j)
 {
     uint32_t window;
     if (get_u32(j, "attention.sliding_window", 1u << 30, &window) && window)
-        fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED, "%s: olmo2 with a sliding window (OLMo 3) is not supported", loami_gguf_what(j->g)));
+        fail(j,
+             loami_fail(j->err, LOAM_E_UNSUPPORTED,
+                        "%s: olmo2 with a sliding window (OLMo 3) is not supported", loami_gguf_what(j->g)));
     set(j, "attention_bias", json_false());
 }
 
@@ -397,8 +430,10 @@ static void config_mistral3(job *j)
     uint32_t old = 0;
     config_llama(j);
     if (!get_double(j, "attention.temperature_scale", &beta)) return;
-    if (!get_double(j, "rope.scaling.yarn_log_multiplier", &all)) missing(j, "rope.scaling.yarn_log_multiplier");
-    if (!get_u32(j, "rope.scaling.original_context_length", 1u << 30, &old)) missing(j, "rope.scaling.original_context_length");
+    if (!get_double(j, "rope.scaling.yarn_log_multiplier", &all))
+        missing(j, "rope.scaling.yarn_log_multiplier");
+    if (!get_u32(j, "rope.scaling.original_context_length", 1u << 30, &old))
+        missing(j, "rope.scaling.original_context_length");
     get_double(j, "rope.scaling.factor", &factor);
     get_double(j, "rope.scaling.yarn_beta_fast", &fast);
     get_double(j, "rope.scaling.yarn_beta_slow", &slow);
@@ -407,8 +442,9 @@ static void config_mistral3(job *j)
     set(j, "architectures", json_pack("[s]", "Ministral3ForCausalLM"));
     json_object_del(j->json, "rope_scaling");
     set(j, "rope_parameters",
-        json_pack("{s:s,s:s,s:O,s:o,s:o,s:o,s:I,s:f,s:o,s:o}", "rope_type", "yarn", "type", "yarn", "rope_theta", json_object_get(j->json, "rope_theta"),
-                  "factor", real(factor), "beta_fast", real(fast), "beta_slow", real(slow), "original_max_position_embeddings", (json_int_t)old,
+        json_pack("{s:s,s:s,s:O,s:o,s:o,s:o,s:I,s:f,s:o,s:o}", "rope_type", "yarn", "type", "yarn",
+                  "rope_theta", json_object_get(j->json, "rope_theta"), "factor", real(factor), "beta_fast",
+                  real(fast), "beta_slow", real(slow), "original_max_position_embeddings", (json_int_t)old,
                   "mscale", 1.0, "mscale_all_dim", real(all), "llama_4_scaling_beta", real(beta)));
 }
 
@@ -432,17 +468,19 @@ int loami_arch_find(const loami_arch **out, loami_gguf *g, loam_err *err)
     const char *name = NULL;
     int rc = loami_gguf_string(g, "general.architecture", &name, err);
     if (rc < 0) return rc;
-    if (!name) return loami_fail(err, LOAM_E_FORMAT, "%s: general.architecture is missing", loami_gguf_what(g));
+    if (!name)
+        return loami_fail(err, LOAM_E_FORMAT, "%s: general.architecture is missing", loami_gguf_what(g));
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
         if (strcmp(archs[i].gguf, name) == 0) {
             *out = &archs[i];
             return 0;
         }
     }
-    return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: models of architecture \"%.64s\" are not supported", loami_gguf_what(g), name);
+    return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: models of architecture \"%.64s\" are not supported",
+                      loami_gguf_what(g), name);
 }
 
-/* ---- config.json: what all have ------------------------------------------------------------------------- */
+/* ---- config.json: what all have ------------------------------------------------------------------------ */
 
 static void shapes(job *j)
 {
@@ -450,7 +488,8 @@ static void shapes(job *j)
     const loami_gguf_tensor *embed = loami_gguf_find(j->g, "token_embd.weight");
     if (!get_u32(j, "block_count", 4096, &j->layers)) missing(j, "block_count");
     if (!get_u32(j, "embedding_length", 1u << 20, &j->dim)) missing(j, "embedding_length");
-    if (!get_u32(j, "attention.head_count", 4096, &j->heads) || j->heads == 0) missing(j, "attention.head_count");
+    if (!get_u32(j, "attention.head_count", 4096, &j->heads) || j->heads == 0)
+        missing(j, "attention.head_count");
     j->kv_heads = j->heads;
     get_u32(j, "attention.head_count_kv", 4096, &j->kv_heads);
     if (j->rc < 0) return;
@@ -461,9 +500,13 @@ static void shapes(job *j)
     get_u32(j, "attention.key_length", 1u << 16, &j->head_dim);
     if (!j->rope_dims) j->rope_dims = j->head_dim;
     if (get_u32(j, "attention.value_length", 1u << 16, &value_dim) && value_dim != j->head_dim)
-        fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED, "%s: keys of %u and values of %u numbers a head are not supported", loami_gguf_what(j->g),
-                           j->head_dim, value_dim));
-    if (!embed && j->rc == 0) fail(j, loami_fail(j->err, LOAM_E_FORMAT, "%s: has no tensor token_embd.weight: a vocabulary alone is no model", loami_gguf_what(j->g)));
+        fail(j, loami_fail(j->err, LOAM_E_UNSUPPORTED,
+                           "%s: keys of %u and values of %u numbers a head are not supported",
+                           loami_gguf_what(j->g), j->head_dim, value_dim));
+    if (!embed && j->rc == 0)
+        fail(j, loami_fail(j->err, LOAM_E_FORMAT,
+                           "%s: has no tensor token_embd.weight: a vocabulary alone is no model",
+                           loami_gguf_what(j->g)));
     if (j->rc < 0) return;
     set(j, "hidden_size", json_integer(j->dim));
     set(j, "num_hidden_layers", json_integer(j->layers));
@@ -488,7 +531,9 @@ int loami_arch_config(const loami_arch *a, loami_gguf *g, json_t **out, loam_err
     set(&j, "tie_word_embeddings", json_boolean(!has_tensor(&j, "output.weight")));
     scaling(&j);
     if (a->config) a->config(&j);
-    if (j.rc < 0) json_decref(j.json);
-    else *out = j.json;
+    if (j.rc < 0)
+        json_decref(j.json);
+    else
+        *out = j.json;
     return j.rc;
 }

@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* Whether name ends with suffix, and the tensor with other in its place is there. */
-static const loami_tensor_view *beside(const loami_weights *w, const char *name, const char *suffix, const char *other)
+static const loami_tensor_view *beside(const loami_weights *w, const char *name, const char *suffix,
+                                       const char *other)
 {
     char path[512];
     size_t n = strlen(name), m = strlen(suffix);
@@ -25,14 +26,18 @@ static int count_tensor(loami_info *i, const loami_tensor_view *t, loam_err *err
     loami_quant_config q;
     i->tensor_bytes += t->bytes;
     i->tensors++;
-    if (beside(i->weights, t->name, ".scales", ".weight") || beside(i->weights, t->name, ".biases", ".scales")) return 0;
+    if (beside(i->weights, t->name, ".scales", ".weight") ||
+        beside(i->weights, t->name, ".biases", ".scales"))
+        return 0;
     if (!beside(i->weights, t->name, ".weight", ".scales")) {
         i->parameters += numbers(t);
         return 0;
     }
     snprintf(path, sizeof path, "%.*s", (int)(strlen(t->name) - strlen(".weight")), t->name);
     int rc = loami_config_quant(&i->config, path, &q, err);
-    if (rc == 0 && q.mode == LOAM_Q_NONE) rc = loami_fail(err, LOAM_E_FORMAT, "%s: has scales, but config.json does not say how it is quantised", t->name);
+    if (rc == 0 && q.mode == LOAM_Q_NONE)
+        rc = loami_fail(err, LOAM_E_FORMAT,
+                        "%s: has scales, but config.json does not say how it is quantised", t->name);
     if (rc == 0) i->parameters += t->bytes * 8 / q.bits;
     return rc;
 }
@@ -42,9 +47,12 @@ int loami_info_open(loami_info *out, const char *dir, loam_err *err)
     loami_info i = { 0 };
     int rc = loami_config_open(&i.config, dir, err);
     if (rc == 0) rc = loami_weights_open(&i.weights, dir, err);
-    for (uint32_t k = 0; rc == 0 && k < loami_weights_count(i.weights); k++) rc = count_tensor(&i, loami_weights_at(i.weights, k), err);
-    if (rc < 0) loami_info_close(&i);
-    else *out = i;
+    for (uint32_t k = 0; rc == 0 && k < loami_weights_count(i.weights); k++)
+        rc = count_tensor(&i, loami_weights_at(i.weights, k), err);
+    if (rc < 0)
+        loami_info_close(&i);
+    else
+        *out = i;
     return rc;
 }
 

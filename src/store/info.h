@@ -8,7 +8,8 @@
 typedef struct loami_info {
     loami_config config;
     loami_weights *weights;
-    uint64_t parameters;       /* weights as numbers, packed ones counted out; scales and biases of groups are none */
+    uint64_t
+        parameters; /* weights as numbers, packed ones counted out; scales and biases of groups are none */
     uint64_t tensor_bytes;
     uint32_t tensors;
 } loami_info;
@@ -17,7 +18,8 @@ typedef struct loami_info {
 int loami_info_open(loami_info *out, const char *dir, loam_err *err);
 void loami_info_close(loami_info *i);
 
-/* "4-bit affine, group 32" of config's default, or "none" with the type of the most weights: "none (BF16)". */
+/* "4-bit affine, group 32" of config's default, or "none" with the type of the most weights: "none
+ * (BF16)". */
 void loami_info_quant(const loami_info *i, char out[64]);
 
 #endif

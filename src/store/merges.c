@@ -7,8 +7,8 @@
 
 typedef struct merge {
     float score;
-    uint32_t left, right;           /* ids */
-    uint32_t token;                 /* what they make */
+    uint32_t left, right; /* ids */
+    uint32_t token;       /* what they make */
     uint16_t left_chars, right_chars;
 } merge;
 
@@ -56,20 +56,23 @@ static bool add_cuts(merge_list *l, const char *s, uint32_t id, float score, con
     if (chars > TOKEN_CHARS_MAX) return true;
     for (size_t k = 1; k < chars; k++) {
         at += loami_utf8_next(s + at, n - at, &cp);
-        uint32_t left = loami_map_get(ids, s, at), right = left == LOAMI_MAP_NONE ? left : loami_map_get(ids, s + at, n - at);
+        uint32_t left = loami_map_get(ids, s, at),
+                 right = left == LOAMI_MAP_NONE ? left : loami_map_get(ids, s + at, n - at);
         if (right == LOAMI_MAP_NONE) continue;
         if (!add(l, (merge){ score, left, right, id, (uint16_t)k, (uint16_t)(chars - k) })) return false;
     }
     return true;
 }
 
-int loami_merges_from_scores(json_t *out, const char *const *token, const uint8_t *type, const loami_gguf_value *scores, uint32_t n,
-                             uint8_t normal, const loami_map *ids, loam_err *err)
+int loami_merges_from_scores(json_t *out, const char *const *token, const uint8_t *type,
+                             const loami_gguf_value *scores, uint32_t n, uint8_t normal, const loami_map *ids,
+                             loam_err *err)
 {
     merge_list l = { 0 };
     int rc = 0;
     for (uint32_t i = 0; i < n && rc == 0; i++)
-        if (type[i] == normal && !add_cuts(&l, token[i], i, (float)loami_gguf_number(scores, i), ids)) rc = loami_fail_nomem(err);
+        if (type[i] == normal && !add_cuts(&l, token[i], i, (float)loami_gguf_number(scores, i), ids))
+            rc = loami_fail_nomem(err);
     if (l.n) qsort(l.data, l.n, sizeof *l.data, by_rank);
     bool pairs = false; /* the readers of tokenizer.json want all of one kind */
     for (size_t i = 0; i < l.n && !pairs; i++) pairs = strchr(token[l.data[i].token], ' ') != NULL;

@@ -12,7 +12,8 @@
 
 enum { PART_MAX = 128, MANIFEST_BYTES_MAX = 1 << 20, TEXT_BYTES_MAX = 4 << 20 };
 
-static const char default_host[] = "registry.ollama.ai", default_space[] = "library", default_tag[] = "latest";
+static const char default_host[] = "registry.ollama.ai", default_space[] = "library",
+                  default_tag[] = "latest";
 
 /* A name taken apart; what it leaves out has Ollama's default. */
 typedef struct ollama_name {
@@ -24,12 +25,15 @@ static int store_dir(char *path, loam_err *err)
     const char *own = getenv("OLLAMA_MODELS"), *home = getenv("HOME");
     static const char service[] = "/usr/share/ollama/.ollama/models";
     if (own && *own) return loami_path_join(path, "", own, err);
-    int rc = home && *home ? loami_path_join(path, home, ".ollama/models", err) : loami_path_join(path, "", service, err);
-    if (rc == 0 && !loami_dir_exists(path) && loami_dir_exists(service)) rc = loami_path_join(path, "", service, err);
+    int rc = home && *home ? loami_path_join(path, home, ".ollama/models", err)
+                           : loami_path_join(path, "", service, err);
+    if (rc == 0 && !loami_dir_exists(path) && loami_dir_exists(service))
+        rc = loami_path_join(path, "", service, err);
     return rc;
 }
 
-/* Letters, digits, . _ - (and, in a host, a port), not beginning with a dot: nothing that could leave the store. */
+/* Letters, digits, . _ - (and, in a host, a port), not beginning with a dot: nothing that could leave the
+ * store. */
 static bool part_ok(const char *s)
 {
     if (!*s || *s == '.') return false;
@@ -62,7 +66,8 @@ static int parse_name(ollama_name *out, const char *text, loam_err *err)
     if (tag) *tag++ = 0;
     if (tag && strchr(tag, ':')) goto bad;
     if (put_part(out->name, part[n - 1]) && put_part(out->tag, tag ? tag : default_tag) &&
-        put_part(out->space, n > 1 ? part[n - 2] : default_space) && put_part(out->host, n > 2 ? part[0] : default_host))
+        put_part(out->space, n > 1 ? part[n - 2] : default_space) &&
+        put_part(out->host, n > 2 ? part[0] : default_host))
         return 0;
 bad:
     return loami_fail(err, LOAM_E_ARG, "\"%.100s\" is no Ollama name: [HOST/][NAMESPACE/]NAME[:TAG]", text);
@@ -70,8 +75,8 @@ bad:
 
 /* A model that is being imported. */
 typedef struct ollama_model {
-    char dir[LOAMI_PATH_MAX];       /* the store */
-    char blob[LOAMI_PATH_MAX];      /* the weights */
+    char dir[LOAMI_PATH_MAX];  /* the store */
+    char blob[LOAMI_PATH_MAX]; /* the weights */
     char *template_text, *params, *system;
     json_t *generation;
     bool projector;
@@ -82,18 +87,24 @@ static int blob_path(const ollama_model *m, const json_t *layer, const char *wha
     const char *digest = json_string_value(json_object_get(layer, "digest"));
     char name[96];
     struct stat st;
-    if (!digest || strlen(digest) != 71 || strncmp(digest, "sha256:", 7) != 0 || strspn(digest + 7, "0123456789abcdef") != 64)
+    if (!digest || strlen(digest) != 71 || strncmp(digest, "sha256:", 7) != 0 ||
+        strspn(digest + 7, "0123456789abcdef") != 64)
         return loami_fail(err, LOAM_E_FORMAT, "%s: a layer's digest is not sha256:...", what);
     snprintf(name, sizeof name, "blobs/sha256-%s", digest + 7);
     int rc = loami_path_join(path, m->dir, name, err);
     if (rc < 0) return rc;
-    if (!loami_file_exists(path)) return loami_fail(err, LOAM_E_NOT_FOUND, "%s: blob %s is not there; pull the model again with Ollama", what, name);
+    if (!loami_file_exists(path))
+        return loami_fail(err, LOAM_E_NOT_FOUND, "%s: blob %s is not there; pull the model again with Ollama",
+                          what, name);
     json_int_t size = json_integer_value(json_object_get(layer, "size"));
     if (stat(path, &st) < 0 || (json_int_t)st.st_size != size)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s has %lld bytes, should have %lld", what, path, (long long)st.st_size, (long long)size);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s has %lld bytes, should have %lld", what, path,
+                          (long long)st.st_size, (long long)size);
     char hex[LOAMI_HASH_HEX];
     if ((rc = loami_hash_file(hex, path, err)) < 0) return rc;
-    return strcmp(hex, digest + 7) == 0 ? 0 : loami_fail(err, LOAM_E_FORMAT, "%s: is damaged: its SHA-256 is %s", path, hex);
+    return strcmp(hex, digest + 7) == 0
+               ? 0
+               : loami_fail(err, LOAM_E_FORMAT, "%s: is damaged: its SHA-256 is %s", path, hex);
 }
 
 static int read_text(const ollama_model *m, const json_t *layer, const char *what, char **text, loam_err *err)
@@ -113,13 +124,16 @@ static int read_layer(ollama_model *m, const json_t *layer, const char *what, lo
     if (!type || strncmp(type, prefix, strlen(prefix)) != 0) return 0;
     type += strlen(prefix);
     if (strcmp(type, "model") == 0) {
-        if (m->blob[0]) return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: weights in several files are not supported", what);
+        if (m->blob[0])
+            return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: weights in several files are not supported",
+                              what);
         return blob_path(m, layer, what, m->blob, err);
     }
     if (strcmp(type, "template") == 0) return read_text(m, layer, what, &m->template_text, err);
     if (strcmp(type, "params") == 0) return read_text(m, layer, what, &m->params, err);
     if (strcmp(type, "system") == 0) return read_text(m, layer, what, &m->system, err);
-    if (strcmp(type, "adapter") == 0) return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: has an adapter (LoRA), which is not supported", what);
+    if (strcmp(type, "adapter") == 0)
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: has an adapter (LoRA), which is not supported", what);
     if (strcmp(type, "projector") == 0) m->projector = true;
     return 0;
 }
@@ -132,7 +146,9 @@ static int read_manifest(ollama_model *m, const ollama_name *n, loam_err *err)
     snprintf(file, sizeof file, "manifests/%s/%s/%s/%s", n->host, n->space, n->name, n->tag);
     int rc = loami_path_join(path, m->dir, file, err);
     if (rc < 0) return rc;
-    if (!loami_file_exists(path)) return loami_fail(err, LOAM_E_NOT_FOUND, "Ollama's store has no %s:%s (no file %s)", n->name, n->tag, path);
+    if (!loami_file_exists(path))
+        return loami_fail(err, LOAM_E_NOT_FOUND, "Ollama's store has no %s:%s (no file %s)", n->name, n->tag,
+                          path);
     if ((rc = loami_json_load(&o, path, MANIFEST_BYTES_MAX, err)) < 0) return rc;
     json_array_foreach(json_object_get(o, "layers"), i, layer)
         if (rc == 0) rc = read_layer(m, layer, path, err);
@@ -145,8 +161,12 @@ static int read_manifest(ollama_model *m, const ollama_name *n, loam_err *err)
 static int read_params(ollama_model *m, loam_err *err)
 {
     static const char *const names[][2] = {
-        { "temperature", "temperature" }, { "top_p", "top_p" },  { "top_k", "top_k" },
-        { "min_p", "min_p" },             { "repeat_penalty", "repetition_penalty" }, { "stop", "stop_strings" },
+        { "temperature", "temperature" },
+        { "top_p", "top_p" },
+        { "top_k", "top_k" },
+        { "min_p", "min_p" },
+        { "repeat_penalty", "repetition_penalty" },
+        { "stop", "stop_strings" },
     };
     json_t *o = NULL;
     m->generation = json_object();
@@ -169,7 +189,9 @@ static int keep_layers(void *arg, const char *dir, loam_err *err)
     const ollama_model *m = arg;
     const struct {
         const char *name, *text;
-    } files[] = { { "ollama_template.txt", m->template_text }, { "ollama_params.json", m->params }, { "ollama_system.txt", m->system } };
+    } files[] = { { "ollama_template.txt", m->template_text },
+                  { "ollama_params.json", m->params },
+                  { "ollama_system.txt", m->system } };
     char path[LOAMI_PATH_MAX];
     int rc = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files && rc == 0; i++) {
@@ -206,7 +228,8 @@ int loami_import_ollama(const char *name, const loami_import_options *o, loam_er
         own.beside_arg = &m;
         rc = loami_import_gguf(m.blob, &own, err);
     }
-    if (rc == 0 && m.projector && o->progress.say) o->progress.say(o->progress.arg, "its part for images is left out");
+    if (rc == 0 && m.projector && o->progress.say)
+        o->progress.say(o->progress.arg, "its part for images is left out");
     free(m.template_text);
     free(m.params);
     free(m.system);
@@ -214,13 +237,13 @@ int loami_import_ollama(const char *name, const loami_import_options *o, loam_er
     return rc;
 }
 
-/* ---- listing ------------------------------------------------------------------------------------------ */
+/* ---- listing ------------------------------------------------------------------------------------------- */
 
 struct each {
     int (*fn)(void *arg, const char *name);
     void *arg;
     char dir[LOAMI_PATH_MAX];
-    char part[4][PART_MAX];     /* host, namespace, name, tag so far */
+    char part[4][PART_MAX]; /* host, namespace, name, tag so far */
     int depth;
     loam_err *err;
 };
@@ -229,8 +252,8 @@ static int found(const struct each *w)
 {
     char name[4 * PART_MAX + 8];
     bool host = strcmp(w->part[0], default_host) != 0, space = host || strcmp(w->part[1], default_space) != 0;
-    snprintf(name, sizeof name, "%s%s%s%s%s:%s", host ? w->part[0] : "", host ? "/" : "", space ? w->part[1] : "", space ? "/" : "", w->part[2],
-             w->part[3]);
+    snprintf(name, sizeof name, "%s%s%s%s%s:%s", host ? w->part[0] : "", host ? "/" : "",
+             space ? w->part[1] : "", space ? "/" : "", w->part[2], w->part[3]);
     return w->fn(w->arg, name);
 }
 
@@ -254,6 +277,7 @@ int loami_ollama_each(int (*fn)(void *arg, const char *name), void *arg, loam_er
     int rc = store_dir(store, err);
     if (rc == 0) rc = loami_path_join(w.dir, store, "manifests", err);
     if (rc < 0) return rc;
-    if (!loami_dir_exists(w.dir)) return loami_fail(err, LOAM_E_NOT_FOUND, "no Ollama store at %s (set OLLAMA_MODELS)", store);
+    if (!loami_dir_exists(w.dir))
+        return loami_fail(err, LOAM_E_NOT_FOUND, "no Ollama store at %s (set OLLAMA_MODELS)", store);
     return loami_dir_each(w.dir, walk, &w, err);
 }

@@ -19,7 +19,9 @@ uint64_t loami_pack_scale_bytes(const loami_quant_config *q, loam_dtype type, ui
 
 float loami_round_to(loam_dtype type, float f)
 {
-    return type == LOAM_F16 ? loami_from_f16(loami_to_f16(f)) : type == LOAM_BF16 ? loami_from_bf16(loami_to_bf16(f)) : f;
+    return type == LOAM_F16    ? loami_from_f16(loami_to_f16(f))
+           : type == LOAM_BF16 ? loami_from_bf16(loami_to_bf16(f))
+                               : f;
 }
 
 static void put(loam_dtype type, unsigned char *out, uint64_t i, float f)
@@ -40,14 +42,16 @@ static unsigned char *put_codes(const uint8_t *code, uint32_t n, uint32_t bits, 
     return out;
 }
 
-/* To the nearest whole number, ties to even, of 0 <= x < 2^22: at this magnitude floats have no fraction left. */
+/* To the nearest whole number, ties to even, of 0 <= x < 2^22: at this magnitude floats have no fraction
+ * left. */
 static uint8_t nearest(float x)
 {
     const float shift = 12582912; /* 1.5 * 2^23 */
     return (uint8_t)(x + shift - shift);
 }
 
-static void affine_group(const loami_quant_config *q, const float *w, uint8_t *code, float *scale_out, float *bias_out)
+static void affine_group(const loami_quant_config *q, const float *w, uint8_t *code, float *scale_out,
+                         float *bias_out)
 {
     float top = (float)((1u << q->bits) - 1), lo = w[0], hi = w[0];
     for (uint32_t i = 1; i < q->group; i++) {
@@ -72,7 +76,7 @@ static void affine_group(const loami_quant_config *q, const float *w, uint8_t *c
     *bias_out = bias;
 }
 
-/* ---- floating-point codes ------------------------------------------------------------------------------- */
+/* ---- floating-point codes ------------------------------------------------------------------------------ */
 
 /* OCP e4m3, to nearest even, too large numbers to the largest. */
 static uint8_t to_e4m3(float f)
@@ -94,7 +98,8 @@ static uint8_t to_e2m1(float f)
     static const float middle[7] = { 0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5 };
     float a = fabsf(f);
     uint8_t n = 0;
-    if (!(a <= 3e38f)) return 0; /* the scale was too small for its type: MLX takes the first of equal distances */
+    if (!(a <= 3e38f))
+        return 0; /* the scale was too small for its type: MLX takes the first of equal distances */
     while (n < 7 && a > middle[n]) n++;
     return n && f < 0 ? n | 8 : n;
 }
@@ -126,8 +131,8 @@ static uint8_t fp_group(const loami_quant_config *q, loam_dtype type, const floa
     return scale;
 }
 
-void loami_pack_row(const loami_quant_config *q, loam_dtype type, const float *row, uint64_t cols, unsigned char *codes, unsigned char *scales,
-                    unsigned char *biases)
+void loami_pack_row(const loami_quant_config *q, loam_dtype type, const float *row, uint64_t cols,
+                    unsigned char *codes, unsigned char *scales, unsigned char *biases)
 {
     uint8_t code[GROUP_MAX];
     for (uint64_t g = 0; g < cols / q->group; g++, row += q->group) {

@@ -17,13 +17,13 @@ static const uint64_t shard_bytes = 5ull << 30; /* as mlx-lm */
 /* One tensor of the new model: one of the old, or the experts' stacked. */
 typedef struct part {
     char name[NAME_MAX_BYTES];
-    char path[NAME_MAX_BYTES];              /* the module, for "quantization" */
-    const loami_tensor_view **from;         /* [n_from] */
+    char path[NAME_MAX_BYTES];      /* the module, for "quantization" */
+    const loami_tensor_view **from; /* [n_from] */
     uint32_t n_from;
     uint32_t n_dims;
     uint64_t shape[LOAMI_MAX_DIMS];
-    loam_dtype type;                        /* of floats in the result */
-    loami_quant_config quant;               /* LOAM_Q_NONE: kept */
+    loam_dtype type;          /* of floats in the result */
+    loami_quant_config quant; /* LOAM_Q_NONE: kept */
 } part;
 
 typedef struct job {
@@ -31,13 +31,13 @@ typedef struct job {
     const char *source;
     loami_config config;
     loami_weights *weights;
-    loami_quant_config quant;               /* of most */
-    uint32_t low, high;                     /* the recipe's bits; 0 = no recipe */
+    loami_quant_config quant; /* of most */
+    uint32_t low, high;       /* the recipe's bits; 0 = no recipe */
     json_t *quantization;
     bool cast;
-    loam_dtype type;                        /* when cast */
+    loam_dtype type; /* when cast */
     char dir[LOAMI_PATH_MAX];
-    part *parts;                            /* [n_parts] */
+    part *parts; /* [n_parts] */
     uint32_t n_parts;
     loami_writer *writer;
     uint64_t done, total;
@@ -59,8 +59,8 @@ static bool is_float(loam_dtype t)
 /* What mlx-lm's models throw away: leftovers, the copy of a tied matrix, the eyes of a model that sees. */
 static bool unwanted(const job *j, const char *name)
 {
-    return ends_with(name, "rotary_emb.inv_freq") || strstr(name, "vision_tower") || strstr(name, "multi_modal_projector") ||
-           (j->config.tied && strcmp(name, "lm_head.weight") == 0);
+    return ends_with(name, "rotary_emb.inv_freq") || strstr(name, "vision_tower") ||
+           strstr(name, "multi_modal_projector") || (j->config.tied && strcmp(name, "lm_head.weight") == 0);
 }
 
 static const struct {
@@ -75,13 +75,17 @@ static uint32_t layer_of(const char *path)
     return at ? (uint32_t)strtoul(at + 7, NULL, 10) : 0;
 }
 
-/* mlx_lm's mixed recipes: first and last eighth of the layers and every third between have more bits for values and down. */
+/* mlx_lm's mixed recipes: first and last eighth of the layers and every third between have more bits for
+ * values and down. */
 static uint32_t recipe_bits(const job *j, const char *path)
 {
     uint32_t n = j->config.n_layers, i = layer_of(path);
     bool more = i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
     if (strstr(path, "lm_head")) return j->high;
-    return more && (strstr(path, "v_proj") || strstr(path, "v_a_proj") || strstr(path, "v_b_proj") || strstr(path, "down_proj")) ? j->high : j->low;
+    return more && (strstr(path, "v_proj") || strstr(path, "v_a_proj") || strstr(path, "v_b_proj") ||
+                    strstr(path, "down_proj"))
+               ? j->high
+               : j->low;
 }
 
 /* Modules that a family keeps at 8 bits, group 64, as mlx_lm's models say themselves. */
@@ -89,7 +93,11 @@ static bool kept_at_8(const job *j, const char *path)
 {
     static const struct {
         const char *family, *end;
-    } kept[] = { { "qwen3_moe", "mlp.gate" }, { "gpt_oss", "router" }, { "granite", "self_attn.o_proj" }, { "granite", "mlp.down_proj" }, { "granite", "lm_head" } };
+    } kept[] = { { "qwen3_moe", "mlp.gate" },
+                 { "gpt_oss", "router" },
+                 { "granite", "self_attn.o_proj" },
+                 { "granite", "mlp.down_proj" },
+                 { "granite", "lm_head" } };
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         if (strcmp(kept[i].family, j->config.family) == 0 && ends_with(path, kept[i].end)) return true;
     return false;
@@ -110,15 +118,21 @@ static int decide(job *j, part *p, loam_err *err)
     if (!matrix || cols % j->quant.group) return 0;
     snprintf(p->path, sizeof p->path, "%.*s", (int)(strlen(p->name) - strlen(".weight")), p->name);
     p->quant = j->quant;
-    if (j->low) p->quant.bits = recipe_bits(j, p->path);
-    else if (kept_at_8(j, p->path)) p->quant = (loami_quant_config){ LOAM_Q_AFFINE, 8, 64 };
-    else return 0;
+    if (j->low)
+        p->quant.bits = recipe_bits(j, p->path);
+    else if (kept_at_8(j, p->path))
+        p->quant = (loami_quant_config){ LOAM_Q_AFFINE, 8, 64 };
+    else
+        return 0;
     if (cols % p->quant.group)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %llu columns are no groups of %u", p->name, (unsigned long long)cols, p->quant.group);
-    return json_object_set_new(j->quantization, p->path, entry(&p->quant, j->low != 0)) < 0 ? loami_fail_nomem(err) : 0;
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %llu columns are no groups of %u", p->name,
+                          (unsigned long long)cols, p->quant.group);
+    return json_object_set_new(j->quantization, p->path, entry(&p->quant, j->low != 0)) < 0
+               ? loami_fail_nomem(err)
+               : 0;
 }
 
-/* ---- experts: one tensor each becomes one for all --------------------------------------------------------- */
+/* ---- experts: one tensor each becomes one for all ------------------------------------------------------ */
 
 /* "...mlp.experts.3.up_proj.weight": the place of the number, or NULL. */
 static const char *expert_number(const char *name)
@@ -129,7 +143,8 @@ static const char *expert_number(const char *name)
     return *at >= '0' && *at <= '9' ? at : NULL;
 }
 
-/* Collects experts 0, 1, 2... of the tensor that is expert 0's; others' names are skipped when they come up. */
+/* Collects experts 0, 1, 2... of the tensor that is expert 0's; others' names are skipped when they
+ * come up. */
 static int collect_experts(job *j, part *p, const loami_tensor_view *t, const char *number, loam_err *err)
 {
     const char *rest = strchr(number, '.');
@@ -141,7 +156,8 @@ static int collect_experts(job *j, part *p, const loami_tensor_view *t, const ch
         snprintf(name, sizeof name, "%.*s%u%s", head, t->name, e, rest);
         const loami_tensor_view *v = loami_weights_find(j->weights, name);
         if (!v) break;
-        if (v->type != t->type || v->n_dims != t->n_dims || memcmp(v->shape, t->shape, sizeof v->shape[0] * v->n_dims) != 0)
+        if (v->type != t->type || v->n_dims != t->n_dims ||
+            memcmp(v->shape, t->shape, sizeof v->shape[0] * v->n_dims) != 0)
             return loami_fail(err, LOAM_E_FORMAT, "%s: is not of the shape and type of expert 0's", name);
         p->from[p->n_from++] = v;
     }
@@ -157,7 +173,8 @@ static int plan_part(job *j, part *p, const loami_tensor_view *t, loam_err *err)
     const char *number = expert_number(t->name), *rest = number ? strchr(number, '.') : NULL;
     int rc = 0;
     if (strlen(t->name) >= NAME_MAX_BYTES - 16 || t->n_dims + 1 > LOAMI_MAX_DIMS)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %.64s: name or shape is beyond what models have", t->file, t->name);
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: %.64s: name or shape is beyond what models have",
+                          t->file, t->name);
     if (rest) {
         if (strncmp(number, "0.", 2) != 0) return 1; /* comes with expert 0 */
         rc = collect_experts(j, p, t, number, err);
@@ -179,15 +196,19 @@ static int add_part(job *j, const part *p, loam_err *err)
     uint64_t shape[LOAMI_MAX_DIMS], cols = p->n_dims ? p->shape[p->n_dims - 1] : 1;
     char name[NAME_MAX_BYTES + 16];
     const loami_quant_config *q = &p->quant;
-    if (q->mode == LOAM_Q_NONE) return loami_writer_add(j->writer, p->name, p->type, p->n_dims, p->shape, err);
+    if (q->mode == LOAM_Q_NONE)
+        return loami_writer_add(j->writer, p->name, p->type, p->n_dims, p->shape, err);
     memcpy(shape, p->shape, sizeof shape);
     shape[p->n_dims - 1] = cols * q->bits / 32;
     int rc = loami_writer_add(j->writer, p->name, LOAM_U32, p->n_dims, shape, err);
     shape[p->n_dims - 1] = cols / q->group;
     snprintf(name, sizeof name, "%s.scales", p->path);
-    if (rc == 0) rc = loami_writer_add(j->writer, name, q->mode == LOAM_Q_AFFINE ? p->type : LOAM_U8, p->n_dims, shape, err);
+    if (rc == 0)
+        rc = loami_writer_add(j->writer, name, q->mode == LOAM_Q_AFFINE ? p->type : LOAM_U8, p->n_dims, shape,
+                              err);
     snprintf(name, sizeof name, "%s.biases", p->path);
-    if (rc == 0 && q->mode == LOAM_Q_AFFINE) rc = loami_writer_add(j->writer, name, p->type, p->n_dims, shape, err);
+    if (rc == 0 && q->mode == LOAM_Q_AFFINE)
+        rc = loami_writer_add(j->writer, name, p->type, p->n_dims, shape, err);
     return rc;
 }
 
@@ -202,15 +223,17 @@ static int plan_all(job *j, loam_err *err)
         if (unwanted(j, t->name)) continue;
         j->n_parts++;
         int rc = plan_part(j, p, t, err);
-        if (rc == 0) rc = add_part(j, p, err);
-        else if (rc > 0) j->n_parts--;
+        if (rc == 0)
+            rc = add_part(j, p, err);
+        else if (rc > 0)
+            j->n_parts--;
         if (rc < 0) return rc;
         j->total += t->bytes;
     }
     return 0;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 
 static float float_at(const loami_tensor_view *t, uint64_t i)
 {
@@ -236,8 +259,10 @@ static void store(loam_dtype type, const float *in, uint64_t n, unsigned char *o
 {
     for (uint64_t i = 0; i < n; i++) {
         uint16_t h = type == LOAM_F16 ? loami_to_f16(in[i]) : loami_to_bf16(in[i]);
-        if (type == LOAM_F32) memcpy(out + 4 * i, in + i, 4);
-        else memcpy(out + 2 * i, &h, 2);
+        if (type == LOAM_F32)
+            memcpy(out + 4 * i, in + i, 4);
+        else
+            memcpy(out + 2 * i, &h, 2);
     }
 }
 
@@ -277,17 +302,20 @@ static int write_kept(job *j, const part *p, loam_err *err)
 static int write_packed(job *j, const part *p, loam_err *err)
 {
     const loami_quant_config *q = &p->quant;
-    uint64_t cols = p->shape[p->n_dims - 1], rows = 1, code = loami_pack_code_bytes(q, cols), scale = loami_pack_scale_bytes(q, p->type, cols);
+    uint64_t cols = p->shape[p->n_dims - 1], rows = 1, code = loami_pack_code_bytes(q, cols),
+             scale = loami_pack_scale_bytes(q, p->type, cols);
     for (uint32_t i = 0; i + 1 < p->n_dims; i++) rows *= p->shape[i];
     uint64_t each = rows / p->n_from, at_once = CHUNK_ROWS_BYTES / code + 1;
     float *row = malloc((size_t)cols * sizeof *row);
-    unsigned char *codes = malloc((size_t)(at_once * code)), *scales = malloc((size_t)(rows * scale) + 1), *biases = malloc((size_t)(rows * scale) + 1);
+    unsigned char *codes = malloc((size_t)(at_once * code)), *scales = malloc((size_t)(rows * scale) + 1),
+                  *biases = malloc((size_t)(rows * scale) + 1);
     int rc = row && codes && scales && biases ? 0 : loami_fail_nomem(err);
     for (uint64_t r = 0; rc == 0 && r < rows; r += at_once) {
         uint64_t n = rows - r < at_once ? rows - r : at_once;
         for (uint64_t i = 0; i < n; i++) {
             load(p, p->from[(r + i) / each], (r + i) % each * cols, cols, row);
-            loami_pack_row(q, p->type, row, cols, codes + i * code, scales + (r + i) * scale, biases + (r + i) * scale);
+            loami_pack_row(q, p->type, row, cols, codes + i * code, scales + (r + i) * scale,
+                           biases + (r + i) * scale);
         }
         rc = loami_writer_data(j->writer, codes, n * code, err);
         if (rc == 0) rc = step(j, n * cols * loami_dtype_bytes(p->from[0]->type), err);
@@ -315,7 +343,7 @@ static int write_weights(job *j, loam_err *err)
     return rc;
 }
 
-/* ---- the rest of the folder ----------------------------------------------------------------------------- */
+/* ---- the rest of the folder ---------------------------------------------------------------------------- */
 
 struct copy_arg {
     const job *j;
@@ -347,7 +375,8 @@ static int write_config(job *j, loam_err *err)
     static const char *const unused[] = { "_name_or_path", "vision_config", "quantization_config" };
     json_t *c = json_copy(j->config.root);
     for (size_t i = 0; i < sizeof unused / sizeof *unused; i++) json_object_del(c, unused[i]);
-    int bad = json_object_set(c, "quantization", j->quantization) | json_object_set(c, "quantization_config", j->quantization);
+    int bad = json_object_set(c, "quantization", j->quantization) |
+              json_object_set(c, "quantization_config", j->quantization);
     int rc = bad ? loami_fail_nomem(err) : loami_import_json(j->dir, "config.json", c, err);
     json_decref(c);
     return rc;
@@ -361,9 +390,12 @@ static int read_recipe(job *j, loam_err *err)
         j->low = recipes[i].low;
         j->high = recipes[i].high;
         if (j->quant.mode == LOAM_Q_AFFINE) return 0;
-        return loami_fail(err, LOAM_E_ARG, "recipes are for mode affine, not %s", loami_quant_name(j->quant.mode));
+        return loami_fail(err, LOAM_E_ARG, "recipes are for mode affine, not %s",
+                          loami_quant_name(j->quant.mode));
     }
-    return loami_fail(err, LOAM_E_ARG, "recipe %.32s is not known; there are mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6", j->o->recipe);
+    return loami_fail(err, LOAM_E_ARG,
+                      "recipe %.32s is not known; there are mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6",
+                      j->o->recipe);
 }
 
 static int read_type(job *j, loam_err *err)
@@ -373,14 +405,18 @@ static int read_type(job *j, loam_err *err)
         loam_dtype type;
     } types[] = { { "float16", LOAM_F16 }, { "bfloat16", LOAM_BF16 }, { "float32", LOAM_F32 } };
     const char *own = json_string_value(json_object_get(j->config.root, "torch_dtype"));
-    if (!own) own = json_string_value(json_object_get(json_object_get(j->config.root, "text_config"), "dtype"));
+    if (!own)
+        own = json_string_value(json_object_get(json_object_get(j->config.root, "text_config"), "dtype"));
     const char *name = j->o->type ? j->o->type : own;
     for (size_t i = 0; name && i < sizeof types / sizeof *types; i++) {
         if (strcmp(types[i].name, name) != 0) continue;
         j->cast = true;
         j->type = types[i].type;
     }
-    return !j->o->type || j->cast ? 0 : loami_fail(err, LOAM_E_ARG, "type %.32s is not known; there are float16, bfloat16, float32", j->o->type);
+    return !j->o->type || j->cast
+               ? 0
+               : loami_fail(err, LOAM_E_ARG, "type %.32s is not known; there are float16, bfloat16, float32",
+                            j->o->type);
 }
 
 static int prepare(job *j, loam_err *err)
@@ -389,7 +425,8 @@ static int prepare(job *j, loam_err *err)
     int rc = loami_config_open(&j->config, j->source, err);
     if (rc < 0) return rc;
     if (j->config.quant.mode != LOAM_Q_NONE)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: is quantised already; quantise the original", j->source);
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: is quantised already; quantise the original",
+                          j->source);
     loami_quant_find(&q, loami_quant_name(j->o->quant.mode));
     if (j->o->quant.bits) q.bits = j->o->quant.bits;
     if (j->o->quant.group) q.group = j->o->quant.group;

@@ -13,7 +13,7 @@ enum { NAME_BYTES_MAX = 200, REF_BYTES_MAX = 256 };
 
 static const char stage_prefix[] = ".new-"; /* .new-PID-NUMBER, beside the models */
 
-/* ---- places ------------------------------------------------------------------------------------------- */
+/* ---- places -------------------------------------------------------------------------------------------- */
 
 /* $HOME/rest, or rest itself when it begins otherwise than with "~/". */
 static int expand(char *path, const char *rest, loam_err *err)
@@ -40,7 +40,9 @@ static int place(char *path, const char *const vars[][2], const char *fallback, 
 int loami_store_hub(char *path, loam_err *err)
 {
     static const char *const vars[][2] = {
-        { "HF_HUB_CACHE", "" }, { "HUGGINGFACE_HUB_CACHE", "" }, { "HF_HOME", "hub" }, { "XDG_CACHE_HOME", "huggingface/hub" }, { NULL, NULL },
+        { "HF_HUB_CACHE", "" }, { "HUGGINGFACE_HUB_CACHE", "" },
+        { "HF_HOME", "hub" },   { "XDG_CACHE_HOME", "huggingface/hub" },
+        { NULL, NULL },
     };
     return place(path, vars, "~/.cache/huggingface/hub", err);
 }
@@ -64,7 +66,7 @@ static int models_dir(char *path, loam_err *err)
     return rc < 0 ? rc : loami_path_join(path, base, "models", err);
 }
 
-/* ---- names -------------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------------- */
 
 static bool name_ok(const char *name)
 {
@@ -77,7 +79,8 @@ static bool name_ok(const char *name)
         bool border = c == '/' || c == ':';
         if (c == '/') slashes++;
         if (c == ':') colons++;
-        if (border ? first : !isalnum((unsigned char)c) && (first ? c != '_' : !strchr("._-", c))) return false;
+        if (border ? first : !isalnum((unsigned char)c) && (first ? c != '_' : !strchr("._-", c)))
+            return false;
         first = border;
     }
     return !first && slashes <= 1 && colons <= 1;
@@ -87,19 +90,22 @@ int loami_store_path(char *path, const char *name, loam_err *err)
 {
     char models[LOAMI_PATH_MAX];
     if (!name_ok(name))
-        return loami_fail(err, LOAM_E_ARG,
-                          "\"%.200s\" is no name for a model: letters, digits, '.', '_', '-', at most one '/' and one ':'", name);
+        return loami_fail(
+            err, LOAM_E_ARG,
+            "\"%.200s\" is no name for a model: letters, digits, '.', '_', '-', at most one '/' and one ':'",
+            name);
     int rc = models_dir(models, err);
     return rc < 0 ? rc : loami_path_join(path, models, name, err);
 }
 
-/* ---- the Hugging Face cache ----------------------------------------------------------------------------- */
+/* ---- the Hugging Face cache ---------------------------------------------------------------------------- */
 
 /* "org/name" -> "HUB/models--org--name". False when it is no such id. */
 static int hub_path(char *path, const char *name, loam_err *err)
 {
     char hub[LOAMI_PATH_MAX], folder[NAME_BYTES_MAX + 16] = "models--";
-    if (!name_ok(name) || strchr(name, ':')) return loami_fail(err, LOAM_E_ARG, "%.200s: not a Hugging Face id", name);
+    if (!name_ok(name) || strchr(name, ':'))
+        return loami_fail(err, LOAM_E_ARG, "%.200s: not a Hugging Face id", name);
     size_t at = strlen(folder);
     for (const char *c = name; *c; c++) {
         if (*c == '/') folder[at++] = '-';
@@ -137,17 +143,22 @@ static int snapshot_of(char *path, const char *repo, loam_err *err)
         snprintf(only.name, sizeof only.name, "%s", text);
         only.n = 1;
         free(text);
-        if (!name_ok(only.name) || strpbrk(only.name, "/:")) return loami_fail(err, LOAM_E_FORMAT, "%s: does not name a snapshot", ref);
+        if (!name_ok(only.name) || strpbrk(only.name, "/:"))
+            return loami_fail(err, LOAM_E_FORMAT, "%s: does not name a snapshot", ref);
     } else {
         if (!loami_dir_exists(dir)) return loami_fail(err, LOAM_E_NOT_FOUND, "%s: has no snapshot", repo);
         if ((rc = loami_dir_each(dir, see_snapshot, &only, err)) < 0) return rc;
     }
-    if (only.n != 1) return loami_fail(err, LOAM_E_NOT_FOUND, "%s: refs/main is missing, and there are %d snapshots", repo, only.n);
+    if (only.n != 1)
+        return loami_fail(err, LOAM_E_NOT_FOUND, "%s: refs/main is missing, and there are %d snapshots", repo,
+                          only.n);
     if ((rc = loami_path_join(path, dir, only.name, err)) < 0) return rc;
-    return loami_dir_exists(path) ? 0 : loami_fail(err, LOAM_E_NOT_FOUND, "%s: the snapshot is missing; download it again", path);
+    return loami_dir_exists(path)
+               ? 0
+               : loami_fail(err, LOAM_E_NOT_FOUND, "%s: the snapshot is missing; download it again", path);
 }
 
-/* ---- finding ------------------------------------------------------------------------------------------ */
+/* ---- finding ------------------------------------------------------------------------------------------- */
 
 static bool has_config(const char *dir)
 {
@@ -159,7 +170,8 @@ int loami_store_find(char *path, const char *name, loam_err *err)
 {
     char repo[LOAMI_PATH_MAX], models[LOAMI_PATH_MAX], hub[LOAMI_PATH_MAX];
     if (!*name) return loami_fail(err, LOAM_E_ARG, "the model's name is empty");
-    if (loami_dir_exists(name) && (strchr(name, '/') || has_config(name))) return loami_path_join(path, "", name, err);
+    if (loami_dir_exists(name) && (strchr(name, '/') || has_config(name)))
+        return loami_path_join(path, "", name, err);
     if (name_ok(name)) {
         int rc = loami_store_path(path, name, err);
         if (rc < 0 || loami_dir_exists(path)) return rc;
@@ -171,17 +183,19 @@ int loami_store_find(char *path, const char *name, loam_err *err)
     }
     int rc = models_dir(models, err);
     if (rc < 0 || (rc = loami_store_hub(hub, err)) < 0) return rc;
-    return loami_fail(err, LOAM_E_NOT_FOUND, "no model %.200s: not a folder, not in %.100s, not in %.100s (loam ls lists what is there)",
-                      name, models, hub);
+    return loami_fail(
+        err, LOAM_E_NOT_FOUND,
+        "no model %.200s: not a folder, not in %.100s, not in %.100s (loam ls lists what is there)", name,
+        models, hub);
 }
 
-/* ---- listing ------------------------------------------------------------------------------------------ */
+/* ---- listing ------------------------------------------------------------------------------------------- */
 
 struct each {
     int (*fn)(void *arg, const loami_store_entry *e);
     void *arg;
-    const char *dir;    /* the folder that is listed */
-    const char *org;    /* "org" while its models are listed, or NULL */
+    const char *dir; /* the folder that is listed */
+    const char *org; /* "org" while its models are listed, or NULL */
     loam_err *err;
 };
 
@@ -260,7 +274,7 @@ int loami_store_each(int (*fn)(void *arg, const loami_store_entry *e), void *arg
     return rc;
 }
 
-/* ---- making and removing -------------------------------------------------------------------------------- */
+/* ---- making and removing ------------------------------------------------------------------------------- */
 
 /* Removes the folder "org" of "org/name" when it is empty. */
 static void remove_org(const char *path, const char *name)
@@ -278,13 +292,16 @@ int loami_store_remove(const char *name, loam_err *err)
     int rc = loami_store_path(path, name, err);
     if (rc < 0) return rc;
     if (loami_dir_exists(path)) {
-        if (!has_config(path)) return loami_fail(err, LOAM_E_NOT_FOUND, "%s: holds no config.json, so it is no model", path);
+        if (!has_config(path))
+            return loami_fail(err, LOAM_E_NOT_FOUND, "%s: holds no config.json, so it is no model", path);
         rc = loami_dir_remove(path, err);
         if (rc == 0) remove_org(path, name);
         return rc;
     }
     if (strchr(name, ':') || (rc = hub_path(path, name, err)) < 0 || !loami_dir_exists(path))
-        return rc < 0 ? rc : loami_fail(err, LOAM_E_NOT_FOUND, "no model %.200s in the store (loam ls lists what is there)", name);
+        return rc < 0 ? rc
+                      : loami_fail(err, LOAM_E_NOT_FOUND,
+                                   "no model %.200s in the store (loam ls lists what is there)", name);
     return loami_dir_remove(path, err);
 }
 
@@ -305,7 +322,8 @@ static int sweep(void *arg, const char *name)
 
 static int taken(const char *name, loam_err *err)
 {
-    return loami_fail(err, LOAM_E_ARG, "a model %s is there already; use --force to replace it, or another --name", name);
+    return loami_fail(err, LOAM_E_ARG,
+                      "a model %s is there already; use --force to replace it, or another --name", name);
 }
 
 int loami_store_begin(char *dir, const char *name, bool force, loam_err *err)
@@ -314,7 +332,8 @@ int loami_store_begin(char *dir, const char *name, bool force, loam_err *err)
     int rc = loami_store_path(path, name, err);
     if (rc < 0) return rc;
     if (loami_dir_exists(path) && !has_config(path))
-        return loami_fail(err, LOAM_E_ARG, "%s is the first half of other models' names; choose another --name", name);
+        return loami_fail(err, LOAM_E_ARG,
+                          "%s is the first half of other models' names; choose another --name", name);
     if (loami_dir_exists(path) && !force) return taken(name, err);
     if ((rc = models_dir(models, err)) < 0 || (rc = loami_dir_make(models, err)) < 0) return rc;
     loami_dir_each(models, sweep, &(struct sweep_arg){ models }, NULL);

@@ -18,7 +18,13 @@ static void read_strings(const loami_gguf_value *v)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const keys[] = { "general.architecture", "general.alignment", "tokenizer.ggml.tokens", "tokenizer.ggml.scores", "a", "b", "c" };
+    static const char *const keys[] = { "general.architecture",
+                                        "general.alignment",
+                                        "tokenizer.ggml.tokens",
+                                        "tokenizer.ggml.scores",
+                                        "a",
+                                        "b",
+                                        "c" };
     loami_gguf *g;
     loam_err err;
     volatile unsigned sum = 0;

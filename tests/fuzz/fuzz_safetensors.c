@@ -24,7 +24,8 @@ static void put(const char *name, const void *data, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char good[] = "\x37\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}  ab";
+    static const char good[] =
+        "\x37\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}  ab";
     static bool ready;
     loami_weights *w;
     loam_err err;
@@ -39,8 +40,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (loami_path_join(path, dir, "model.safetensors.index.json", NULL) < 0) abort();
     remove(path);
     if (index) put("model.safetensors.index.json", data + 1, size - 1);
-    if (index) put("model.safetensors", good, sizeof good - 1);
-    else put("model.safetensors", data + 1, size - 1);
+    if (index)
+        put("model.safetensors", good, sizeof good - 1);
+    else
+        put("model.safetensors", data + 1, size - 1);
 
     if (loami_weights_open(&w, dir, &err) < 0) return 0;
     volatile unsigned sum = 0;

@@ -44,7 +44,8 @@ static inline void put_string(loami_buf *b, const char *key, const char *v)
     put_text(b, v);
 }
 
-static inline void put_tensor(loami_buf *b, const char *name, uint32_t type, uint64_t cols, uint64_t rows, uint64_t offset)
+static inline void put_tensor(loami_buf *b, const char *name, uint32_t type, uint64_t cols, uint64_t rows,
+                              uint64_t offset)
 {
     put_text(b, name);
     put_uint(b, rows ? 2 : 1, 4);

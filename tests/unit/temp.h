@@ -1,4 +1,5 @@
-/* tests/unit/temp.h: a folder of its own for a test, and files in it. Stops the program when the system won't. */
+/* tests/unit/temp.h: a folder of its own for a test, and files in it. Stops the program when the system
+ * won't. */
 #ifndef TESTS_TEMP_H
 #define TESTS_TEMP_H
 

@@ -8,7 +8,9 @@
 
 #include <string.h>
 
-#define BASE "\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"vocab_size\":100"
+#define BASE                                                                                                 \
+    "\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"vocab_" \
+    "size\":100"
 
 static int parse(loami_config *c, const char *text, loam_err *err)
 {
@@ -30,9 +32,13 @@ static void reads_fields_and_defaults(void **state)
     assert_int_equal(c.quant.mode, LOAM_Q_NONE);
     loami_config_close(&c);
 
-    assert_int_equal(parse(&c, "{" BASE ",\"head_dim\":32,\"num_key_value_heads\":2,\"tie_word_embeddings\":false,"
-                               "\"rope_parameters\":{\"rope_theta\":5e5},\"rms_norm_eps\":1e-6,\"attention_bias\":true,"
-                               "\"intermediate_size\":128,\"max_position_embeddings\":null}", &err), 0);
+    assert_int_equal(
+        parse(&c,
+              "{" BASE ",\"head_dim\":32,\"num_key_value_heads\":2,\"tie_word_embeddings\":false,"
+              "\"rope_parameters\":{\"rope_theta\":5e5},\"rms_norm_eps\":1e-6,\"attention_bias\":true,"
+              "\"intermediate_size\":128,\"max_position_embeddings\":null}",
+              &err),
+        0);
     assert_int_equal(c.head_dim, 32);
     assert_int_equal(c.ffn_dim, 128);
     assert_false(c.tied);
@@ -47,8 +53,12 @@ static void reads_nested_language_model(void **state)
     loami_config c;
     loam_err err;
     (void)state;
-    assert_int_equal(parse(&c, "{\"model_type\":\"gemma3\",\"quantization\":{\"bits\":8},\"text_config\":{\"model_type\":\"gemma3_text\","
-                               "\"hidden_size\":2560,\"num_hidden_layers\":34,\"intermediate_size\":10240}}", &err), 0);
+    assert_int_equal(parse(&c,
+                           "{\"model_type\":\"gemma3\",\"quantization\":{\"bits\":8},\"text_config\":{"
+                           "\"model_type\":\"gemma3_text\","
+                           "\"hidden_size\":2560,\"num_hidden_layers\":34,\"intermediate_size\":10240}}",
+                           &err),
+                     0);
     assert_string_equal(c.family, "gemma3_text");
     assert_int_equal(c.n_heads, 8);
     assert_int_equal(c.n_kv_heads, 4);
@@ -61,8 +71,10 @@ static void reads_nested_language_model(void **state)
 
 static void reads_quantization_and_overrides(void **state)
 {
-    static const char text[] = "{" BASE ",\"%s\":{\"group_size\":32,\"bits\":4,\"mode\":\"affine\",\"model.embed_tokens\":"
-                               "{\"group_size\":64,\"bits\":8},\"lm_head\":false,\"a\":true,\"b\":{\"mode\":\"mxfp4\"},\"c\":{\"bits\":7}}}";
+    static const char text[] =
+        "{" BASE ",\"%s\":{\"group_size\":32,\"bits\":4,\"mode\":\"affine\",\"model.embed_tokens\":"
+        "{\"group_size\":64,\"bits\":8},\"lm_head\":false,\"a\":true,\"b\":{\"mode\":\"mxfp4\"},\"c\":{"
+        "\"bits\":7}}}";
     static const char *const keys[] = { "quantization", "quantization_config" };
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -114,14 +126,18 @@ static void refuses_the_impossible(void **state)
         { "{" BASE ",\"quantization\":{\"bits\":4,\"group_size\":48}}", "48" },
         { "{" BASE ",\"quantization\":{\"mode\":\"fp3\"}}", "fp3" },
         { "{" BASE ",\"quantization\":{\"mode\":\"mxfp4\",\"bits\":8}}", "mxfp4" },
-        { "{" BASE ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":128}}", "gptq" },
-        { "{\"model_type\":\"llama\",\"hidden_size\":65,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"vocab_size\":9}", "head_dim" },
+        { "{" BASE ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":128}}",
+          "gptq" },
+        { "{\"model_type\":\"llama\",\"hidden_size\":65,\"num_hidden_layers\":2,\"num_attention_heads\":4,"
+          "\"vocab_size\":9}",
+          "head_dim" },
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         loami_config c;
         loam_err err = { 0 };
-        if (parse(&c, bad[i].text, &err) >= 0 || !strstr(err.msg, bad[i].word)) fail_msg("%s: got %s", bad[i].text, err.msg);
+        if (parse(&c, bad[i].text, &err) >= 0 || !strstr(err.msg, bad[i].word))
+            fail_msg("%s: got %s", bad[i].text, err.msg);
     }
 }
 

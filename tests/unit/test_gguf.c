@@ -14,10 +14,11 @@ static void put_good(loami_buf *b, uint32_t version)
     static const struct {
         uint32_t kind, bytes;
         uint64_t bits;
-    } numbers[] = { { LOAMI_GGUF_U8, 1, 0xff },       { LOAMI_GGUF_I8, 1, 0xff },         { LOAMI_GGUF_U16, 2, 0xffff },
-                    { LOAMI_GGUF_I16, 2, 0xffff },    { LOAMI_GGUF_U32, 4, 0xffffffff },  { LOAMI_GGUF_I32, 4, 0xffffffff },
-                    { LOAMI_GGUF_F32, 4, 0x3fc00000 }, { LOAMI_GGUF_U64, 8, 1ull << 40 }, { LOAMI_GGUF_I64, 8, UINT64_MAX },
-                    { LOAMI_GGUF_F64, 8, 0x3ff8000000000000 } };
+    } numbers[] = { { LOAMI_GGUF_U8, 1, 0xff },        { LOAMI_GGUF_I8, 1, 0xff },
+                    { LOAMI_GGUF_U16, 2, 0xffff },     { LOAMI_GGUF_I16, 2, 0xffff },
+                    { LOAMI_GGUF_U32, 4, 0xffffffff }, { LOAMI_GGUF_I32, 4, 0xffffffff },
+                    { LOAMI_GGUF_F32, 4, 0x3fc00000 }, { LOAMI_GGUF_U64, 8, 1ull << 40 },
+                    { LOAMI_GGUF_I64, 8, UINT64_MAX }, { LOAMI_GGUF_F64, 8, 0x3ff8000000000000 } };
     char key[8] = "n0";
     put_header(b, version, 2, 14);
     for (size_t i = 0; i < 10; i++) {

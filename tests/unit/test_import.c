@@ -121,6 +121,7 @@ static void leaves_nothing_on_failure(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(reports_and_stops), cmocka_unit_test(leaves_nothing_on_failure) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(reports_and_stops),
+                                        cmocka_unit_test(leaves_nothing_on_failure) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

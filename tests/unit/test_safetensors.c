@@ -29,9 +29,12 @@ static void reads_tensors_in_file_order(void **state)
     loam_err err;
     (void)state;
     put(dir, "model.safetensors",
-        "{\"b\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[4,12]},\"__metadata__\":{\"format\":\"mlx\"},"
-        "\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"e\":{\"dtype\":\"BF16\",\"shape\":[0,7],\"data_offsets\":[4,4]},"
-        "\"s\":{\"dtype\":\"F16\",\"shape\":[],\"data_offsets\":[12,14]}}   ", 14);
+        "{\"b\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[4,12]},\"__metadata__\":{\"format\":"
+        "\"mlx\"},"
+        "\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"e\":{\"dtype\":\"BF16\",\"shape\":["
+        "0,7],\"data_offsets\":[4,4]},"
+        "\"s\":{\"dtype\":\"F16\",\"shape\":[],\"data_offsets\":[12,14]}}   ",
+        14);
     assert_int_equal(loami_weights_open(&w, dir, &err), 0);
     assert_int_equal(loami_weights_count(w), 4);
     assert_string_equal(loami_weights_at(w, 0)->name, "a");
@@ -49,7 +52,9 @@ static void reads_tensors_in_file_order(void **state)
     assert_null(loami_weights_metadata(w, "other"));
     loami_weights_close(w);
 
-    put(dir, "model.safetensors", "{\"__metadata__\":null,\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1); /* MLX's way */
+    put(dir, "model.safetensors",
+        "{\"__metadata__\":null,\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+        1); /* MLX's way */
     assert_int_equal(loami_weights_open(&w, dir, &err), 0);
     assert_null(loami_weights_metadata(w, "format"));
     loami_weights_close(w);
@@ -67,7 +72,8 @@ static const struct {
     { "{", "line 1", LOAM_E_FORMAT },
     { "{\"a\":3}", "object", LOAM_E_FORMAT },
     { "{\"a\":" T("F32", "[2]", "0", "8") "} x", "line 1", LOAM_E_FORMAT },
-    { "{\"a\":" T("F32", "[2]", "0", "8") ",\"a\":" T("F32", "[2]", "0", "8") "}", "duplicate", LOAM_E_FORMAT },
+    { "{\"a\":" T("F32", "[2]", "0", "8") ",\"a\":" T("F32", "[2]", "0", "8") "}", "duplicate",
+      LOAM_E_FORMAT },
     { "{\"a\":" T("F9", "[2]", "0", "8") "}", "F9", LOAM_E_UNSUPPORTED },
     { "{\"a\":" T("F32", "[3]", "0", "8") "}", "need 12", LOAM_E_FORMAT },
     { "{\"a\":" T("F32", "[-2]", "0", "8") "}", "dimension 0", LOAM_E_FORMAT },
@@ -81,7 +87,8 @@ static const struct {
     { "{\"a\":" T("F32", "[2]", "4", "12") "}", "outside", LOAM_E_FORMAT },
     { "{\"a\":" T("F32", "[2]", "9223372036854775800", "9223372036854775807") "}", "outside", LOAM_E_FORMAT },
     { "{\"a\":" T("F32", "[2]", "0", "99999999999999999999") "}", "line 1", LOAM_E_FORMAT },
-    { "{\"a\":" T("F32", "[2]", "0", "8") ",\"b\":" T("F32", "[1]", "4", "8") "}", "overlaps", LOAM_E_FORMAT },
+    { "{\"a\":" T("F32", "[2]", "0", "8") ",\"b\":" T("F32", "[1]", "4", "8") "}", "overlaps",
+      LOAM_E_FORMAT },
     { "{\"a\":" T("U8", "[3]", "0", "3") ",\"b\":" T("U8", "[4]", "4", "8") "}", "gap", LOAM_E_FORMAT },
     { "{\"a\":" T("U8", "[3]", "0", "3") "}", "after the last", LOAM_E_FORMAT },
     { "{\"a\":" T("U8", "[8]", "0", "8") ",\"__metadata__\":{\"x\":1}}", "metadata", LOAM_E_FORMAT },
@@ -152,9 +159,12 @@ static void reads_shards(void **state)
     static const struct {
         const char *map, *word;
     } wrong[] = {
-        { "{\"a\":\"../model-1.safetensors\"}", "same folder" }, { "{\"a\":\"/etc/passwd\"}", "same folder" },
-        { "{\"a\":1}", "same folder" },                          { "[]", "object" },
-        { "{\"a\":\"model-2.safetensors\"}", "not in" },         { "{\"c\":\"model-2.safetensors\"}", "not in" },
+        { "{\"a\":\"../model-1.safetensors\"}", "same folder" },
+        { "{\"a\":\"/etc/passwd\"}", "same folder" },
+        { "{\"a\":1}", "same folder" },
+        { "[]", "object" },
+        { "{\"a\":\"model-2.safetensors\"}", "not in" },
+        { "{\"c\":\"model-2.safetensors\"}", "not in" },
         { "{\"a\":\"model-3.safetensors\"}", "model-3" },
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

@@ -42,9 +42,13 @@ static void put_file(const char *home, const char *path, const char *text)
 
 static void names_stay_inside(void **state)
 {
-    static const char *const good[] = { "a", "qwen2.5-coder:1.5b", "mlx-community/Llama-3.2-1B", "a_b.C", "_x", NULL };
-    static const char *const bad[] = { "", ".", "..", "../x", "a/..", "a/../b", "/etc", "a/b/c", "a//b", "a/", "/a", ":a", "a:", "a:b:c", "-a", "a/-b",
-                                       "a b", "a\\b", "a\nb", ".new-1", "caf\xc3\xa9", "a;b", "~", NULL };
+    static const char *const good[] = {
+        "a", "qwen2.5-coder:1.5b", "mlx-community/Llama-3.2-1B", "a_b.C", "_x", NULL
+    };
+    static const char *const bad[] = { "",     ".",      "..",          "../x", "a/..", "a/../b",
+                                       "/etc", "a/b/c",  "a//b",        "a/",   "/a",   ":a",
+                                       "a:",   "a:b:c",  "-a",          "a/-b", "a b",  "a\\b",
+                                       "a\nb", ".new-1", "caf\xc3\xa9", "a;b",  "~",    NULL };
     char path[LOAMI_PATH_MAX], want[LOAMI_PATH_MAX], longest[400];
     loam_err err;
     for (int i = 0; good[i]; i++) {
@@ -93,7 +97,8 @@ static void finds_in_both_places(void **state)
 static int note(void *arg, const loami_store_entry *e)
 {
     char *all = arg;
-    snprintf(all + strlen(all), 1000 - strlen(all), "%s %s %llu;", e->from, e->name, (unsigned long long)e->bytes);
+    snprintf(all + strlen(all), 1000 - strlen(all), "%s %s %llu;", e->from, e->name,
+             (unsigned long long)e->bytes);
     return 0;
 }
 
