@@ -271,8 +271,8 @@ static void do_values(void *arg)
 static void do_softmax(void *arg)
 {
     job *j = arg;
-    float max = 0, sum = 0;
-    j->k->softmax((int16_t *)j->x, &sum, j->y, 0, LOAMI_PAGE, 0, j->ones, &max, &sum);
+    float max = 0, scale, sum[LOAMI_SUMS] = { 0 };
+    j->k->softmax((int16_t *)j->x, &scale, j->y, 0, LOAMI_PAGE, 0, j->ones, 1, &max, sum);
 }
 
 static void rows(const loami_kern *k)

@@ -383,6 +383,7 @@ typedef struct model {
     float inv_freq[64];
     loam_norm q_norm, k_norm;
     bool q_normed;
+    float growth;
     loam_attn attn;
     bool sinks, whole;          /* whole: norms, ffn and logits too */
     const step_plan *steps;
@@ -420,7 +421,7 @@ static void run_model(world *world, side *d)
     uint32_t wanted[ROWS], past[MAX_SEQS] = { 0 };
     loam_norm norms[16], final = { .weight = d->w[1], .eps = 1e-5f };
     loam_heads heads = { m->n_q, m->n_kv, m->head_dim, m->q_normed ? &m->q_norm : NULL, m->q_normed ? &m->k_norm : NULL,
-                         m->rope.dims ? &m->rope : NULL };
+                         m->rope.dims ? &m->rope : NULL, m->growth, m->growth > 0 ? 9 : 0 };
     m->rope.inv_freq = m->inv_freq;
     m->q_norm.weight = d->w[3];
     m->k_norm.weight = d->w[4];
@@ -503,6 +504,7 @@ static void attend_cases(conformance *c)
         m.attn = (loam_attn){ .scale = 1 / sqrtf((float)m.head_dim), .window = (uint32_t)windows[i % 5], .softcap = i % 6 == 4 ? 20 : 0 };
         m.q_normed = i % 4 == 1;
         m.sinks = i % 4 >= 2;
+        m.growth = i % 7 == 5 ? 0.3f : 0;
         /* one layer: nothing is between the projection and the result; two: errors of the first pass through a softmax */
         if (m.n_layers == 2 && m.n_q * m.head_dim != m.w.dim) m.n_layers = 1;
         m.w.slack = 4;

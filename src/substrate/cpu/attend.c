@@ -19,6 +19,8 @@ enum {
     PART_PAGES = 4,             /* pages that are worth a job of their own */
 };
 
+static const float LOG2_E = 1.44269504f; /* scores are to base 2 */
+
 typedef struct job {
     const loam_seq_rows *seq;
     uint32_t first, n;          /* of the sequence's rows */
@@ -40,13 +42,14 @@ typedef struct attend {
 typedef struct state {
     float *out, *score;         /* [queries][head_pad], [queries][LOAMI_PAGE] */
     int16_t *q, *p;             /* [queries][head_pad], [queries][LOAMI_PAGE] */
-    float *q_scale, *p_scale, *max, *sum, *rescale; /* [queries] */
+    float *q_scale, *p_scale, *max, *rescale; /* [queries] */
+    float *sum;                 /* [queries][LOAMI_SUMS] */
     float *head;                /* [head_dim * 3] */
 } state;
 
 static size_t state_floats(size_t queries, uint32_t pad)
 {
-    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 5) + 3 * (size_t)pad;
+    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 4 + LOAMI_SUMS) + 3 * (size_t)pad;
 }
 
 static state state_in(float *at, size_t queries, uint32_t pad)
@@ -58,9 +61,9 @@ static state state_in(float *at, size_t queries, uint32_t pad)
     st.q_scale = (float *)(st.p + queries * LOAMI_PAGE);
     st.p_scale = st.q_scale + queries;
     st.max = st.p_scale + queries;
-    st.sum = st.max + queries;
-    st.rescale = st.sum + queries;
-    st.head = st.rescale + queries;
+    st.rescale = st.max + queries;
+    st.sum = st.rescale + queries;
+    st.head = st.sum + queries * LOAMI_SUMS;
     return st;
 }
 
@@ -83,9 +86,10 @@ static void load_queries(const loam_sub *s, const loami_phase *p, const job *b, 
             }
             s->k->quantise16(q, &st->q_scale[i], x, dim, s->k_top);
             memset(q + dim, 0, (pad - dim) * sizeof *q);
-            st->q_scale[i] *= attn->scale;
-            st->max[i] = attn->sinks && b->part == 0 ? attn->sinks->vector[head] : -INFINITY;
-            st->sum[i] = attn->sinks && b->part == 0 ? 1 : 0;
+            st->q_scale[i] *= attn->scale * LOG2_E * (a->stores ? loami_q_growth(h, s->position[row]) : 1);
+            st->max[i] = attn->sinks && b->part == 0 ? attn->sinks->vector[head] * LOG2_E : -INFINITY;
+            memset(st->sum + (size_t)i * LOAMI_SUMS, 0, LOAMI_SUMS * sizeof(float));
+            if (attn->sinks && b->part == 0) st->sum[(size_t)i * LOAMI_SUMS] = 1;
         }
     }
     memset(st->out, 0, (size_t)b->n * share * pad * sizeof(float));
@@ -115,6 +119,9 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
     uint32_t last = pos0 + b->n - 1 - start, tokens = last + 1 < LOAMI_PAGE ? last + 1 : LOAMI_PAGE;
     const int16_t *k = (const int16_t *)head, *v = k + (size_t)LOAMI_PAGE * pad;
     const float *k_scale = (const float *)(v + (size_t)LOAMI_PAGE * pad), *v_scale = k_scale + LOAMI_PAGE;
+    float v_top = 0;
+
+    for (uint32_t t = 0; t < tokens; t++) v_top = v_scale[t] > v_top ? v_scale[t] : v_top;
 
     s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, k, k_scale, n, pad);
     for (uint32_t i = i0; i < i0 + n; i++) {
@@ -122,9 +129,16 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
         if (attn->window && pos + 1 > attn->window + start) lo = pos + 1 - attn->window - start;
         if (lo > hi) lo = hi;
         st->rescale[i] = s->k->softmax(st->p + (size_t)i * LOAMI_PAGE, &st->p_scale[i], st->score + (size_t)i * LOAMI_PAGE, lo, hi,
-                                       attn->softcap, v_scale, &st->max[i], &st->sum[i]);
+                                       attn->softcap * LOG2_E, v_scale, v_top, &st->max[i], st->sum + (size_t)i * LOAMI_SUMS);
     }
     s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, v, n, tokens, pad);
+}
+
+static float total(const state *st, uint32_t i)
+{
+    float sum = 0;
+    for (uint32_t j = 0; j < LOAMI_SUMS; j++) sum += st->sum[(size_t)i * LOAMI_SUMS + j];
+    return sum;
 }
 
 /* Writes a part's state away; true for the last of its parts, into whose state all the others then go. */
@@ -136,18 +150,19 @@ static bool join_parts(const loam_sub *s, const loami_phase *p, const job *b, ui
     float *parts = a->partial + whole * a->parts_max * each, *mine = parts + b->part * each;
     memcpy(mine, st->out, (size_t)n * pad * sizeof *mine);
     memcpy(mine + (size_t)n * pad, st->max, n * sizeof *mine);
-    memcpy(mine + (size_t)n * (pad + 1), st->sum, n * sizeof *mine);
+    for (uint32_t i = 0; i < n; i++) mine[(size_t)n * (pad + 1) + i] = total(st, i);
     if (atomic_fetch_sub_explicit(&a->left[whole], 1, memory_order_acq_rel) != 1) return false;
     for (uint32_t i = 0; i < n; i++) { /* in order of parts, whoever does it: the sum must not depend on that */
         float *out = st->out + (size_t)i * pad, top = -INFINITY;
         for (uint32_t j = 0; j < b->n_parts; j++) top = fmaxf(top, parts[j * each + (size_t)n * pad + i]);
-        st->sum[i] = 0;
+        float *sum = st->sum + (size_t)i * LOAMI_SUMS;
+        memset(sum, 0, LOAMI_SUMS * sizeof *sum);
         memset(out, 0, pad * sizeof *out);
         for (uint32_t j = 0; j < b->n_parts; j++) {
             const float *from = parts + j * each;
-            float max = from[(size_t)n * pad + i], scale = max == top ? 1 : expf(max - top);
+            float max = from[(size_t)n * pad + i], scale = max == top ? 1 : exp2f(max - top);
             s->k->axpy(out, out, from + (size_t)i * pad, scale, pad);
-            st->sum[i] += scale * from[(size_t)n * (pad + 1) + i];
+            sum[0] += scale * from[(size_t)n * (pad + 1) + i];
         }
     }
     return true;
@@ -169,7 +184,7 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
     for (uint32_t i = 0; i < b->n * share; i++) {
         size_t row = b->seq->first_row + b->first + i / share;
         float *y = p->y + row * p->node->cols + (size_t)(kv * share + i % share) * h->head_dim;
-        s->k->cap(y, st.out + (size_t)i * pad, 1 / st.sum[i], 0, h->head_dim);
+        s->k->cap(y, st.out + (size_t)i * pad, 1 / total(&st, i), 0, h->head_dim);
     }
 }
 

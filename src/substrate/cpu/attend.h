@@ -14,6 +14,9 @@ void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, u
 /* Norms and rotates n heads that lie side by side; cos_sin is the row's, NULL = no rope. */
 void loami_head_prepare(const loam_sub *s, const loam_heads *h, const loam_norm *norm, const float *cos_sin, float *x, uint32_t n);
 
+/* What queries at pos are multiplied by after rope. */
+float loami_q_growth(const loam_heads *h, uint32_t pos);
+
 /* [rows][dims / 2][2] cosines and sines of this step's positions; made once a step. NULL when memory ran out. */
 const float *loami_angles_of(loam_sub *s, const loam_rope *rope);
 

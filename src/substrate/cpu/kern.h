@@ -81,7 +81,7 @@ enum { LOAMI_PAGE = 64 };       /* tokens a KV page holds */
 /* Keys and values are 16-bit codes with one scale a token and head: as many bytes as f16, finer where it counts, and
  * integer multiply-adds take twice as many at a time as float ones. The largest code is chosen so that sums of
  * products of two codes stay within 32 bits: of dim products in q·k, of LOAMI_PAGE in p·v. */
-enum { LOAMI_V_TOP = 4095, LOAMI_P_TOP = 8191 };
+enum { LOAMI_V_TOP = 4095, LOAMI_P_TOP = 8191, LOAMI_SUMS = 16 };
 static inline uint32_t loami_k_top(uint32_t dim)
 {
     uint32_t top = 8191;
@@ -144,11 +144,12 @@ typedef struct loami_kern {
     /* s[nq][LOAMI_PAGE] = q_scale * k_scale * (q[nq][dim] . k); dim is a multiple of 16. */
     void (*scores)(float *s, const int16_t *q, const float *q_scale, const int16_t *k, const float *k_scale, uint32_t nq, uint32_t dim);
 
-    /* Online softmax of one query: of s[LOAMI_PAGE], after the softcap unless that is 0, the numbers [lo, hi) count.
-     * p * *p_scale becomes exp(s - max) * v_scale, 0 outside; *max and *sum (of exp) go on. The return value is what
-     * sums so far must be multiplied by. s is lost. */
-    float (*softmax)(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float *max,
-                     float *sum);
+    /* Online softmax, to base 2, of one query: of s[LOAMI_PAGE], after the softcap unless that is 0, the numbers
+     * [lo, hi) count. p * *p_scale becomes 2^(s - max) * v_scale, 0 outside; v_top is the largest v_scale of [0, hi).
+     * *max and sum[LOAMI_SUMS] (partial sums of 2^(s - max)) go on. The return value is what sums of values so far
+     * must be multiplied by. s is lost. */
+    float (*softmax)(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float v_top,
+                     float *max, float *sum);
 
     /* out[nq][dim] = rescale * out + p_scale * (p[nq][LOAMI_PAGE] . v), the first n tokens. */
     void (*values)(float *out, const float *rescale, const int16_t *p, const float *p_scale, const int16_t *v, uint32_t nq, uint32_t n,

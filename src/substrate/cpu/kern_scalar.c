@@ -245,24 +245,22 @@ static void scores(float *s, const int16_t *q, const float *q_scale, const int16
     }
 }
 
-static float softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float *max,
-                     float *sum)
+static float softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float v_top,
+                     float *max, float *sum)
 {
-    float top = *max, rescale, most = 0;
+    float old = *max, here = -INFINITY;
     for (uint32_t t = lo; t < hi; t++) {
         if (softcap != 0) s[t] = softcap * tanhf(s[t] / softcap);
-        if (s[t] > top) top = s[t];
+        if (s[t] > here) here = s[t];
     }
-    rescale = *max == top ? 1 : expf(*max - top);
-    *sum *= rescale;
+    float top = here > old ? here : old, rescale = top == old ? 1 : exp2f(old - top);
+    float most = lo < hi ? exp2f(here - top) * v_top : 0, inv = most > 1e-35f ? LOAMI_P_TOP / most : 0;
+    for (uint32_t j = 0; j < LOAMI_SUMS; j++) sum[j] *= rescale;
     for (uint32_t t = 0; t < LOAMI_PAGE; t++) {
-        s[t] = t < lo || t >= hi ? 0 : expf(s[t] - top);
-        *sum += s[t];
-        s[t] *= s[t] != 0 ? v_scale[t] : 0;
-        most = s[t] > most ? s[t] : most;
+        float e = t < lo || t >= hi ? 0 : exp2f(s[t] - top);
+        sum[t % LOAMI_SUMS] += e;
+        p[t] = e > 0 ? (int16_t)lrintf(e * v_scale[t] * inv) : 0;
     }
-    float inv = most > 1e-35f ? LOAMI_P_TOP / most : 0;
-    for (uint32_t t = 0; t < LOAMI_PAGE; t++) p[t] = (int16_t)lrintf(s[t] * inv);
     *p_scale = inv > 0 ? most / LOAMI_P_TOP : 0;
     *max = top;
     return rescale;

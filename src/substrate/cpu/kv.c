@@ -78,6 +78,11 @@ void loami_head_prepare(const loam_sub *s, const loam_heads *h, const loam_norm 
     for (uint32_t i = 0; cos_sin && i < n; i++) rotate(h->rope, cos_sin, x + (size_t)i * h->head_dim);
 }
 
+float loami_q_growth(const loam_heads *h, uint32_t pos)
+{
+    return h->q_growth_tokens ? (float)(1 + h->q_growth * log(1 + floor((double)pos / h->q_growth_tokens))) : 1;
+}
+
 /* ---- store -------------------------------------------------------------------------------------------------------- */
 
 typedef struct store {
@@ -97,6 +102,7 @@ static void run_store(loam_sub *s, const loami_phase *p, uint32_t row, loami_scr
     memcpy(q, in, nq * sizeof *q);
     memcpy(k, in + nq, nkv * sizeof *k);
     loami_head_prepare(s, h, h->q_norm, cos_sin, q, h->n_q);
+    if (h->q_growth_tokens) s->k->cap(q, q, loami_q_growth(h, s->position[row]), 0, nq);
     loami_head_prepare(s, h, h->k_norm, cos_sin, k, h->n_kv);
     for (uint32_t i = 0; i < h->n_kv; i++)
         loami_kv_put(s, p->node->layer, job->seq[row], s->position[row], i, k + i * dim, in + nq + nkv + i * dim, (int16_t *)(k + nkv));

@@ -50,6 +50,21 @@ INLINE __m512 load_scales(const uint8_t *p, __mmask16 m, loami_scale type)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
+/* 2^x for x <= 127, relative error below 3e-7; below -125 some number below 2^-124. The integer part is added to the
+ * exponent, the rest is a polynomial. */
+INLINE __m512 exp2_16(__m512 x)
+{
+    const __m512 magic = _mm512_set1_ps(12582912.0f); /* 1.5 * 2^23: adding it leaves the rounded integer in the low bits */
+    x = _mm512_max_ps(x, _mm512_set1_ps(-125));
+    __m512 n = _mm512_add_ps(x, magic), r = _mm512_sub_ps(x, _mm512_sub_ps(n, magic));
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.3333558e-3f), r, _mm512_set1_ps(9.6181291e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504109e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
+}
+
 /* Transposes 16 rows of 16 32-bit words. */
 INLINE void transpose16(__m512i r[16])
 {
@@ -84,8 +99,10 @@ void loami_avx512_tile_f(float *y, const float *base, size_t stride, const loami
                          uint32_t m);
 void loami_avx512_quantise16(int16_t *codes, float *scale, const float *x, uint32_t n, uint32_t top);
 void loami_avx512_scores(float *s, const int16_t *q, const float *q_scale, const int16_t *k, const float *k_scale, uint32_t nq, uint32_t dim);
-float loami_avx512_softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float *max,
-                           float *sum);
+float loami_avx512_softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float v_top,
+                           float *max, float *sum);
+void loami_avx512_quantise(int8_t *codes, float *scale, float *sum, const float *x, uint32_t n, uint32_t group, loami_order order);
+void loami_avx512_act(float *y, const float *gate, const float *up, uint32_t n, loam_act act);
 void loami_avx512_values(float *out, const float *rescale, const int16_t *p, const float *p_scale, const int16_t *v, uint32_t nq, uint32_t n,
                          uint32_t dim);
 

@@ -83,28 +83,10 @@ void loami_avx512_scores(float *s, const int16_t *q, const float *q_scale, const
 
 /* ---- softmax ----------------------------------------------------------------------------------------------------- */
 
-/* exp(x) for x <= 0, relative error below 2e-7; -inf gives 0. The reduction is exact enough because x is: n log 2 is
- * subtracted in two parts. */
-INLINE __m512 exp16(__m512 x)
-{
-    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
-    n = _mm512_max_ps(n, _mm512_set1_ps(-160));
-    x = _mm512_max_ps(x, _mm512_set1_ps(-110));
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 p = _mm512_set1_ps(1.3981999507e-3f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1)));
-    return _mm512_scalef_ps(p, n);
-}
-
 INLINE __m512 tanh16(__m512 x)
 {
     const __m512 one = _mm512_set1_ps(1);
-    __m512 a = _mm512_abs_ps(x), e = exp16(_mm512_mul_ps(a, _mm512_set1_ps(-2)));
+    __m512 a = _mm512_abs_ps(x), e = exp2_16(_mm512_mul_ps(a, _mm512_set1_ps(-2 * 1.44269504f)));
     __m512 y = _mm512_div_ps(_mm512_sub_ps(one, e), _mm512_add_ps(one, e)), a2 = _mm512_mul_ps(a, a);
     __m512 p = _mm512_fmadd_ps(a2, _mm512_set1_ps(-17.0f / 315), _mm512_set1_ps(2.0f / 15));
     p = _mm512_fmadd_ps(p, a2, _mm512_set1_ps(-1.0f / 3));
@@ -113,41 +95,57 @@ INLINE __m512 tanh16(__m512 x)
     return _mm512_or_ps(y, _mm512_and_ps(x, _mm512_set1_ps(-0.0f)));
 }
 
-float loami_avx512_softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float *max,
-                           float *sum)
+/* 32 codes, in order. */
+INLINE __m512i to_codes16(__m512 a, __m512 b)
 {
-    const __m512 none = _mm512_set1_ps(-INFINITY);
-    __m512 x[4];
-    UNROLL
-    for (int j = 0; j < 4; j++) x[j] = _mm512_loadu_ps(s + 16 * j);
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    return _mm512_permutexvar_epi64(order, _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)));
+}
+
+float loami_avx512_softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t hi, float softcap, const float *v_scale, float v_top,
+                           float *max, float *sum)
+{
+    __m512 x0 = _mm512_loadu_ps(s), x1 = _mm512_loadu_ps(s + 16), x2 = _mm512_loadu_ps(s + 32), x3 = _mm512_loadu_ps(s + 48);
     if (softcap != 0) {
-        UNROLL
-        for (int j = 0; j < 4; j++) x[j] = _mm512_mul_ps(tanh16(_mm512_div_ps(x[j], _mm512_set1_ps(softcap))), _mm512_set1_ps(softcap));
+        __m512 c = _mm512_set1_ps(softcap), inv = _mm512_set1_ps(1 / softcap);
+        x0 = _mm512_mul_ps(tanh16(_mm512_mul_ps(x0, inv)), c);
+        x1 = _mm512_mul_ps(tanh16(_mm512_mul_ps(x1, inv)), c);
+        x2 = _mm512_mul_ps(tanh16(_mm512_mul_ps(x2, inv)), c);
+        x3 = _mm512_mul_ps(tanh16(_mm512_mul_ps(x3, inv)), c);
     }
-    if (lo > 0 || hi < LOAMI_PAGE) {
-        uint64_t in = (hi < 64 ? (1ull << hi) - 1 : ~0ull) & (lo < 64 ? ~0ull << lo : 0);
-        UNROLL
-        for (int j = 0; j < 4; j++) x[j] = _mm512_mask_blend_ps((__mmask16)(in >> (16 * j)), none, x[j]);
+    uint64_t in = lo == 0 && hi == LOAMI_PAGE ? ~0ull : (hi < 64 ? (1ull << hi) - 1 : ~0ull) & (lo < 64 ? ~0ull << lo : 0);
+    if (in != ~0ull) { /* what does not count must not be the maximum, nor, being anything, meet arithmetic */
+        const __m512 none = _mm512_set1_ps(-INFINITY);
+        x0 = _mm512_mask_blend_ps((__mmask16)in, none, x0);
+        x1 = _mm512_mask_blend_ps((__mmask16)(in >> 16), none, x1);
+        x2 = _mm512_mask_blend_ps((__mmask16)(in >> 32), none, x2);
+        x3 = _mm512_mask_blend_ps((__mmask16)(in >> 48), none, x3);
     }
-    float old = *max, top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
-    if (!(top > old)) top = old;
-    __m512 from = _mm512_set1_ps(top == -INFINITY ? 0 : top), most16 = _mm512_setzero_ps(), total = _mm512_setzero_ps();
-    UNROLL
-    for (int j = 0; j < 4; j++) {
-        __m512 e = exp16(_mm512_sub_ps(x[j], from));
-        total = _mm512_add_ps(total, e);
-        x[j] = _mm512_mul_ps(e, _mm512_loadu_ps(v_scale + 16 * j));
-        most16 = _mm512_max_ps(most16, x[j]);
+    float old = *max, here = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(x0, x1), _mm512_max_ps(x2, x3)));
+    float top = here > old ? here : old, from = top == -INFINITY ? 0 : top;
+    __m512 two = exp2_16(_mm512_sub_ps(_mm512_castps128_ps512(_mm_setr_ps(old, here, 0, 0)), _mm512_set1_ps(from)));
+    float rescale = top == old ? 1 : _mm512_cvtss_f32(two), most = _mm_cvtss_f32(_mm_movehdup_ps(_mm512_castps512_ps128(two))) * v_top;
+    float inv = most > 1e-35f ? LOAMI_P_TOP / most : 0;
+    __m512 base = _mm512_set1_ps(from), inv16 = _mm512_set1_ps(inv);
+    x0 = exp2_16(_mm512_sub_ps(x0, base));
+    x1 = exp2_16(_mm512_sub_ps(x1, base));
+    x2 = exp2_16(_mm512_sub_ps(x2, base));
+    x3 = exp2_16(_mm512_sub_ps(x3, base));
+    if (in != ~0ull) {
+        x0 = _mm512_maskz_mov_ps((__mmask16)in, x0);
+        x1 = _mm512_maskz_mov_ps((__mmask16)(in >> 16), x1);
+        x2 = _mm512_maskz_mov_ps((__mmask16)(in >> 32), x2);
+        x3 = _mm512_maskz_mov_ps((__mmask16)(in >> 48), x3);
     }
-    float most = _mm512_reduce_max_ps(most16), inv = most > 1e-35f ? LOAMI_P_TOP / most : 0;
-    UNROLL
-    for (int j = 0; j < 4; j++) {
-        __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(x[j], _mm512_set1_ps(inv)));
-        _mm256_storeu_si256((void *)(p + 16 * j), _mm512_cvtsepi32_epi16(c));
-    }
-    float rescale = old == top ? 1 : _mm512_cvtss_f32(exp16(_mm512_set1_ps(old - top)));
-    *p_scale = inv > 0 ? most * (1.0f / LOAMI_P_TOP) : 0;
-    *sum = *sum * rescale + _mm512_reduce_add_ps(total);
+    __m512 total = _mm512_add_ps(_mm512_add_ps(x0, x1), _mm512_add_ps(x2, x3));
+    _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(sum), _mm512_set1_ps(rescale), total));
+    x0 = _mm512_mul_ps(_mm512_mul_ps(x0, inv16), _mm512_loadu_ps(v_scale));
+    x1 = _mm512_mul_ps(_mm512_mul_ps(x1, inv16), _mm512_loadu_ps(v_scale + 16));
+    x2 = _mm512_mul_ps(_mm512_mul_ps(x2, inv16), _mm512_loadu_ps(v_scale + 32));
+    x3 = _mm512_mul_ps(_mm512_mul_ps(x3, inv16), _mm512_loadu_ps(v_scale + 48));
+    _mm512_storeu_si512(p, to_codes16(x0, x1));
+    _mm512_storeu_si512(p + 32, to_codes16(x2, x3));
+    *p_scale = most > 1e-35f ? most * (1.0f / LOAMI_P_TOP) : 0;
     *max = top;
     return rescale;
 }
