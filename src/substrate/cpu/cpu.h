@@ -89,10 +89,20 @@ typedef struct loami_scratch loami_scratch;
 typedef struct loami_phase loami_phase;
 typedef void loami_run_fn(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_scratch *t);
 
-struct loami_phase {
+enum { LOAMI_RANGES = 16 };     /* at most, of a phase */
+
+/* Neighbouring chunks, which are mostly one thread's: it walks through memory in one direction. Whoever has finished
+ * its own takes from others'. */
+typedef struct loami_range {
     _Alignas(64) atomic_uint next; /* first chunk that nobody has taken */
-    _Alignas(64) atomic_uint done;
-    _Alignas(64) uint32_t n;    /* chunks */
+    uint32_t end;
+} loami_range;
+
+struct loami_phase {
+    _Alignas(64) atomic_uint done; /* chunks */
+    _Alignas(64) uint32_t n;
+    loami_range *range;         /* [n_ranges] */
+    uint32_t n_ranges;
     loami_run_fn *run;
     const loami_node *node;     /* what is computed */
     const loami_node *from;     /* its input, before any inlined norm: data is [rows][cols] */

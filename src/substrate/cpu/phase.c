@@ -22,10 +22,36 @@ loami_phase *loami_phase_add(loam_sub *s, loami_run_fn *run, uint32_t n, const l
     memset((void *)p, 0, sizeof *p);
     p->run = run;
     p->n = n;
+    p->n_ranges = s->threads < LOAMI_RANGES ? s->threads : LOAMI_RANGES;
+    p->range = loami_note(s, p->n_ranges * sizeof *p->range);
+    if (!p->range) {
+        s->n_phases--;
+        return NULL;
+    }
+    for (uint32_t i = 0; i < p->n_ranges; i++) {
+        atomic_init(&p->range[i].next, (uint32_t)((uint64_t)n * i / p->n_ranges));
+        p->range[i].end = (uint32_t)((uint64_t)n * (i + 1) / p->n_ranges);
+    }
     p->node = node;
     p->y = node->data;
     p->rows = node->rows;
     return p;
+}
+
+/* Runs what is left of a phase, its own range first; returns how many chunks that was. */
+static uint32_t run_phase(loam_sub *s, loami_phase *p, uint32_t thread, loami_scratch *t)
+{
+    uint32_t did = 0;
+    for (uint32_t i = 0; i < p->n_ranges; i++) {
+        loami_range *r = &p->range[(thread + i) % p->n_ranges];
+        while (atomic_load_explicit(&r->next, memory_order_relaxed) < r->end) {
+            uint32_t chunk = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed);
+            if (chunk >= r->end) break;
+            p->run(s, p, chunk, t);
+            did++;
+        }
+    }
+    return did;
 }
 
 /* Every thread walks all phases. One that comes late finds phases whose chunks are all taken and passes. */
@@ -35,11 +61,7 @@ static void walk(void *arg, uint32_t thread)
     loami_scratch *t = &s->scratch[thread];
     for (uint32_t i = 0; i < s->n_phases; i++) {
         loami_phase *p = &s->phase[i];
-        uint32_t chunk, did = 0, turns = 0;
-        while ((chunk = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->n) {
-            p->run(s, p, chunk, t);
-            did++;
-        }
+        uint32_t turns = 0, did = run_phase(s, p, thread, t);
         if (did) atomic_fetch_add_explicit(&p->done, did, memory_order_acq_rel);
         while (atomic_load_explicit(&p->done, memory_order_acquire) < p->n) loami_pool_pause(&turns);
     }

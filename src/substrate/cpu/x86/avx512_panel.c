@@ -53,7 +53,11 @@ static void unpack_fp_scales(loami_panel *p, const loami_mat *w, uint32_t row, u
 INLINE void load_words(__m512i t[16], const uint8_t *at[16], size_t offset, uint32_t left)
 {
     __mmask64 m = left < 64 ? (1ull << left) - 1 : ~0ull;
-    for (int r = 0; r < 16; r++) t[r] = _mm512_maskz_loadu_epi8(m, at[r] + offset);
+    size_t ahead = 32 * (size_t)(at[1] - at[0]);
+    for (int r = 0; r < 16; r++) {
+        t[r] = _mm512_maskz_loadu_epi8(m, at[r] + offset);
+        _mm_prefetch((const char *)(at[r] + offset + ahead), _MM_HINT_T1); /* the next panel's, 32 rows on */
+    }
 }
 
 /* 64 bytes of a row are 16 words of 4 even and 4 odd inputs. */
