@@ -2,6 +2,7 @@
 """Tokenizer speed beside Hugging Face tokenizers: the same tokenizer.json, the same text, one thread, rounds
 interleaved, medians.
 
+    make build/bench/tokenizer
     bench/tokenizer.py [--rounds 7] [--build build] TOKENIZER.json...
 
 Text is made of what this Python has: its own library (code), the documents of its packages (prose), and a page in
@@ -87,7 +88,7 @@ def main():
     for path in args.files:
         for name, text in texts().items():
             ours, theirs = [], []
-            loam = Loam(args.build / "tests" / "golden" / "toktime", path, text)
+            loam = Loam(args.build / "bench" / "tokenizer", path, text)
             for _ in range(args.rounds):
                 seconds, count = loam.round()
                 ours.append(seconds)

@@ -26,7 +26,8 @@ static int find_tokenizer(char *path, const char *model, loam_err *err)
 static int write_out(const loami_buf *b, loam_err *err)
 {
     if (b->failed) return loami_fail_nomem(err);
-    if (b->len && fwrite(b->data, 1, b->len, stdout) != b->len) return loami_fail_errno(err, "standard output");
+    if (b->len && fwrite(b->data, 1, b->len, stdout) != b->len)
+        return loami_fail_errno(err, "standard output");
     return 0;
 }
 
@@ -126,7 +127,8 @@ static int decode(const job *j, loami_buf *out, const char *text, size_t n, loam
         errno = 0;
         long long v = strtoll(p, &stop, 10);
         if (stop == p || errno || !valid_id(v))
-            rc = loami_fail(err, LOAM_E_ARG, "standard input, byte %zu: must be a token id", (size_t)(p - text));
+            rc = loami_fail(err, LOAM_E_ARG, "standard input, byte %zu: must be a token id",
+                            (size_t)(p - text));
         else if (!loami_ids_put(&ids, (int32_t)v)) rc = loami_fail_nomem(err);
         p = stop;
     }
@@ -141,7 +143,8 @@ static int decode_line(const job *j, loami_buf *out, const json_t *line, loam_er
     int rc = json_is_array(line) ? 0 : loami_fail(err, LOAM_E_FORMAT, "must be a JSON array of token ids");
     for (size_t i = 0; rc == 0 && i < json_array_size(line); i++) {
         const json_t *v = json_array_get(line, i);
-        if (!json_is_integer(v) || !valid_id(json_integer_value(v))) rc = loami_fail(err, LOAM_E_FORMAT, "must be a JSON array of token ids");
+        if (!json_is_integer(v) || !valid_id(json_integer_value(v)))
+            rc = loami_fail(err, LOAM_E_FORMAT, "must be a JSON array of token ids");
         else if (!loami_ids_put(&ids, (int32_t)json_integer_value(v))) rc = loami_fail_nomem(err);
     }
     if (rc == 0) rc = put_text(j, out, &ids, err);
@@ -202,12 +205,18 @@ int loami_cmd_tokenize(int argc, char **argv)
     job j = { 0 };
     loam_err err = { 0 };
     const loami_opt table[] = {
-        { .name = "--model", .letter = 'm', .arg = "M", .help = "take the tokenizer of model M", .kind = LOAMI_OPT_STRING, .value = &model },
-        { .name = "--tokenizer", .arg = "FILE", .help = "take this tokenizer.json", .kind = LOAMI_OPT_STRING, .value = &file },
-        { .name = "--decode", .letter = 'd', .help = "ids on stdin, text out", .kind = LOAMI_OPT_FLAG, .value = &j.decode },
-        { .name = "--no-special", .help = "add no special tokens; with --decode leave them out", .kind = LOAMI_OPT_FLAG, .value = &j.no_special },
-        { .name = "--json", .help = "print an object: ids, tokens, count; or text", .kind = LOAMI_OPT_FLAG, .value = &j.json },
-        { .name = "--json-lines", .help = "a JSON string a line in, an array of ids a line out; with --decode the reverse",
+        { .name = "--model", .letter = 'm', .arg = "M", .help = "take the tokenizer of model M",
+          .kind = LOAMI_OPT_STRING, .value = &model },
+        { .name = "--tokenizer", .arg = "FILE", .help = "take this tokenizer.json",
+          .kind = LOAMI_OPT_STRING, .value = &file },
+        { .name = "--decode", .letter = 'd', .help = "ids on stdin, text out",
+          .kind = LOAMI_OPT_FLAG, .value = &j.decode },
+        { .name = "--no-special", .help = "add no special tokens; with --decode leave them out",
+          .kind = LOAMI_OPT_FLAG, .value = &j.no_special },
+        { .name = "--json", .help = "print an object: ids, tokens, count; or text",
+          .kind = LOAMI_OPT_FLAG, .value = &j.json },
+        { .name = "--json-lines",
+          .help = "a JSON string a line in, an array of ids a line out; with --decode the reverse",
           .kind = LOAMI_OPT_FLAG, .value = &j.lines },
         { 0 },
     };

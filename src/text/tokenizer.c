@@ -88,12 +88,14 @@ static const char *model_type(const json_t *model, const loami_tok_source *src)
 
 static int open_model(loami_tokenizer *t, const loami_tok_source *src, const char *what, loam_err *err)
 {
-    static const loami_model_type *const types[] = { &loami_bpe, &loami_unigram, &loami_wordpiece, &loami_wordlevel };
+    static const loami_model_type *const types[] = { &loami_bpe, &loami_unigram, &loami_wordpiece,
+                                                     &loami_wordlevel };
     const json_t *model = json_object_get(src->root, "model");
     if (!json_is_object(model)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"model\" is missing", what);
     const char *name = model_type(model, src);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcmp(name, types[i]->name) == 0) return types[i]->open(&t->model, model, src, &t->vocab, what, err);
+        if (strcmp(name, types[i]->name) == 0)
+            return types[i]->open(&t->model, model, src, &t->vocab, what, err);
     return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: model \"%.60s\" is not supported", what, name);
 }
 
@@ -102,13 +104,18 @@ static int open_parts(loami_tokenizer *t, const loami_tok_source *src, const cha
     const json_t *root = src->root;
     int rc = loami_vocab_build(&t->vocab, src, what, err);
     if (rc == 0) rc = open_model(t, src, what, err);
-    if (rc == 0) rc = loami_normalizers_parse(&t->normalizers, json_object_get(root, "normalizer"), what, err);
-    if (rc == 0) rc = loami_pretokenizers_parse(&t->pretokenizers, json_object_get(root, "pre_tokenizer"), what, err);
+    if (rc == 0)
+        rc = loami_normalizers_parse(&t->normalizers, json_object_get(root, "normalizer"), what, err);
+    if (rc == 0)
+        rc = loami_pretokenizers_parse(&t->pretokenizers, json_object_get(root, "pre_tokenizer"), what, err);
     if (rc == 0) rc = loami_template_parse(&t->template, json_object_get(root, "post_processor"), what, err);
     if (rc == 0) rc = loami_decoders_parse(&t->decoders, json_object_get(root, "decoder"), what, err);
-    if (rc == 0) rc = loami_added_parse(&t->added, json_object_get(root, "added_tokens"), &t->vocab, &t->normalizers, what, err);
+    if (rc == 0)
+        rc = loami_added_parse(&t->added, json_object_get(root, "added_tokens"), &t->vocab, &t->normalizers,
+                               what, err);
     if (rc < 0) return rc;
-    t->model->raw = t->pretokenizers.raw = t->model->byte_level && loami_pretokenizers_end_in_bytes(&t->pretokenizers);
+    t->model->raw = t->pretokenizers.raw = t->model->byte_level &&
+                                           loami_pretokenizers_end_in_bytes(&t->pretokenizers);
     return 0;
 }
 
@@ -118,7 +125,8 @@ int loami_tokenizer_parse(loami_tokenizer **out, const char *text, size_t n, con
     loami_tokenizer *t = calloc(1, sizeof *t);
     if (!t) return loami_fail_nomem(err);
     pthread_mutex_init(&t->lock, NULL);
-    int rc = n > FILE_BYTES ? loami_fail(err, LOAM_E_FORMAT, "%s: larger than %d bytes", what, FILE_BYTES) : 0;
+    int rc = n > FILE_BYTES ? loami_fail(err, LOAM_E_FORMAT, "%s: larger than %d bytes", what, FILE_BYTES)
+                            : 0;
     if (rc == 0) rc = loami_tok_read(&src, text, n, what, err);
     if (rc == 0) rc = open_parts(t, &src, what, err);
     loami_tok_source_free(&src);
@@ -181,7 +189,8 @@ static int encode_plain(const encoding *e, const char *text, size_t n, bool at_s
 static int on_normalized(void *arg, int32_t id, size_t start, size_t end, loam_err *err)
 {
     const encoding *e = arg;
-    if (id == LOAMI_NO_ID) return encode_plain(e, e->text + start, end - start, e->at_start && start == 0, err);
+    if (id == LOAMI_NO_ID)
+        return encode_plain(e, e->text + start, end - start, e->at_start && start == 0, err);
     return loami_ids_put(e->out, id) ? 0 : loami_fail_nomem(err);
 }
 
@@ -194,7 +203,8 @@ static int on_original(void *arg, int32_t id, size_t start, size_t end, loam_err
     size_t n = end - start;
     inner.text = e->text + start;
     inner.at_start = start == 0;
-    int rc = loami_normalize(&t->normalizers, e->s->norm, e->s->cut.matches, &inner.text, &n, &inner.at_start, err);
+    int rc = loami_normalize(&t->normalizers, e->s->norm, e->s->cut.matches, &inner.text, &n, &inner.at_start,
+                             err);
     if (rc < 0 || n == 0) return rc;
     if (n > TEXT_BYTES) return loami_fail(err, LOAM_E_ARG, "a text of %zu bytes is too long to tokenize", n);
     return loami_added_split(t->added, true, inner.text, n, on_normalized, &inner, err);
@@ -216,7 +226,8 @@ static bool apply(const loami_ids *template, loami_ids *out, size_t from)
     return true;
 }
 
-int loami_tokenizer_encode(const loami_tokenizer *ct, loami_ids *out, const char *text, size_t n, bool special, loam_err *err)
+int loami_tokenizer_encode(const loami_tokenizer *ct, loami_ids *out, const char *text, size_t n,
+                           bool special, loam_err *err)
 {
     loami_tokenizer *t = (loami_tokenizer *)ct; /* only the list of spare scratches changes, under its lock */
     size_t from = out->len;
@@ -233,7 +244,8 @@ int loami_tokenizer_encode(const loami_tokenizer *ct, loami_ids *out, const char
     }
     encoding e = { t, s, out, text, true };
     if (rc == 0) rc = loami_added_split(t->added, false, text, n, on_original, &e, err);
-    if (rc == 0 && !apply(special ? &t->template.items : &t->template.plain, out, from)) rc = loami_fail_nomem(err);
+    if (rc == 0 && !apply(special ? &t->template.items : &t->template.plain, out, from))
+        rc = loami_fail_nomem(err);
     if (rc < 0) out->len = from;
     scratch_give(t, s);
     return rc;
@@ -289,7 +301,8 @@ struct loami_detok {
     bool skip_special;
 };
 
-static int detok_open(loami_detok **out, const loami_tokenizer *t, bool skip_special, bool eager, loam_err *err)
+static int detok_open(loami_detok **out, const loami_tokenizer *t, bool skip_special, bool eager,
+                      loam_err *err)
 {
     loami_detok *d = calloc(1, sizeof *d);
     if (!d) return loami_fail_nomem(err);
@@ -325,7 +338,8 @@ void loami_detok_close(loami_detok *d)
     free(d);
 }
 
-int loami_tokenizer_decode(const loami_tokenizer *t, loami_buf *out, const int32_t *ids, size_t n, bool skip_special, loam_err *err)
+int loami_tokenizer_decode(const loami_tokenizer *t, loami_buf *out, const int32_t *ids, size_t n,
+                           bool skip_special, loam_err *err)
 {
     loami_detok *d = NULL;
     int rc = detok_open(&d, t, skip_special, false, err);

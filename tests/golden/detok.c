@@ -22,7 +22,8 @@ static int stream(const loami_tokenizer *t, const json_t *ids, loami_buf *all, l
         loami_buf_clear(&piece);
         if (i < n) rc = loami_detok_put(d, &piece, (int32_t)json_integer_value(json_array_get(ids, i)), err);
         else rc = loami_detok_flush(d, &piece, err);
-        if (rc == 0 && piece.len && !loami_utf8_valid(piece.data, piece.len)) rc = loami_fail(err, LOAM_E_FORMAT, "half a character");
+        if (rc == 0 && piece.len && !loami_utf8_valid(piece.data, piece.len))
+            rc = loami_fail(err, LOAM_E_FORMAT, "half a character");
         if (piece.len) loami_buf_put(all, piece.data, piece.len);
     }
     loami_detok_close(d);
@@ -36,7 +37,8 @@ int main(int argc, char **argv)
     loami_tokenizer *t = NULL;
     char *text = NULL;
     size_t n = 0;
-    int rc = argc == 2 ? loami_tokenizer_open(&t, argv[1], &err) : loami_fail(&err, LOAM_E_ARG, "want a tokenizer.json");
+    int rc = argc == 2 ? loami_tokenizer_open(&t, argv[1], &err)
+                       : loami_fail(&err, LOAM_E_ARG, "want a tokenizer.json");
     if (rc == 0) rc = loami_file_read(&text, &n, "-", 1 << 30, &err);
     for (char *p = text, *end = text + n; rc == 0 && p < end;) {
         char *stop = memchr(p, '\n', (size_t)(end - p));

@@ -1,5 +1,5 @@
-/* The tokenizer's own promises: errors that say where, streams that never break a character, bounded work, threads.
- * That ids and texts are the reference's is tests/golden/test_tokenizer.py. */
+/* The tokenizer's own promises: errors that say where, streams that never break a character, bounded work,
+ * threads. That ids and texts are the reference's is tests/golden/test_tokenizer.py. */
 #include "check.h"
 #include "base/clock.h"
 #include "tokenizer_make.h"
@@ -26,7 +26,8 @@ static const char *encode(const loami_tokenizer *t, const char *text, size_t n, 
     size_t k = 0;
     CHECK_OK(loami_tokenizer_encode(t, &ids, text, n, special, &err), err, 0);
     out[0] = 0;
-    for (size_t i = 0; i < ids.len && k < sizeof out - 16; i++) k += (size_t)snprintf(out + k, sizeof out - k, i ? " %d" : "%d", ids.data[i]);
+    for (size_t i = 0; i < ids.len && k < sizeof out - 16; i++)
+        k += (size_t)snprintf(out + k, sizeof out - k, i ? " %d" : "%d", ids.data[i]);
     free(ids.data);
     return out;
 }
@@ -48,25 +49,30 @@ static void check_text(const loami_tokenizer *t, const int32_t *ids, size_t n, b
 static void byte_level_merges_the_best_pair_first(void **state)
 {
     (void)state;
-    loami_tokenizer *t = open_text(make_byte_level("\"ab\":256,\"bc\":257,\"abc\":258", "\"b c\",\"a b\",[\"a\",\"bc\"]", ""));
+    loami_tokenizer *t = open_text(
+        make_byte_level("\"ab\":256,\"bc\":257,\"abc\":258", "\"b c\",\"a b\",[\"a\",\"bc\"]", ""));
     CHECK_IDS(t, "abc", true, "258");      /* b c is better than a b */
     CHECK_IDS(t, "abcab", true, "258 256");
     CHECK_IDS(t, "ab bc", true, "256 32 257");
     CHECK_IDS(t, "\xc3\xa9", true, "195 169");
     CHECK_IDS(t, "", true, "");
     assert_string_equal(encode(t, "a\0b", 3, true), "97 0 98");
-    assert_string_equal(encode(t, "a\xff\xe2\x82", 4, true), "97 239 191 189 239 191 189"); /* ill-formed: U+FFFD */
+    assert_string_equal(encode(t, "a\xff\xe2\x82", 4, true),
+                        "97 239 191 189 239 191 189"); /* ill-formed: U+FFFD */
     loami_tokenizer_close(t);
 }
 
 static void added_tokens_are_cut_out_first(void **state)
 {
     (void)state;
-    loami_tokenizer *t = open_text(make_byte_level("\"ab\":256", "\"a b\"",
+    loami_tokenizer *t = open_text(make_byte_level(
+        "\"ab\":256", "\"a b\"",
         ",\"added_tokens\":[{\"id\":257,\"content\":\"<s>\",\"special\":true,\"normalized\":false},"
-        "{\"id\":258,\"content\":\"<s>x\",\"normalized\":false},{\"id\":259,\"content\":\"~\",\"lstrip\":true,\"rstrip\":true,\"normalized\":false},"
+        "{\"id\":258,\"content\":\"<s>x\",\"normalized\":false},{\"id\":259,\"content\":\"~\",\"lstrip\":"
+        "true,\"rstrip\":true,\"normalized\":false},"
         "{\"id\":256,\"content\":\"ab\",\"single_word\":true,\"normalized\":false}],"
-        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"B\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"
+        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"B\","
+        "\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"
         "\"pair\":[],\"special_tokens\":{\"B\":{\"id\":\"B\",\"ids\":[257],\"tokens\":[\"<s>\"]}}}"));
     CHECK_IDS(t, "a<s>b", false, "97 257 98");
     CHECK_IDS(t, "a<s>x<s", true, "257 97 258 60 115"); /* the longest */
@@ -74,9 +80,11 @@ static void added_tokens_are_cut_out_first(void **state)
     CHECK_IDS(t, "ab xab", false, "256 32 120 256");    /* in a word only the model's own merge makes it */
     assert_int_equal(loami_tokenizer_id(t, "<s>", 3), 257);
     assert_int_equal(loami_tokenizer_id(t, "<t>", 3), -1);
-    assert_true(loami_tokenizer_is_special(t, 257) && !loami_tokenizer_is_special(t, 258) && !loami_tokenizer_is_special(t, -1));
+    assert_true(loami_tokenizer_is_special(t, 257) && !loami_tokenizer_is_special(t, 258) &&
+                !loami_tokenizer_is_special(t, -1));
     assert_int_equal(loami_tokenizer_size(t), 259);
-    check_text(t, (int32_t[]){ 257, 97, 258, 5000, -7 }, 5, false, "<s>a<s>x"); /* what is no id is left out */
+    check_text(t, (int32_t[]){ 257, 97, 258, 5000, -7 }, 5, false,
+               "<s>a<s>x"); /* what is no id is left out */
     check_text(t, (int32_t[]){ 257, 97, 258 }, 3, true, "a<s>x");
     loami_tokenizer_close(t);
 }
@@ -88,7 +96,8 @@ static void sentencepiece_falls_back_to_bytes(void **state)
     CHECK_IDS(t, "a ab", true, "260 260 259"); /* both merges have their place: ▁a first, then no ab */
     CHECK_IDS(t, "\xc3\xa9", true, "257 196 170");
     check_text(t, (int32_t[]){ 260, 257, 196, 170 }, 4, false, "a \xc3\xa9");
-    check_text(t, (int32_t[]){ 260, 196, 170, 256 }, 4, false, "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"); /* one bad byte spoils its run */
+    check_text(t, (int32_t[]){ 260, 196, 170, 256 }, 4, false,
+               "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"); /* one bad byte spoils its run */
     loami_tokenizer_close(t);
 }
 
@@ -99,7 +108,8 @@ static void a_long_word_takes_no_quadratic_time(void **state)
     loam_err err;
     loami_ids ids = { 0 };
     char *text = malloc(N);
-    loami_tokenizer *t = open_text(make_byte_level("\"aa\":256,\"aaaa\":257,\"ab\":258", "\"a b\",\"a a\",\"aa aa\"", ""));
+    loami_tokenizer *t = open_text(
+        make_byte_level("\"aa\":256,\"aaaa\":257,\"ab\":258", "\"a b\",\"a a\",\"aa aa\"", ""));
     memset(text, 'a', N);
     double start = loami_now_s();
     CHECK_OK(loami_tokenizer_encode(t, &ids, text, N, true, &err), err, 0);
@@ -124,7 +134,8 @@ static void check_stream(const loami_tokenizer *t, const int32_t *ids, size_t n,
         loami_buf_clear(&piece);
         if (i < n) CHECK_OK(loami_detok_put(d, &piece, ids[i], &err), err, 0);
         else CHECK_OK(loami_detok_flush(d, &piece, &err), err, 0);
-        if (piece.len && !loami_utf8_valid(piece.data, piece.len)) fail_msg("token %zu of \"%s\": half a character", i, want);
+        if (piece.len && !loami_utf8_valid(piece.data, piece.len))
+            fail_msg("token %zu of \"%s\": half a character", i, want);
         if (piece.len) loami_buf_put(&all, piece.data, piece.len);
     }
     assert_string_equal(all.data, want);
@@ -143,7 +154,9 @@ static void streams_never_break_a_character(void **state)
     check_stream(t, NULL, 0, false, "");
     loami_tokenizer_close(t);
     t = open_text(make_sentencepiece(""));
-    check_stream(t, (int32_t[]){ 257, 260, 0xc3 + 1, 0xa9 + 1, 258 }, 5, false, " a\xc3\xa9""a"); /* one space off the start */
+    check_stream(t, (int32_t[]){ 257, 260, 0xc3 + 1, 0xa9 + 1, 258 }, 5, false,
+                 " a\xc3\xa9"
+                 "a"); /* one space off the start */
     check_stream(t, (int32_t[]){ 0xc3 + 1, 258 }, 2, false, "\xef\xbf\xbd""a");
     check_stream(t, (int32_t[]){ 258, 0x0a + 1 }, 2, false, "a\n");
     loami_tokenizer_close(t);
@@ -173,19 +186,28 @@ static void streams_equal_decode(void **state)
 {
     (void)state;
     static const char *const decoders[] = {
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\"a\",\"start\":2,\"stop\":2}]}",
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteLevel\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\"aba\"},\"content\":\"\xc3\xa9\"}]}",
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a+b\"},\"content\":\"!\"}]}",
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\"a\","
+        "\"start\":2,\"stop\":2}]}",
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteLevel\"},{\"type\":\"Replace\",\"pattern\":{"
+        "\"String\":\"aba\"},\"content\":\"\xc3\xa9\"}]}",
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Replace\",\"pattern\":{"
+        "\"Regex\":\"a+b\"},\"content\":\"!\"}]}",
         "{\"type\":\"Metaspace\",\"replacement\":\"a\",\"prepend_scheme\":\"always\"}",
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Metaspace\",\"replacement\":\"a\",\"prepend_scheme\":\"never\"}]}",
-        "{\"type\":\"WordPiece\",\"prefix\":\"b\",\"cleanup\":true}", "{\"type\":\"BPEDecoder\",\"suffix\":\"b\"}", "null",
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"WordPiece\",\"prefix\":\"b\",\"cleanup\":true}]}",
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Metaspace\",\"replacement\":"
+        "\"a\",\"prepend_scheme\":\"never\"}]}",
+        "{\"type\":\"WordPiece\",\"prefix\":\"b\",\"cleanup\":true}",
+        "{\"type\":\"BPEDecoder\",\"suffix\":\"b\"}",
+        "null",
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"WordPiece\",\"prefix\":\"b\","
+        "\"cleanup\":true}]}",
     };
-    static const int32_t ids[] = { 'a', 'a', 'a', 'b', 'a', 'b', 'a', 'a', 'b', 'b', 'a', 'c', 'a', 'a', 'a', 'a' };
+    static const int32_t ids[] = { 'a', 'a', 'a', 'b', 'a', 'b', 'a', 'a',
+                                   'b', 'b', 'a', 'c', 'a', 'a', 'a', 'a' };
     enum { N = sizeof ids / sizeof *ids };
     for (size_t k = 0; k < sizeof decoders / sizeof *decoders; k++) {
         loami_buf b = { 0 };
-        loami_buf_puts(&b, "{\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"a\",\"vocab\":{\"a\":97,\"b\":98,\"c\":99}},\"decoder\":");
+        loami_buf_puts(&b, "{\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"a\",\"vocab\":{\"a\":97,\"b\":"
+                           "98,\"c\":99}},\"decoder\":");
         loami_buf_printf(&b, "%s}", decoders[k]);
         loami_tokenizer *t = open_text(loami_buf_take(&b, NULL));
         for (size_t n = 0; n <= N; n++) {
@@ -238,38 +260,51 @@ static void wrong_files_are_refused_with_the_place(void **state)
         { "{\"model\":{\"vocab\":{\"a\":-1}}}", LOAM_E_FORMAT, "byte 23: a token's id" },
         { "{\"model\":{\"vocab\":{\"a\":1.5}}}", LOAM_E_FORMAT, "a token's id" },
         { "{\"model\":{\"vocab\":{\"a\":99999999999}}}", LOAM_E_FORMAT, "a token's id" },
-        { "{\"model\":{\"vocab\":{\"a\":2000000000},\"merges\":[]}}", LOAM_E_FORMAT, "token id 2000000000 in a vocabulary of 1" },
-        { "{\"model\":{\"vocab\":{\"a\":0},\"vocab\":{},\"merges\":[]}}", LOAM_E_FORMAT, "a second \"vocab\"" },
+        { "{\"model\":{\"vocab\":{\"a\":2000000000},\"merges\":[]}}", LOAM_E_FORMAT,
+          "token id 2000000000 in a vocabulary of 1" },
+        { "{\"model\":{\"vocab\":{\"a\":0},\"vocab\":{},\"merges\":[]}}", LOAM_E_FORMAT,
+          "a second \"vocab\"" },
         { "{\"model\":{\"vocab\":{\"a\":0,},\"merges\":[]}}", LOAM_E_FORMAT, "a string was expected" },
         { "{\"model\":{\"vocab\":{\"\\ud800\":0},\"merges\":[]}}", LOAM_E_FORMAT, "invalid \\u escape" },
         { "{\"model\":{\"vocab\":{\"\xff\":0},\"merges\":[]}}", LOAM_E_FORMAT, "invalid UTF-8" },
         { "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", LOAM_E_FORMAT, "two tokens" },
         { "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}", LOAM_E_FORMAT, "two tokens" },
-        { "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", LOAM_E_FORMAT, "merge 0 needs token \"aa\"" },
+        { "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", LOAM_E_FORMAT,
+          "merge 0 needs token \"aa\"" },
         { "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", LOAM_E_FORMAT, "two tokens" },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", LOAM_E_FORMAT, "needs \"vocab\"" },
-        { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", LOAM_E_UNSUPPORTED, "dropout" },
+        { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}",
+          LOAM_E_UNSUPPORTED, "dropout" },
         { "{\"model\":{\"type\":\"GPT\",\"vocab\":{\"a\":0}}}", LOAM_E_UNSUPPORTED, "model \"GPT\"" },
         { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":1}}", LOAM_E_FORMAT, "unk_id" },
-        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",\"b\"]]}}", LOAM_E_FORMAT, "a score must be a number" },
+        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",\"b\"]]}}", LOAM_E_FORMAT,
+          "a score must be a number" },
         { "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", LOAM_E_FORMAT, "unk_token" },
 #define WITH(rest) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}," rest "}"
         { WITH("\"normalizer\":{\"type\":\"Shout\"}"), LOAM_E_UNSUPPORTED, "normalizer \"Shout\"" },
-        { WITH("\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"UnicodeScripts\"}]}"), LOAM_E_UNSUPPORTED, "\"UnicodeScripts\"" },
+        { WITH("\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"UnicodeScripts\"}]}"),
+          LOAM_E_UNSUPPORTED, "\"UnicodeScripts\"" },
         { WITH("\"decoder\":{\"type\":\"CTC\"}"), LOAM_E_UNSUPPORTED, "decoder \"CTC\"" },
         { WITH("\"post_processor\":{\"type\":\"Sign\"}"), LOAM_E_UNSUPPORTED, "post_processor \"Sign\"" },
-        { WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\",\"invert\":false}"), LOAM_E_UNSUPPORTED, "( without )" },
-        { WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Odd\",\"invert\":false}"), LOAM_E_UNSUPPORTED, "behavior \"Odd\"" },
-        { WITH("\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"!!\"}"), LOAM_E_FORMAT, "character map" },
+        { WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":"
+               "\"Isolated\",\"invert\":false}"),
+          LOAM_E_UNSUPPORTED, "( without )" },
+        { WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Odd\","
+               "\"invert\":false}"),
+          LOAM_E_UNSUPPORTED, "behavior \"Odd\"" },
+        { WITH("\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"!!\"}"), LOAM_E_FORMAT,
+          "character map" },
         { WITH("\"added_tokens\":[{\"content\":7}]"), LOAM_E_FORMAT, "\"content\" must be a string" },
         { WITH("\"added_tokens\":{}"), LOAM_E_FORMAT, "\"added_tokens\" must be an array" },
-        { WITH("\"decoder\":{\"type\":\"Strip\",\"content\":\"ab\",\"start\":1,\"stop\":0}"), LOAM_E_FORMAT, "one character" },
+        { WITH("\"decoder\":{\"type\":\"Strip\",\"content\":\"ab\",\"start\":1,\"stop\":0}"), LOAM_E_FORMAT,
+          "one character" },
         { WITH("\"a\":[}]"), LOAM_E_FORMAT, "test: " },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         loam_err err;
         loami_tokenizer *t;
-        CHECK_FAILS(loami_tokenizer_parse(&t, cases[i].json, strlen(cases[i].json), "test", &err), err, cases[i].code, cases[i].words);
+        CHECK_FAILS(loami_tokenizer_parse(&t, cases[i].json, strlen(cases[i].json), "test", &err), err,
+                    cases[i].code, cases[i].words);
     }
 }
 
@@ -299,7 +334,9 @@ static void *encode_often(void *arg)
         loam_err err;
         char text[64];
         int n = snprintf(text, sizeof text, "abc ab%d bc abcabc", i % 50);
-        if (loami_tokenizer_encode(arg, &ids, text, (size_t)n, true, &err) < 0 || ids.len < 9 || ids.data[0] != 258) return "wrong";
+        if (loami_tokenizer_encode(arg, &ids, text, (size_t)n, true, &err) < 0 || ids.len < 9 ||
+            ids.data[0] != 258)
+            return "wrong";
         free(ids.data);
     }
     return NULL;
@@ -308,7 +345,8 @@ static void *encode_often(void *arg)
 static void threads_share_a_tokenizer(void **state)
 {
     (void)state;
-    loami_tokenizer *t = open_text(make_byte_level("\"ab\":256,\"bc\":257,\"abc\":258", "\"b c\",\"a b\",\"a bc\"", ""));
+    loami_tokenizer *t = open_text(
+        make_byte_level("\"ab\":256,\"bc\":257,\"abc\":258", "\"b c\",\"a b\",\"a bc\"", ""));
     pthread_t threads[4];
     for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, encode_often, t);
     for (int i = 0; i < 4; i++) {

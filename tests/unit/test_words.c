@@ -19,9 +19,12 @@ static uint32_t below(uint32_t n)
 /* A text of n characters, of the kinds that the expressions tell apart. */
 static size_t random_text(char *s, size_t chars)
 {
-    static const char *const bits[] = { "'s", "'S", "'re", "'LL", "'l", "'\xc5\xbf", "''", " ", "  ", "\n", "\r\n", "\t", "\xc2\xa0", "\xe3\x80\x80",
-                                        "\xe1\xa0\x8e", "\x0b", "\xc2\x85", "1", "12", "\xd9\xa3", "\xc2\xbd", "a", "Z", "\xc3\xa9", "\xe6\x97\xa5", "!",
-                                        "...", "\xe2\x82\xac", "\xcc\x81", "\xf0\x9f\x91\x8d", "\xe2\x80\x8d", "-", "_", "\xf0\xb1\x8d\x90", "\xea\x9f\x8b" };
+    static const char *const bits[] = {
+        "'s", "'S", "'re", "'LL", "'l", "'\xc5\xbf", "''", " ", "  ", "\n", "\r\n", "\t", "\xc2\xa0",
+        "\xe3\x80\x80", "\xe1\xa0\x8e", "\x0b", "\xc2\x85", "1", "12", "\xd9\xa3", "\xc2\xbd", "a", "Z",
+        "\xc3\xa9", "\xe6\x97\xa5", "!", "...", "\xe2\x82\xac", "\xcc\x81", "\xf0\x9f\x91\x8d",
+        "\xe2\x80\x8d", "-", "_", "\xf0\xb1\x8d\x90", "\xea\x9f\x8b",
+    };
     size_t n = 0;
     for (size_t i = 0; i < chars; i++) {
         if (below(4)) {
@@ -51,7 +54,8 @@ static void check_twins(const char *regex)
         while (loami_matches_next(&m, &err) > 0) {
             size_t end = loami_words_end(kind, text, n, at);
             if (m.start != at || m.end != end)
-                fail_msg("%s\non \"%.*s\": the scanner has %zu-%zu, the expression %zu-%zu", regex, (int)n, text, at, end, m.start, m.end);
+                fail_msg("%s\non \"%.*s\": the scanner has %zu-%zu, the expression %zu-%zu", regex, (int)n,
+                         text, at, end, m.start, m.end);
             at = end;
         }
         assert_int_equal(at, n);
@@ -64,9 +68,12 @@ static void scanners_are_their_expressions(void **state)
 {
     (void)state;
     check_twins(loami_words_gpt2);
-    check_twins("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
-    check_twins("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
-    check_twins("'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+");
+    check_twins("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+                "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
+    check_twins("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+                "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
+    check_twins("'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| "
+                "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+");
     assert_int_equal(loami_words_of("\\w+", 3), LOAMI_WORDS_NONE);
 }
 
@@ -83,7 +90,8 @@ static const char *find(const char *pattern, const char *text)
     } else {
         loami_matches m = { .pattern = p, .text = text, .n = strlen(text), .state = matches };
         out[0] = 0;
-        while (n < sizeof out - 32 && loami_matches_next(&m, &err) > 0) n += (size_t)snprintf(out + n, sizeof out - n, "%zu-%zu ", m.start, m.end);
+        while (n < sizeof out - 32 && loami_matches_next(&m, &err) > 0)
+            n += (size_t)snprintf(out + n, sizeof out - n, "%zu-%zu ", m.start, m.end);
     }
     loami_matches_state_free(matches);
     loami_pattern_free(p);
@@ -125,17 +133,21 @@ static void onigurumas_syntax_keeps_its_meaning(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *got = find(cases[i].pattern, cases[i].text);
-        if (strcmp(got, cases[i].want) != 0) fail_msg("%s: \"%s\", want \"%s\"", cases[i].pattern, got, cases[i].want);
+        if (strcmp(got, cases[i].want) != 0)
+            fail_msg("%s: \"%s\", want \"%s\"", cases[i].pattern, got, cases[i].want);
     }
 }
 
 static void what_has_no_counterpart_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = { "(?<n>a)", "(?x)a b", "\\pL", "\\p{Nonesuch}", "[a", "(a", "a)", "*a", "a|*", "[b-a]", "\\xff", "\\C-a", "[]", "a\\",
-                                       "[[:nonesuch:]]", "(?~a)", "\\x{110000}", "\\u12" };
+    static const char *const bad[] = { "(?<n>a)", "(?x)a b",     "\\pL", "\\p{Nonesuch}", "[a",
+                                       "(a",      "a)",          "*a",   "a|*",           "[b-a]",
+                                       "\\xff",   "\\C-a",       "[]",   "a\\",           "[[:nonesuch:]]",
+                                       "(?~a)",   "\\x{110000}", "\\u12" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (!strstr(find(bad[i], "a"), "regular expression")) fail_msg("%s: taken: %s", bad[i], find(bad[i], "a"));
+        if (!strstr(find(bad[i], "a"), "regular expression"))
+            fail_msg("%s: taken: %s", bad[i], find(bad[i], "a"));
 }
 
 static void a_pattern_that_backtracks_for_ever_ends_in_an_error(void **state)
@@ -166,11 +178,11 @@ static void normalization_forms(void **state)
     (void)state;
     check_form(LOAMI_NFC, "ae\xcc\x81 z", "a\xc3\xa9 z");
     check_form(LOAMI_NFD, "\xc3\xa9", "e\xcc\x81");
-    check_form(LOAMI_NFC, "q\xcc\x87\xcc\xa3", "q\xcc\xa3\xcc\x87");                 /* marks in order of class */
+    check_form(LOAMI_NFC, "q\xcc\x87\xcc\xa3", "q\xcc\xa3\xcc\x87"); /* marks in order of class */
     check_form(LOAMI_NFKC, "\xef\xac\x81\xc2\xbd", "fi1\xe2\x81\x84""2");
     check_form(LOAMI_NFC, "\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", "\xea\xb0\x81");   /* Hangul */
     check_form(LOAMI_NFC, "\xe2\x84\xab", "\xc3\x85");
-    check_form(LOAMI_NFKD, "\xe3\x8b\xbf", "\xe3\x8b\xbf");                          /* U+32FF came after the reference's tables */
+    check_form(LOAMI_NFKD, "\xe3\x8b\xbf", "\xe3\x8b\xbf"); /* U+32FF came after the reference's tables */
 }
 
 /* What needs no work must be its own NFC, also next to others. */
@@ -189,7 +201,8 @@ static void inert_characters_are_left_alone(void **state)
         loami_uni_normalize(&whole, text, n + 2, LOAMI_NFC, &err);
         bool mark = loami_uni_major(cp) == 'M';
         bool own = apart.len == n && memcmp(apart.data, u, n) == 0;
-        if (!mark && own && (whole.len != apart.len + 2 || memcmp(whole.data, apart.data, apart.len) != 0)) fail_msg("U+%04X", cp);
+        if (!mark && own && (whole.len != apart.len + 2 || memcmp(whole.data, apart.data, apart.len) != 0))
+            fail_msg("U+%04X", cp);
         loami_buf_free(&whole);
         loami_buf_free(&apart);
     }
@@ -202,7 +215,8 @@ static void marks_without_end_are_sorted_in_linear_time(void **state)
     loam_err err;
     loami_buf in = { 0 }, out = { 0 };
     loami_buf_putc(&in, 'a');
-    for (int i = 0; i < N; i++) loami_buf_put(&in, i % 2 ? "\xcc\xa3" : "\xcc\x87", 2); /* classes 220 and 230 in turn */
+    for (int i = 0; i < N; i++)
+        loami_buf_put(&in, i % 2 ? "\xcc\xa3" : "\xcc\x87", 2); /* classes 220 and 230 in turn */
     CHECK_OK(loami_uni_normalize(&out, in.data, in.len, LOAMI_NFD, &err), err, 0);
     assert_int_equal(out.len, in.len);
     assert_memory_equal(out.data, "a\xcc\xa3\xcc\xa3", 5);
@@ -214,11 +228,26 @@ static void marks_without_end_are_sorted_in_linear_time(void **state)
 static void ill_formed_text_becomes_replacement_characters(void **state)
 {
     (void)state;
-    static const struct { const char *in, *want; } cases[] = { /* Unicode 15, tables 3-8 to 3-11 */
-        { "\xc0\xaf\xe0\x80\xbf\xf0\x81\x82""A", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd""A" },
-        { "\xed\xa0\x80\xed\xbf\xbf\xed\xaf""A", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd""A" },
-        { "\xf4\x91\x92\x93\xff""A\x80\xbf""B", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd""A\xef\xbf\xbd\xef\xbf\xbd""B" },
-        { "\xe1\x80\xe2\xf0\x91\x92\xf1\xbf""A", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd""A" },
+    static const struct { const char *in, *want; } cases[] = {
+        /* Unicode 15, tables 3-8 to 3-11 */
+        { "\xc0\xaf\xe0\x80\xbf\xf0\x81\x82"
+          "A",
+          "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+          "A" },
+        { "\xed\xa0\x80\xed\xbf\xbf\xed\xaf"
+          "A",
+          "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+          "A" },
+        { "\xf4\x91\x92\x93\xff"
+          "A\x80\xbf"
+          "B",
+          "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+          "A\xef\xbf\xbd\xef\xbf\xbd"
+          "B" },
+        { "\xe1\x80\xe2\xf0\x91\x92\xf1\xbf"
+          "A",
+          "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+          "A" },
         { "\xc3\xa9", "\xc3\xa9" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

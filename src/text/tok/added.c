@@ -114,7 +114,8 @@ static int build_tries(loami_added *a, const char *what, loam_err *err)
         const char *s = t->pattern ? t->pattern : t->content;
         size_t n = t->pattern ? t->pattern_n : t->n;
         if (t->replaced || n == 0) continue;
-        if (loami_trie_put(&a->tries[t->normalized], s, n, (int32_t)i, err) < 0) return loami_fail_in(err, "%s: added_tokens", what);
+        if (loami_trie_put(&a->tries[t->normalized], s, n, (int32_t)i, err) < 0)
+            return loami_fail_in(err, "%s: added_tokens", what);
     }
     return 0;
 }
@@ -128,13 +129,14 @@ static void mark_special(const loami_added *a, loami_vocab *v)
     for (size_t i = 0; i < a->n; i++) {
         const token *t = &a->list[i];
         const char *s = t->pattern ? t->pattern : t->content;
-        if (!t->replaced) v->names[t->id].special = loami_map_get(&special, s, t->pattern ? t->pattern_n : t->n) == 1;
+        if (!t->replaced)
+            v->names[t->id].special = loami_map_get(&special, s, t->pattern ? t->pattern_n : t->n) == 1;
     }
     loami_map_free(&special);
 }
 
-int loami_added_parse(loami_added **out, const json_t *json, loami_vocab *v, const loami_normalizers *l, const char *what,
-                      loam_err *err)
+int loami_added_parse(loami_added **out, const json_t *json, loami_vocab *v, const loami_normalizers *l,
+                      const char *what, loam_err *err)
 {
     uint32_t next = v->count;
     loami_added *a = calloc(1, sizeof *a);
@@ -238,7 +240,8 @@ static size_t spaces_after(const char *s, size_t n, size_t at)
     return at;
 }
 
-int loami_added_split(const loami_added *a, bool normalized, const char *s, size_t n, loami_added_on *on, void *arg, loam_err *err)
+int loami_added_split(const loami_added *a, bool normalized, const char *s, size_t n, loami_added_on *on,
+                      void *arg, loam_err *err)
 {
     const loami_trie *trie = &a->tries[normalized];
     size_t done = 0, at = 0;

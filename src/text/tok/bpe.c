@@ -89,7 +89,8 @@ static void put_pair(bpe *m, int32_t left, int32_t right, uint32_t rank, int32_t
 
 static int merge_missing(const loami_str *token, size_t rank, const char *what, loam_err *err)
 {
-    return loami_fail(err, LOAM_E_FORMAT, "%s: merge %zu needs token \"%.*s\", which is not in the vocabulary", what, rank,
+    return loami_fail(err, LOAM_E_FORMAT,
+                      "%s: merge %zu needs token \"%.*s\", which is not in the vocabulary", what, rank,
                       (int)(token->n < 100 ? token->n : 100), token->s);
 }
 
@@ -141,7 +142,8 @@ static int read_options(bpe *m, const json_t *json, const char *what, loam_err *
     size_t n;
     const json_t *dropout = json_object_get(json, "dropout");
     if (json_is_number(dropout) && json_number_value(dropout) != 0)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: BPE with dropout is not supported: encoding would be random", what);
+        return loami_fail(err, LOAM_E_UNSUPPORTED,
+                          "%s: BPE with dropout is not supported: encoding would be random", what);
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
         const json_t *v = json_object_get(json, strings[i]);
         if (v && !json_is_null(v) && !json_is_string(v))
@@ -157,7 +159,8 @@ static int read_options(bpe *m, const json_t *json, const char *what, loam_err *
     m->unk = copy_field(json, "unk_token", &n);
     if (!m->prefix || !m->suffix || !m->unk) return loami_fail_nomem(err);
     if (m->prefix_len > MAX_AFFIX || m->suffix_len > MAX_AFFIX)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: a word prefix or suffix longer than %d bytes", what, MAX_AFFIX);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: a word prefix or suffix longer than %d bytes", what,
+                          MAX_AFFIX);
     m->unk_id = loami_vocab_id(m->base.vocab, m->unk, n);
     return 0;
 }
@@ -175,7 +178,9 @@ static bool begins(loami_str s, const char *with)
 /* Whether a text may be cut before each mark that no other precedes. */
 static bool words_are_apart(const bpe *m, const loami_tok_source *src)
 {
-    if (m->prefix_len || m->suffix_len || m->ignore_merges || loami_vocab_id(m->base.vocab, mark, MARK) == LOAMI_NO_ID) return false;
+    if (m->prefix_len || m->suffix_len || m->ignore_merges ||
+        loami_vocab_id(m->base.vocab, mark, MARK) == LOAMI_NO_ID)
+        return false;
     for (size_t i = 0; i < src->n_merges; i++)
         if (begins(src->merges[i].right, mark) && !ends(src->merges[i].left, mark)) return false;
     return true;
@@ -206,11 +211,12 @@ static void bpe_close(loami_model *model)
     free(m);
 }
 
-static int bpe_open(loami_model **out, const json_t *json, const loami_tok_source *src, const loami_vocab *v, const char *what,
-                    loam_err *err)
+static int bpe_open(loami_model **out, const json_t *json, const loami_tok_source *src, const loami_vocab *v,
+                    const char *what, loam_err *err)
 {
     if (!src->has_vocab || src->scored || !src->has_merges)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: a BPE model needs \"vocab\" (an object) and \"merges\"", what);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: a BPE model needs \"vocab\" (an object) and \"merges\"",
+                          what);
     bpe *m = calloc(1, sizeof *m);
     if (!m) return loami_fail_nomem(err);
     m->base = (loami_model){ .type = &loami_bpe, .vocab = v };
@@ -230,8 +236,10 @@ static int bpe_open(loami_model **out, const json_t *json, const loami_tok_sourc
 
 static int bad_unk(const bpe *m, loam_err *err)
 {
-    return loami_fail(err, LOAM_E_FORMAT, "the text has a character without a token, and unk_token \"%.100s\" is not in the vocabulary",
-                      m->unk);
+    return loami_fail(
+        err, LOAM_E_FORMAT,
+        "the text has a character without a token, and unk_token \"%.100s\" is not in the vocabulary",
+        m->unk);
 }
 
 /* Tokens of s's bytes, if all have one. */
@@ -243,7 +251,7 @@ static bool fall_back(const bpe *m, loami_ids *out, const char *s, size_t n)
     return true;
 }
 
-/* The token of one character of a word with its prefix and suffix, spelled out in w->spell when it has any. */
+/* The token of one character of a word with its prefix and suffix, spelled out in w->spell if any. */
 static int32_t char_token(const bpe *m, work *w, loami_str *c, bool first, bool last)
 {
     bool prefix = m->prefix_len && !first, suffix = m->suffix_len && last;
@@ -257,8 +265,8 @@ static int32_t char_token(const bpe *m, work *w, loami_str *c, bool first, bool 
     return loami_vocab_id(m->base.vocab, c->s, c->n);
 }
 
-/* A character without a token waits in *pending as the unknown token, to be fused with the next; byte tokens do
- * not wait for it, so they may come before it: the reference's order. */
+/* A character without a token waits in *pending as the unknown token, to be fused with the next; byte tokens
+ * do not wait for it, so they may come before it: the reference's order. */
 static int split_word(const bpe *m, work *w, const char *s, size_t n, loam_err *err)
 {
     bool pending = false;
@@ -373,7 +381,8 @@ static bool merge_long(const bpe *m, work *w)
 {
     int32_t n = (int32_t)w->symbols.len;
     if (!work_reserve(w, w->symbols.len)) return false;
-    for (int32_t i = 0; i < n; i++) w->list[i] = (symbol){ w->symbols.data[i], i - 1, i + 1 < n ? i + 1 : -1 };
+    for (int32_t i = 0; i < n; i++)
+        w->list[i] = (symbol){ w->symbols.data[i], i - 1, i + 1 < n ? i + 1 : -1 };
     w->heap_len = 0;
     for (int32_t i = 0; i + 1 < n; i++) heap_put(w, m, i);
     while (w->heap_len) {
@@ -514,12 +523,14 @@ static int encode_apart(const bpe *m, work *w, const char *s, size_t n, loami_id
     return rc;
 }
 
-static int bpe_encode(const loami_model *model, loami_scratch *scratch, const char *s, size_t n, loami_ids *out, loam_err *err)
+static int bpe_encode(const loami_model *model, loami_scratch *scratch, const char *s, size_t n,
+                      loami_ids *out, loam_err *err)
 {
     const bpe *m = (const bpe *)model;
     work *w = work_of(scratch);
     if (!w) return loami_fail_nomem(err);
-    return m->apart && !m->base.raw ? encode_apart(m, w, s, n, out, err) : encode_cached(m, w, s, n, out, err);
+    return m->apart && !m->base.raw ? encode_apart(m, w, s, n, out, err)
+                                    : encode_cached(m, w, s, n, out, err);
 }
 
 const loami_model_type loami_bpe = { "BPE", bpe_open, bpe_close, bpe_encode, work_free };

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-int loami_components(const json_t *v, const char *key, const char *what, loami_component_on *on, void *arg, loam_err *err)
+int loami_components(const json_t *v, const char *key, const char *what, loami_component_on *on, void *arg,
+                     loam_err *err)
 {
     const char *type = NULL;
     if (!v || json_is_null(v)) return 0;

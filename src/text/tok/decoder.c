@@ -1,4 +1,5 @@
 #include "text/tok/decoder.h"
+#include "base/hex.h"
 #include "base/utf8.h"
 
 #include <stdlib.h>
@@ -24,19 +25,16 @@ static void put_bytes(loami_buf *out, const char *s, size_t n)
     }
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-}
-
 int loami_byte_token(const char *s, size_t n)
 {
     if (n != 6 || memcmp(s, "<0x", 3) != 0 || s[5] != '>') return -1;
-    int high = s[3] == '+' ? 0 : hex_digit(s[3]), low = hex_digit(s[4]); /* "+5": Rust's number parser takes it */
+    int high = s[3] == '+' ? 0 : loami_hex_digit(s[3]); /* "+5": Rust's number parser takes it */
+    int low = loami_hex_digit(s[4]);
     return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 
-static void replace_all(loami_buf *out, const char *s, size_t n, const char *what, size_t what_n, const char *by, size_t by_n)
+static void replace_all(loami_buf *out, const char *s, size_t n, const char *what, size_t what_n,
+                        const char *by, size_t by_n)
 {
     size_t from = 0;
     for (size_t i = 0; what_n && n - i >= what_n && i <= n - what_n;) {
@@ -52,14 +50,16 @@ static void replace_all(loami_buf *out, const char *s, size_t n, const char *wha
     loami_buf_put(out, s + from, n - from);
 }
 
-static int middle_bytes(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_bytes(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                        bool first, loam_err *err)
 {
     (void)d, (void)matches, (void)first, (void)err;
     put_bytes(out, s, n);
     return 0;
 }
 
-static int middle_fallback(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_fallback(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                           bool first, loam_err *err)
 {
     (void)d, (void)matches, (void)first, (void)err;
     int b = loami_byte_token(s, n);
@@ -68,14 +68,16 @@ static int middle_fallback(const loami_decoder *d, void *matches, loami_buf *out
     return 0;
 }
 
-static int middle_same(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_same(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                       bool first, loam_err *err)
 {
     (void)d, (void)matches, (void)first, (void)err;
     loami_buf_put(out, s, n);
     return 0;
 }
 
-static int middle_replace(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_replace(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                          bool first, loam_err *err)
 {
     loami_matches m = { .pattern = d->pattern, .text = s, .n = n, .state = matches };
     size_t from = 0;
@@ -91,18 +93,22 @@ static int middle_replace(const loami_decoder *d, void *matches, loami_buf *out,
     return rc;
 }
 
-static int middle_strip(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_strip(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                        bool first, loam_err *err)
 {
     (void)matches, (void)first, (void)err;
     if (d->fused) return loami_buf_put(out, s, n), 0; /* works on the ends of the whole text */
     size_t from = 0, to = n;
-    for (uint32_t i = 0; i < d->start && n - from >= d->n && memcmp(s + from, d->text, d->n) == 0; i++) from += d->n;
-    for (uint32_t i = 0; i < d->stop && to >= from + d->n && memcmp(s + to - d->n, d->text, d->n) == 0; i++) to -= d->n;
+    for (uint32_t i = 0; i < d->start && n - from >= d->n && memcmp(s + from, d->text, d->n) == 0; i++)
+        from += d->n;
+    for (uint32_t i = 0; i < d->stop && to >= from + d->n && memcmp(s + to - d->n, d->text, d->n) == 0; i++)
+        to -= d->n;
     loami_buf_put(out, s + from, to - from);
     return 0;
 }
 
-static int middle_metaspace(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_metaspace(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                            bool first, loam_err *err)
 {
     bool drop = (first || d->fused) && !d->never;
     (void)matches, (void)err;
@@ -113,21 +119,24 @@ static int middle_metaspace(const loami_decoder *d, void *matches, loami_buf *ou
 static void clean_up(loami_buf *b, size_t from)
 {
     static const char *const rules[][2] = {
-        { " .", "." }, { " ?", "?" }, { " !", "!" }, { " ,", "," }, { " ' ", "'" }, { " n't", "n't" }, { " 'm", "'m" },
-        { " do not", " don't" }, { " 's", "'s" }, { " 've", "'ve" }, { " 're", "'re" },
+        { " .", "." },   { " ?", "?" },     { " !", "!" },     { " ,", "," },
+        { " ' ", "'" },  { " n't", "n't" }, { " 'm", "'m" },   { " do not", " don't" },
+        { " 's", "'s" }, { " 've", "'ve" }, { " 're", "'re" },
     };
     loami_buf copy = { 0 };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         loami_buf_clear(&copy);
         loami_buf_put(&copy, b->data + from, b->len - from);
         b->len = from;
-        replace_all(b, copy.data, copy.len, rules[i][0], strlen(rules[i][0]), rules[i][1], strlen(rules[i][1]));
+        replace_all(b, copy.data, copy.len, rules[i][0], strlen(rules[i][0]), rules[i][1],
+                    strlen(rules[i][1]));
     }
     b->failed |= copy.failed;
     loami_buf_free(&copy);
 }
 
-static int middle_wordpiece(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_wordpiece(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                            bool first, loam_err *err)
 {
     size_t from = out->len;
     (void)matches, (void)err;
@@ -142,7 +151,8 @@ static int middle_wordpiece(const loami_decoder *d, void *matches, loami_buf *ou
     return 0;
 }
 
-static int middle_bpe(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err)
+static int middle_bpe(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n,
+                      bool first, loam_err *err)
 {
     (void)matches, (void)first, (void)err;
     replace_all(out, s, n, d->text, d->n, " ", 1);

@@ -1,5 +1,5 @@
-/* text/tok/decoder.h: the components of a decoder, shared by decoder.c (what each does to one token) and flow.c (how
- * tokens stream through them). */
+/* text/tok/decoder.h: the components of a decoder, shared by decoder.c (what each does to one token) and
+ * flow.c (how tokens stream through them). */
 #ifndef LOAMI_TOK_DECODER_H
 #define LOAMI_TOK_DECODER_H
 
@@ -22,7 +22,8 @@ typedef struct loami_decoder_type {
     loami_decode_kind kind;
     int (*parse)(loami_decoder *d, const json_t *json, loam_err *err); /* NULL: no fields */
     /* Appends what one token becomes; first: it is the text's first. */
-    int (*middle)(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first, loam_err *err);
+    int (*middle)(const loami_decoder *d, void *matches, loami_buf *out, const char *s, size_t n, bool first,
+                  loam_err *err);
     bool fuses;             /* makes one token of all */
     bool chunks;            /* on one token of all: may be given it in pieces */
 } loami_decoder_type;

@@ -98,10 +98,12 @@ static int end_bytes(loami_flow *f, size_t k, loam_err *err)
     loami_buf_clear(&t->made);
     loami_uni_lossy(&t->made, t->hold.data ? t->hold.data : "", t->hold.len);
     t->hold.len = 0;
-    return t->made.failed ? loami_fail_nomem(err) : push(f, k + 1, t->made.data ? t->made.data : "", t->made.len, err);
+    return t->made.failed ? loami_fail_nomem(err)
+                          : push(f, k + 1, t->made.data ? t->made.data : "", t->made.len, err);
 }
 
-/* ---- ByteFallback: a run of byte tokens is text if all of it is well-formed, otherwise one U+FFFD a byte ---- */
+/* ---- ByteFallback: a run of byte tokens is text if all of it is well-formed, otherwise one U+FFFD a byte
+ * ---- */
 
 static int push_bad(loami_flow *f, size_t k, size_t count, loam_err *err)
 {
@@ -163,7 +165,9 @@ static int strip_text(loami_flow *f, size_t k, const char *s, size_t n, loam_err
     loami_buf_put(&t->hold, s, n);
     if (t->hold.failed) return loami_fail_nomem(err);
     size_t keep = 0, len = t->hold.len;
-    for (uint32_t i = 0; i < d->stop && len - keep >= d->n && memcmp(t->hold.data + len - keep - d->n, d->text, d->n) == 0; i++)
+    for (uint32_t i = 0;
+         i < d->stop && len - keep >= d->n && memcmp(t->hold.data + len - keep - d->n, d->text, d->n) == 0;
+         i++)
         keep += d->n;
     if (len == keep) return 0;
     loami_buf_clear(&t->made);
@@ -177,7 +181,9 @@ static int replace_text(loami_flow *f, size_t k, bool last, loam_err *err)
 {
     stage *t = &f->stages[k];
     size_t n, from = 0, keep;
-    loami_matches m = { .pattern = t->d->pattern, .text = t->hold.data, .n = t->hold.len, .state = f->matches };
+    loami_matches m = {
+        .pattern = t->d->pattern, .text = t->hold.data, .n = t->hold.len, .state = f->matches
+    };
     if (t->hold.len == 0) return 0;
     loami_pattern_source(t->d->pattern, &n);
     loami_buf_clear(&t->made);
@@ -217,7 +223,8 @@ static int end_bpe(loami_flow *f, size_t k, loam_err *err)
         if (!suffix) loami_buf_putc(&t->made, t->hold.data[i]);
         i += suffix ? t->d->n : 1;
     }
-    return t->made.failed ? loami_fail_nomem(err) : push(f, k + 1, t->made.data ? t->made.data : "", t->made.len, err);
+    return t->made.failed ? loami_fail_nomem(err)
+                          : push(f, k + 1, t->made.data ? t->made.data : "", t->made.len, err);
 }
 
 /* ---- the chain ---- */

@@ -19,7 +19,7 @@ typedef struct pass {
 typedef struct type {
     const char *name;
     int (*parse)(loami_normalizer *z, const json_t *json, loam_err *err); /* NULL: no fields */
-    int (*run)(const loami_normalizer *z, pass *p, loam_err *err);        /* 1: nothing to change, out is unused */
+    int (*run)(const loami_normalizer *z, pass *p, loam_err *err); /* 1: nothing to change, out is unused */
 } type;
 
 struct loami_normalizer {
@@ -32,7 +32,8 @@ struct loami_normalizer {
     loami_precompiled *map;
 };
 
-/* A file may say anything; what it makes of a text stays in proportion. NFKC, the largest real one, makes 11 of 1. */
+/* A file may say anything; what it makes of a text stays in proportion. NFKC, the largest real one, makes 11
+ * of 1. */
 enum { GROWTH = 32, GROWTH_MORE = 1 << 16 };
 
 static int done(const pass *p, loam_err *err)
@@ -40,7 +41,8 @@ static int done(const pass *p, loam_err *err)
     const loami_buf *b = p->out;
     if (!b->failed) return 0;
     if (!b->limit) return loami_fail_nomem(err);
-    return loami_fail(err, LOAM_E_FORMAT, "the tokenizer's normalizer makes more than %zu bytes of a text", b->limit);
+    return loami_fail(err, LOAM_E_FORMAT, "the tokenizer's normalizer makes more than %zu bytes of a text",
+                      b->limit);
 }
 
 static int copy_text(loami_normalizer *z, loami_str s, loam_err *err)
@@ -96,9 +98,11 @@ static int without_nonspacing(uint32_t cp, uint32_t out[3])
 /* sentencepiece's "nmt" rules. */
 static int nmt_char(uint32_t cp, uint32_t out[3])
 {
-    bool drop = (cp >= 1 && cp <= 8) || cp == 0xb || (cp >= 0xe && cp <= 0x1f) || cp == 0x7f || cp == 0x8f || cp == 0x9f;
-    bool space = cp == 9 || cp == 0xa || cp == 0xc || cp == 0xd || cp == 0x1680 || (cp >= 0x200b && cp <= 0x200f) ||
-                 cp == 0x2028 || cp == 0x2029 || cp == 0x2581 || cp == 0xfeff || cp == 0xfffd;
+    bool drop = (cp >= 1 && cp <= 8) || cp == 0xb || (cp >= 0xe && cp <= 0x1f) || cp == 0x7f || cp == 0x8f ||
+                cp == 0x9f;
+    bool space = cp == 9 || cp == 0xa || cp == 0xc || cp == 0xd || cp == 0x1680 ||
+                 (cp >= 0x200b && cp <= 0x200f) || cp == 0x2028 || cp == 0x2029 || cp == 0x2581 ||
+                 cp == 0xfeff || cp == 0xfffd;
     out[0] = space ? ' ' : cp;
     return !drop;
 }
@@ -116,8 +120,8 @@ static int clean_char(uint32_t cp, uint32_t out[3])
 static int chinese_char(uint32_t cp, uint32_t out[3])
 {
     static const struct { uint32_t lo, hi; } blocks[] = {
-        { 0x3400, 0x4dbf }, { 0x4e00, 0x9fff }, { 0xf900, 0xfaff }, { 0x20000, 0x2a6df }, { 0x2a700, 0x2b73f },
-        { 0x2b740, 0x2b81f }, { 0x2b920, 0x2ceaf }, { 0x2f800, 0x2fa1f },
+        { 0x3400, 0x4dbf },   { 0x4e00, 0x9fff },   { 0xf900, 0xfaff },   { 0x20000, 0x2a6df },
+        { 0x2a700, 0x2b73f }, { 0x2b740, 0x2b81f }, { 0x2b920, 0x2ceaf }, { 0x2f800, 0x2fa1f },
     };
     out[0] = cp;
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
@@ -172,8 +176,8 @@ static int parse_bert(loami_normalizer *z, const json_t *json, loam_err *err)
 
 static int run_bert(const loami_normalizer *z, pass *p, loam_err *err)
 {
-    char_map *const maps[] = { z->clean ? clean_char : NULL, z->chinese ? chinese_char : NULL, z->accents ? without_nonspacing : NULL,
-                               z->lower ? lower_char : NULL };
+    char_map *const maps[] = { z->clean ? clean_char : NULL, z->chinese ? chinese_char : NULL,
+                               z->accents ? without_nonspacing : NULL, z->lower ? lower_char : NULL };
     loami_buf bufs[2] = { { 0 }, { 0 } };
     pass step = *p;
     int rc = 0, at = 0;
@@ -391,8 +395,8 @@ void loami_normalizers_free(loami_normalizers *l)
     *l = (loami_normalizers){ 0 };
 }
 
-int loami_normalize(const loami_normalizers *l, loami_buf bufs[2], void *matches, const char **text, size_t *n, bool *at_start,
-                    loam_err *err)
+int loami_normalize(const loami_normalizers *l, loami_buf bufs[2], void *matches, const char **text,
+                    size_t *n, bool *at_start, loam_err *err)
 {
     int at = 0;
     bufs[0].limit = bufs[1].limit = GROWTH * *n + GROWTH_MORE;

@@ -1,3 +1,4 @@
+#include "base/hex.h"
 #include "base/utf8.h"
 #include "text/tok/regex.h"
 #include "text/tok/unicode.h"
@@ -31,8 +32,8 @@ typedef struct term {
 
 static int refuse(const parser *s, const char *construct)
 {
-    return loami_fail(s->err, LOAM_E_UNSUPPORTED, "%s: regular expression \"%.*s\": %s is not supported", s->what,
-                      (int)(s->source_len < 200 ? s->source_len : 200), s->source, construct);
+    return loami_fail(s->err, LOAM_E_UNSUPPORTED, "%s: regular expression \"%.*s\": %s is not supported",
+                      s->what, (int)(s->source_len < 200 ? s->source_len : 200), s->source, construct);
 }
 
 static bool eat(parser *s, const char *word)
@@ -64,7 +65,7 @@ static void put_space(loami_buf *b)
     loami_buf_puts(b, "\\t-\\r\\x{85}\\p{Z}");
 }
 
-/* in_class: between brackets. Outside Oniguruma takes the superscripts and fractions of Latin-1 for letters. */
+/* in_class: between brackets. Outside, Oniguruma takes Latin-1's superscripts and fractions for letters. */
 static void put_word(loami_buf *b, bool in_class)
 {
     loami_buf_puts(b, in_class ? "\\p{Alphabetic}" : "\\p{Alphabetic}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}");
@@ -74,25 +75,27 @@ static void put_word(loami_buf *b, bool in_class)
     put_new(b, "L", 1);
 }
 
-/* Names of sets that are not scripts: Oniguruma's (lower case, without _ - and spaces) and general categories. */
+/* Names of sets that are not scripts: Oniguruma's (lower case, without _ - and spaces), and general
+ * categories. */
 static const struct {
     const char *name, *category;
 } categories[] = {
-    { "letter", "L" }, { "uppercaseletter", "Lu" }, { "lowercaseletter", "Ll" }, { "titlecaseletter", "Lt" },
-    { "modifierletter", "Lm" }, { "otherletter", "Lo" }, { "mark", "M" }, { "nonspacingmark", "Mn" },
-    { "spacingmark", "Mc" }, { "enclosingmark", "Me" }, { "number", "N" }, { "decimalnumber", "Nd" }, { "digit", "Nd" },
-    { "letternumber", "Nl" }, { "othernumber", "No" }, { "punctuation", "P" }, { "punct", "P" },
-    { "connectorpunctuation", "Pc" }, { "dashpunctuation", "Pd" }, { "openpunctuation", "Ps" },
-    { "closepunctuation", "Pe" }, { "initialpunctuation", "Pi" }, { "finalpunctuation", "Pf" },
-    { "otherpunctuation", "Po" }, { "symbol", "S" }, { "mathsymbol", "Sm" }, { "currencysymbol", "Sc" },
-    { "modifiersymbol", "Sk" }, { "othersymbol", "So" }, { "separator", "Z" }, { "spaceseparator", "Zs" },
-    { "lineseparator", "Zl" }, { "paragraphseparator", "Zp" }, { "control", "Cc" }, { "cntrl", "Cc" }, { "format", "Cf" },
-    { "l", "L" }, { "lu", "Lu" }, { "ll", "Ll" }, { "lt", "Lt" }, { "lm", "Lm" }, { "lo", "Lo" }, { "m", "M" },
-    { "mn", "Mn" }, { "mc", "Mc" }, { "me", "Me" }, { "n", "N" }, { "nd", "Nd" }, { "nl", "Nl" }, { "no", "No" },
-    { "p", "P" }, { "pc", "Pc" }, { "pd", "Pd" }, { "ps", "Ps" }, { "pe", "Pe" }, { "pi", "Pi" }, { "pf", "Pf" },
-    { "po", "Po" }, { "s", "S" }, { "sm", "Sm" }, { "sc", "Sc" }, { "sk", "Sk" }, { "so", "So" }, { "z", "Z" },
-    { "zs", "Zs" }, { "zl", "Zl" }, { "zp", "Zp" }, { "c", "C" }, { "cc", "Cc" }, { "cf", "Cf" }, { "cn", "Cn" },
-    { "co", "Co" },
+    { "letter", "L" }, { "uppercaseletter", "Lu" }, { "lowercaseletter", "Ll" },
+    { "titlecaseletter", "Lt" }, { "modifierletter", "Lm" }, { "otherletter", "Lo" }, { "mark", "M" },
+    { "nonspacingmark", "Mn" }, { "spacingmark", "Mc" }, { "enclosingmark", "Me" }, { "number", "N" },
+    { "decimalnumber", "Nd" }, { "digit", "Nd" }, { "letternumber", "Nl" }, { "othernumber", "No" },
+    { "punctuation", "P" }, { "punct", "P" }, { "connectorpunctuation", "Pc" }, { "dashpunctuation", "Pd" },
+    { "openpunctuation", "Ps" }, { "closepunctuation", "Pe" }, { "initialpunctuation", "Pi" },
+    { "finalpunctuation", "Pf" }, { "otherpunctuation", "Po" }, { "symbol", "S" }, { "mathsymbol", "Sm" },
+    { "currencysymbol", "Sc" }, { "modifiersymbol", "Sk" }, { "othersymbol", "So" }, { "separator", "Z" },
+    { "spaceseparator", "Zs" }, { "lineseparator", "Zl" }, { "paragraphseparator", "Zp" },
+    { "control", "Cc" }, { "cntrl", "Cc" }, { "format", "Cf" }, { "l", "L" }, { "lu", "Lu" },
+    { "ll", "Ll" }, { "lt", "Lt" }, { "lm", "Lm" }, { "lo", "Lo" }, { "m", "M" }, { "mn", "Mn" },
+    { "mc", "Mc" }, { "me", "Me" }, { "n", "N" }, { "nd", "Nd" }, { "nl", "Nl" }, { "no", "No" },
+    { "p", "P" }, { "pc", "Pc" }, { "pd", "Pd" }, { "ps", "Ps" }, { "pe", "Pe" }, { "pi", "Pi" },
+    { "pf", "Pf" }, { "po", "Po" }, { "s", "S" }, { "sm", "Sm" }, { "sc", "Sc" }, { "sk", "Sk" },
+    { "so", "So" }, { "z", "Z" }, { "zs", "Zs" }, { "zl", "Zl" }, { "zp", "Zp" }, { "c", "C" },
+    { "cc", "Cc" }, { "cf", "Cf" }, { "cn", "Cn" }, { "co", "Co" },
 };
 
 /* \p{name} as class items; false for a name that cannot be. */
@@ -103,7 +106,9 @@ static bool put_property(loami_buf *b, const char *name, size_t n, bool in_class
     for (size_t i = 0; i < n; i++) {
         char c = name[i];
         if (c == '_' || c == '-' || c == ' ') continue;
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) || k == sizeof low - 1) return false;
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) ||
+            k == sizeof low - 1)
+            return false;
         low[k++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
     }
     low[k] = 0;
@@ -143,7 +148,8 @@ static int property(parser *s, loami_buf *b, bool *neg, bool in_class)
         *neg = !*neg;
         s->p++;
     }
-    if (s->p >= close || !put_property(b, s->p, (size_t)(close - s->p), in_class)) return refuse(s, "this \\p{...}");
+    if (s->p >= close || !put_property(b, s->p, (size_t)(close - s->p), in_class))
+        return refuse(s, "this \\p{...}");
     s->p = close + 1;
     return 0;
 }
@@ -172,12 +178,12 @@ static int hex(parser *s, size_t least, size_t most, uint32_t *cp)
     size_t k = 0;
     *cp = 0;
     for (; k < most && s->p < s->end; k++, s->p++) {
-        char c = *s->p;
-        unsigned v = c >= '0' && c <= '9' ? (unsigned)(c - '0') : (c | 32) >= 'a' && (c | 32) <= 'f' ? (unsigned)((c | 32) - 'a' + 10) : 99;
-        if (v == 99) break;
-        *cp = *cp << 4 | v;
+        int v = loami_hex_digit(*s->p);
+        if (v < 0) break;
+        *cp = *cp << 4 | (uint32_t)v;
     }
-    return k < least || *cp > 0x10ffff || (*cp >= 0xd800 && *cp < 0xe000) ? refuse(s, "this hexadecimal escape") : 0;
+    bool scalar = *cp <= 0x10ffff && !(*cp >= 0xd800 && *cp < 0xe000);
+    return k >= least && scalar ? 0 : refuse(s, "this hexadecimal escape");
 }
 
 /* A character after a backslash (p is behind its letter c): 0 with *cp, or an error. */
@@ -200,7 +206,8 @@ static int char_escape(parser *s, uint32_t c, uint32_t *cp)
     if (c == 'c' || c == 'C' || c == 'M') return refuse(s, "a control escape");
     if (c == '0') {
         *cp = 0;
-        for (int k = 0; k < 2 && s->p < s->end && *s->p >= '0' && *s->p <= '7'; k++) *cp = *cp * 8 + (uint32_t)(*s->p++ - '0');
+        for (int k = 0; k < 2 && s->p < s->end && *s->p >= '0' && *s->p <= '7'; k++)
+            *cp = *cp * 8 + (uint32_t)(*s->p++ - '0');
     }
     return 0;
 }
@@ -241,7 +248,8 @@ static int posix_set(parser *s, term *t)
     int rc = 0;
     if (close + 1 >= s->end) rc = refuse(s, "[: without :]");
     else if (!put_property(&set, s->p, (size_t)(close - s->p), true)) rc = refuse(s, "this [:...:]");
-    else if (close - s->p == 5 && memcmp(s->p, "punct", 5) == 0) put_category(&set, "S"); /* \p{Punct} has no symbols */
+    else if (close - s->p == 5 && memcmp(s->p, "punct", 5) == 0)
+        put_category(&set, "S"); /* \p{Punct} has no symbols */
     if (rc < 0) goto out;
     if (neg) put_alt(t, "[^", &set, "]");
     else loami_buf_put(&t->items, set.data, set.len);
@@ -390,7 +398,9 @@ static int escape(parser *s)
     }
     if (rc == 0 && (c == 'b' || c == 'B')) {
         put_word(&set, false);
-        loami_buf_printf(s->out, c == 'b' ? "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))" : "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))",
+        loami_buf_printf(s->out,
+                         c == 'b' ? "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))"
+                                  : "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))",
                          set.data, set.data, set.data, set.data);
         rc = 1;
     }
@@ -483,7 +493,8 @@ static void wrap_atom(parser *s)
 static bool number(const char **p, const char *end, unsigned *v)
 {
     const char *from = *p;
-    for (*v = 0; *p < end && **p >= '0' && **p <= '9'; (*p)++) *v = *v > 100000 ? *v : *v * 10 + (unsigned)(**p - '0');
+    for (*v = 0; *p < end && **p >= '0' && **p <= '9'; (*p)++)
+        *v = *v > 100000 ? *v : *v * 10 + (unsigned)(**p - '0');
     return *p > from;
 }
 
@@ -555,7 +566,9 @@ static int item(parser *s)
 
 int loami_onig_translate(loami_buf *out, const char *pattern, size_t n, const char *what, loam_err *err)
 {
-    parser s = { .p = pattern, .end = pattern + n, .out = out, .what = what, .source = pattern, .source_len = n, .err = err };
+    parser s = { .p = pattern, .end = pattern + n, .out = out, .source = pattern, .source_len = n };
+    s.what = what;
+    s.err = err;
     while (s.p < s.end) {
         int rc = item(&s);
         if (rc == 0) rc = quantifiers(&s);

@@ -31,7 +31,8 @@ struct loami_pretokenizer {
 
 static int failed(const loami_cut *c, loam_err *err)
 {
-    return c->next.failed || c->found.failed || c->bufs[0].failed || c->bufs[1].failed ? loami_fail_nomem(err) : 0;
+    bool any = c->next.failed || c->found.failed || c->bufs[0].failed || c->bufs[1].failed;
+    return any ? loami_fail_nomem(err) : 0;
 }
 
 /* ---- from matches to spans ---- */
@@ -94,7 +95,8 @@ static void cut_found(loami_cut *c, behavior how)
     case CONTIGUOUS: merge_equal(c); break;
     case ISOLATED: case REMOVED:
         for (size_t i = 0; i < c->found.len; i++)
-            if (how == ISOLATED || !c->is_match[i]) loami_spans_put(&c->next, c->found.data[i].start, c->found.data[i].end);
+            if (how == ISOLATED || !c->is_match[i])
+                loami_spans_put(&c->next, c->found.data[i].start, c->found.data[i].end);
     }
 }
 
@@ -290,7 +292,8 @@ static int rewritten(loami_cut *c, loam_err *err)
     c->current = !c->current;
     c->text = c->bufs[c->current].data;
     take_next(c);
-    if (c->bufs[c->current].len > UINT32_MAX) return loami_fail(err, LOAM_E_ARG, "the text is too long to tokenize");
+    if (c->bufs[c->current].len > UINT32_MAX)
+        return loami_fail(err, LOAM_E_ARG, "the text is too long to tokenize");
     return failed(c, err);
 }
 
@@ -338,7 +341,8 @@ static int run_metaspace(const loami_pretokenizer *t, loami_cut *c, bool raw, lo
         const char *s = c->text + c->spans.data[k].start;
         size_t n = c->spans.data[k].end - c->spans.data[k].start, from = b->len;
         bool starts = s[0] == ' ' || (n >= len && memcmp(s, u, len) == 0);
-        if (!starts && (t->scheme == ALWAYS || (t->scheme == FIRST && k == 0 && c->at_start))) loami_buf_put(b, u, len);
+        if (!starts && (t->scheme == ALWAYS || (t->scheme == FIRST && k == 0 && c->at_start)))
+            loami_buf_put(b, u, len);
         for (const char *p = s, *end = s + n, *at; p < end; p = at + 1) {
             at = memchr(p, ' ', (size_t)(end - p));
             loami_buf_put(b, p, (size_t)((at ? at : end) - p));
@@ -355,7 +359,8 @@ static int run_metaspace(const loami_pretokenizer *t, loami_cut *c, bool raw, lo
 
 static int parse_behavior(loami_pretokenizer *t, const json_t *json, const char *what, loam_err *err)
 {
-    static const char *const names[] = { "Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous" };
+    static const char *const names[] = { "Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
+                                         "Contiguous" };
     const char *s = NULL;
     int rc = loami_json_string(json, what, "behavior", &s, err);
     if (rc <= 0) return rc;
@@ -476,7 +481,8 @@ bool loami_pretokenizers_end_in_bytes(const loami_pretokenizers *l)
     return l->n && l->list[l->n - 1].type->run == run_byte_level;
 }
 
-int loami_pretokenize(const loami_pretokenizers *l, loami_cut *c, const char *text, size_t n, bool at_start, loam_err *err)
+int loami_pretokenize(const loami_pretokenizers *l, loami_cut *c, const char *text, size_t n, bool at_start,
+                      loam_err *err)
 {
     c->text = text;
     c->spans.len = c->next.len = 0;

@@ -1,5 +1,6 @@
 #include "text/tok/reader.h"
 #include "base/buf.h"
+#include "base/hex.h"
 #include "base/utf8.h"
 
 #include <math.h>
@@ -42,14 +43,14 @@ static int hex4(const char *p, const char *end)
     int v = 0;
     if (end - p < 4) return -1;
     for (int i = 0; i < 4; i++) {
-        int c = p[i], d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int d = loami_hex_digit(p[i]);
         if (d < 0) return -1;
         v = v << 4 | d;
     }
     return v;
 }
 
-/* After "\u": writes the character, moves p behind it (and behind the second half of a pair). 0 bytes: bad. */
+/* After "\u": writes the character, moves p behind it (and behind the second half of a pair). 0: bad. */
 static size_t unicode_escape(const char **p, const char *end, char out[4])
 {
     int u = hex4(*p, end);
@@ -121,9 +122,11 @@ static int id_number(reader *r, uint32_t *id)
     uint64_t v = 0;
     space(r);
     const char *s = r->p;
-    for (; r->p < r->end && *r->p >= '0' && *r->p <= '9' && v <= INT32_MAX; r->p++) v = v * 10 + (uint64_t)(*r->p - '0');
+    for (; r->p < r->end && *r->p >= '0' && *r->p <= '9' && v <= INT32_MAX; r->p++)
+        v = v * 10 + (uint64_t)(*r->p - '0');
     bool tail = r->p < r->end && (*r->p == '.' || (*r->p | 32) == 'e' || (*r->p >= '0' && *r->p <= '9'));
-    if (r->p == s || tail || v > INT32_MAX) return fail(r, "a token's id must be a whole number from 0 to 2147483647");
+    if (r->p == s || tail || v > INT32_MAX)
+        return fail(r, "a token's id must be a whole number from 0 to 2147483647");
     *id = (uint32_t)v;
     return 0;
 }
@@ -154,7 +157,8 @@ static int score_number(reader *r, double *out)
         bool eneg = ++r->p < r->end && *r->p == '-';
         int e = 0;
         if (r->p < r->end && (*r->p == '-' || *r->p == '+')) r->p++;
-        for (; r->p < r->end && *r->p >= '0' && *r->p <= '9'; r->p++) e = e > 9999 ? e : e * 10 + (*r->p - '0');
+        for (; r->p < r->end && *r->p >= '0' && *r->p <= '9'; r->p++)
+            e = e > 9999 ? e : e * 10 + (*r->p - '0');
         exp += eneg ? -e : e;
     }
     double v = (double)m;
@@ -229,7 +233,8 @@ static int merge_line(reader *r, loami_merge *m)
     if (line.n >= 8 && memcmp(line.s, "#version", 8) == 0) return 1;
     const char *at = memchr(line.s, ' ', line.n);
     size_t left = at ? (size_t)(at - line.s) : 0;
-    if (!at || memchr(at + 1, ' ', line.n - left - 1)) return fail(r, "a merge must be two tokens with a space between");
+    if (!at || memchr(at + 1, ' ', line.n - left - 1))
+        return fail(r, "a merge must be two tokens with a space between");
     m->left = (loami_str){ line.s, left };
     m->right = (loami_str){ at + 1, line.n - left - 1 };
     return 0;
@@ -257,7 +262,8 @@ static int read_merges(reader *r)
         space(r);
         int rc = r->p < r->end && *r->p == '"' ? merge_line(r, &m) : merge_pair(r, &m);
         if (rc < 0) return rc;
-        if (src->n_merges > INT32_MAX || !room((void **)&src->merges, src->n_merges, &src->cap_merges, sizeof m))
+        if (src->n_merges > INT32_MAX ||
+            !room((void **)&src->merges, src->n_merges, &src->cap_merges, sizeof m))
             return loami_fail_nomem(r->err);
         if (rc == 0) src->merges[src->n_merges++] = m;
     } while (take(r, ','));
@@ -278,7 +284,8 @@ static int skip(reader *r)
             if (rc < 0) return rc;
             continue;
         }
-        if (depth == 0 && (c == ',' || c == ':' || c == ']' || c == '}')) return fail(r, "a value was expected");
+        if (depth == 0 && (c == ',' || c == ':' || c == ']' || c == '}'))
+            return fail(r, "a value was expected");
         if (c == '[' || c == '{') depth++;
         if (c == ']' || c == '}') depth--;
         r->p++;
@@ -328,11 +335,14 @@ static int in_root(reader *r, loami_str key)
 int loami_tok_read(loami_tok_source *out, const char *text, size_t n, const char *what, loam_err *err)
 {
     loami_tok_source src = { 0 };
-    reader r = { .p = text, .end = text + n, .start = text, .copied = text, .what = what, .src = &src, .err = err };
+    reader r = {
+        .p = text, .end = text + n, .start = text, .copied = text, .what = what, .src = &src, .err = err
+    };
     int rc = members(&r, in_root);
     if (rc == 0) {
         loami_buf_put(&r.rest, r.copied, (size_t)(r.end - r.copied));
-        rc = r.rest.failed ? loami_fail_nomem(err) : loami_json_parse(&src.root, r.rest.data, r.rest.len, what, err);
+        rc = r.rest.failed ? loami_fail_nomem(err)
+                           : loami_json_parse(&src.root, r.rest.data, r.rest.len, what, err);
     }
     loami_buf_free(&r.rest);
     if (rc < 0) loami_tok_source_free(&src);

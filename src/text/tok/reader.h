@@ -1,8 +1,8 @@
 /* text/tok/reader.h: tokenizer.json, its two large parts read directly.
  *
- * The vocabulary and the merges are nearly all of such a file (11 MB for 150,000 tokens), and building JSON values
- * of them takes longer (0.23 s) than everything else we do at open. They are read here in one pass; the rest goes
- * to jansson with null in their place. */
+ * The vocabulary and the merges are nearly all of such a file (11 MB for 150,000 tokens), and building JSON
+ * values of them takes longer (0.23 s) than everything else we do at open. They are read here in one pass;
+ * the rest goes to jansson with null in their place. */
 #ifndef LOAMI_TOK_READER_H
 #define LOAMI_TOK_READER_H
 

@@ -8,7 +8,7 @@
 #include <pcre2.h>
 
 enum {
-    MATCH_STEPS = 20 * 1000 * 1000, /* backtracking steps for one match: a second at most, real ones need few */
+    MATCH_STEPS = 20 * 1000 * 1000, /* backtracking steps for one match: a second at most */
     PATTERN_BYTES = 1 << 20,
 };
 
@@ -57,7 +57,8 @@ static int compile(loami_pattern *p, const loami_buf *re, const char *what, loam
     if (!p->code) {
         PCRE2_UCHAR words[128];
         pcre2_get_error_message(code, words, sizeof words);
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: regular expression \"%.200s\": %s", what, p->text, (char *)words);
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: regular expression \"%.200s\": %s", what, p->text,
+                          (char *)words);
     }
     pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* without it matching is only slower */
     return 0;
@@ -65,7 +66,8 @@ static int compile(loami_pattern *p, const loami_buf *re, const char *what, loam
 
 int loami_pattern_regex(loami_pattern **out, const char *pattern, size_t n, const char *what, loam_err *err)
 {
-    if (n > PATTERN_BYTES) return loami_fail(err, LOAM_E_FORMAT, "%s: a regular expression of %zu bytes", what, n);
+    if (n > PATTERN_BYTES)
+        return loami_fail(err, LOAM_E_FORMAT, "%s: a regular expression of %zu bytes", what, n);
     loami_buf re = { 0 };
     loami_pattern *p = pattern_new(pattern, n);
     int rc = p ? loami_onig_translate(&re, pattern, n, what, err) : loami_fail_nomem(err);
@@ -79,9 +81,12 @@ int loami_pattern_regex(loami_pattern **out, const char *pattern, size_t n, cons
 int loami_pattern_json(loami_pattern **out, const json_t *v, const char *what, loam_err *err)
 {
     const json_t *s = json_object_get(v, "String"), *re = json_object_get(v, "Regex");
-    if (json_is_string(s)) return loami_pattern_literal(out, json_string_value(s), json_string_length(s), err);
-    if (json_is_string(re)) return loami_pattern_regex(out, json_string_value(re), json_string_length(re), what, err);
-    return loami_fail(err, LOAM_E_FORMAT, "%s: \"pattern\" must be {\"String\": ...} or {\"Regex\": ...}", what);
+    if (json_is_string(s))
+        return loami_pattern_literal(out, json_string_value(s), json_string_length(s), err);
+    if (json_is_string(re))
+        return loami_pattern_regex(out, json_string_value(re), json_string_length(re), what, err);
+    return loami_fail(err, LOAM_E_FORMAT, "%s: \"pattern\" must be {\"String\": ...} or {\"Regex\": ...}",
+                      what);
 }
 
 void loami_pattern_free(loami_pattern *p)
@@ -148,7 +153,8 @@ static int find_regex(loami_matches *m, loam_err *err)
     PCRE2_SPTR text = (PCRE2_SPTR)m->text;
     int rc = pcre2_match(m->pattern->code, text, m->n, m->from, PCRE2_NO_UTF_CHECK, s->data, s->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(m->pattern->code, text, m->n, m->from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->data, s->context);
+        rc = pcre2_match(m->pattern->code, text, m->n, m->from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->data,
+                         s->context);
     if (rc == PCRE2_ERROR_NOMATCH) return 0;
     if (rc < 0) {
         PCRE2_UCHAR words[128];

@@ -1,14 +1,14 @@
 /* text/tok/regex.h: the patterns of tokenizer.json: a literal string or a regular expression.
  *
- * Those files are written for Oniguruma with Ruby's syntax; we match with PCRE2, after a translation (onig.c) of
- * what the two read differently: \s \w \h \v \b, property names, nested and intersected classes, (?m), {n}? and
- * {n,m}+, options in mid-branch. What has no counterpart is refused by name. */
+ * Those files are written for Oniguruma with Ruby's syntax; we match with PCRE2, after a translation (onig.c)
+ * of what the two read differently: \s \w \h \v \b, property names, nested and intersected classes, (?m),
+ * {n}? and {n,m}+, options in mid-branch. What has no counterpart is refused by name. */
 #ifndef LOAMI_TOK_REGEX_H
 #define LOAMI_TOK_REGEX_H
 
 #include "base/json.h"
 
-/* Appends the PCRE2 form (for UTF, UCP, MULTILINE, newline LF) of an Oniguruma pattern. what: for messages. */
+/* Appends the PCRE2 form (for UTF, UCP, MULTILINE, newline LF) of an Oniguruma pattern. what: names it. */
 int loami_onig_translate(loami_buf *out, const char *pattern, size_t n, const char *what, loam_err *err);
 
 typedef struct loami_pattern loami_pattern; /* immutable: any thread */

@@ -1,8 +1,8 @@
 /* text/tok/tok.h: inside of a tokenizer: its parts and what one call of encode works with.
  *
  * Each part of the pipeline has a file: added.c, normalizer.c, pretokenizer.c, one a model (bpe.c, unigram.c,
- * wordpiece.c), postprocessor.c, decoder.c. A component is an entry in its file's table of types; Sequences are
- * flattened at open. */
+ * wordpiece.c), postprocessor.c, decoder.c. A component is an entry in its file's table of types; Sequences
+ * are flattened at open. */
 #ifndef LOAMI_TOK_H
 #define LOAMI_TOK_H
 
@@ -79,18 +79,19 @@ typedef struct loami_model loami_model;
 
 typedef struct loami_model_type {
     const char *name;
-    int (*open)(loami_model **out, const json_t *json, const loami_tok_source *src, const loami_vocab *v, const char *what,
-                loam_err *err);
+    int (*open)(loami_model **out, const json_t *json, const loami_tok_source *src, const loami_vocab *v,
+                const char *what, loam_err *err);
     void (*close)(loami_model *m);
     /* Appends the ids of one word, n > 0 bytes. */
-    int (*encode)(const loami_model *m, loami_scratch *s, const char *word, size_t n, loami_ids *out, loam_err *err);
+    int (*encode)(const loami_model *m, loami_scratch *s, const char *word, size_t n, loami_ids *out,
+                  loam_err *err);
     void (*scratch_free)(void *scratch); /* of loami_scratch.model */
 } loami_model_type;
 
 struct loami_model {
     const loami_model_type *type;
     const loami_vocab *vocab;
-    bool byte_level;        /* may be given words as plain bytes (see raw), having a token for each byte's character */
+    bool byte_level;        /* each byte's character has a token: may be given words as plain bytes */
     bool raw;               /* is given them so: set at open when the last pre-tokenizer is ByteLevel */
 };
 
@@ -114,10 +115,10 @@ typedef struct loami_normalizers {
 int loami_normalizers_parse(loami_normalizers *out, const json_t *json, const char *what, loam_err *err);
 void loami_normalizers_free(loami_normalizers *l);
 
-/* *text (n bytes, valid UTF-8) becomes the normalized text, in bufs where anything changed. *at_start becomes false
- * when the first character of the result does not stem from the first one. */
-int loami_normalize(const loami_normalizers *l, loami_buf bufs[2], void *matches, const char **text, size_t *n, bool *at_start,
-                    loam_err *err);
+/* *text (n bytes, valid UTF-8) becomes the normalized text, in bufs where anything changed. *at_start becomes
+ * false when the first character of the result does not stem from the first one. */
+int loami_normalize(const loami_normalizers *l, loami_buf bufs[2], void *matches, const char **text,
+                    size_t *n, bool *at_start, loam_err *err);
 
 /* ---- pre-tokenizers ---- */
 
@@ -132,25 +133,26 @@ void loami_pretokenizers_free(loami_pretokenizers *l);
 bool loami_pretokenizers_end_in_bytes(const loami_pretokenizers *l); /* the last is ByteLevel */
 
 /* Cuts n > 0 bytes: c->text and c->spans afterwards. */
-int loami_pretokenize(const loami_pretokenizers *l, loami_cut *c, const char *text, size_t n, bool at_start, loam_err *err);
+int loami_pretokenize(const loami_pretokenizers *l, loami_cut *c, const char *text, size_t n, bool at_start,
+                      loam_err *err);
 
 /* ---- added tokens ---- */
 
 typedef struct loami_added loami_added;
 
 /* From the array "added_tokens"; ids are given out as tokenizers does, and named in v. */
-int loami_added_parse(loami_added **out, const json_t *json, loami_vocab *v, const loami_normalizers *l, const char *what,
-                      loam_err *err);
+int loami_added_parse(loami_added **out, const json_t *json, loami_vocab *v, const loami_normalizers *l,
+                      const char *what, loam_err *err);
 void loami_added_free(loami_added *a);
 int32_t loami_added_id(const loami_added *a, const char *s, size_t n);
 /* The text to decode id from when that is not its name: a normalized spelling. NULL: it is. */
 const char *loami_added_spelling(const loami_added *a, uint32_t id, size_t *n);
 
-/* Calls on for each stretch of text in turn: id >= 0 for a token, otherwise LOAMI_NO_ID and where the stretch is.
- * normalized: which of the two sets to look for. */
+/* Calls on for each stretch of text in turn: id >= 0 for a token, otherwise LOAMI_NO_ID and where the stretch
+ * is. normalized: which of the two sets to look for. */
 typedef int loami_added_on(void *arg, int32_t id, size_t start, size_t end, loam_err *err);
-int loami_added_split(const loami_added *a, bool normalized, const char *text, size_t n, loami_added_on *on, void *arg,
-                      loam_err *err);
+int loami_added_split(const loami_added *a, bool normalized, const char *text, size_t n, loami_added_on *on,
+                      void *arg, loam_err *err);
 
 /* ---- post-processors ---- */
 
@@ -186,9 +188,11 @@ void loami_flow_close(loami_flow *f);
 
 /* ---- components of JSON ---- */
 
-/* Calls on for each component of v: itself, or those of a Sequence (list under key), to any depth; nothing for null. */
+/* Calls on for each component of v: itself, or those of a Sequence (list under key), to any depth; nothing
+ * for null. */
 typedef int loami_component_on(void *arg, const json_t *v, const char *type, loam_err *err);
-int loami_components(const json_t *v, const char *key, const char *what, loami_component_on *on, void *arg, loam_err *err);
+int loami_components(const json_t *v, const char *key, const char *what, loami_component_on *on, void *arg,
+                     loam_err *err);
 
 /* A string field that must be there. */
 int loami_string_field(const json_t *o, const char *what, const char *key, loami_str *out, loam_err *err);

@@ -50,7 +50,8 @@ static uint32_t add_node(loami_trie *t)
 int loami_trie_put(loami_trie *t, const char *key, size_t n, int32_t value, loam_err *err)
 {
     if (n == 0 || n > LOAMI_TRIE_KEY_MAX)
-        return loami_fail(err, LOAM_E_FORMAT, "a token of %zu bytes (from 1 to %d are allowed): \"%.40s...\"", n, LOAMI_TRIE_KEY_MAX, key);
+        return loami_fail(err, LOAM_E_FORMAT, "a token of %zu bytes (from 1 to %d are allowed): \"%.40s...\"",
+                          n, LOAMI_TRIE_KEY_MAX, key);
     uint32_t node = LOAMI_TRIE_ROOT;
     if (!reserve(t)) return loami_fail_nomem(err);
     if (t->n_nodes == 0) add_node(t);
@@ -58,7 +59,8 @@ int loami_trie_put(loami_trie *t, const char *key, size_t n, int32_t value, loam
     for (size_t i = 0; i < n; i++) {
         uint32_t child = loami_trie_step(t, node, (unsigned char)key[i]);
         if (!child) {
-            if (t->n_nodes == MAX_NODES) return loami_fail(err, LOAM_E_FORMAT, "a vocabulary with more than %d prefixes", MAX_NODES);
+            if (t->n_nodes == MAX_NODES)
+                return loami_fail(err, LOAM_E_FORMAT, "a vocabulary with more than %d prefixes", MAX_NODES);
             if (!reserve(t)) return loami_fail_nomem(err);
             child = add_node(t);
             place(t, key_of(node, (unsigned char)key[i]) << 32 | child);

@@ -26,15 +26,15 @@ char loami_uni_major(uint32_t cp)
 bool loami_uni_is_space(uint32_t cp)
 {
     if (cp < 0x80) return cp == ' ' || (cp >= 9 && cp <= 13);
-    return cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
-           cp == 0x202f || cp == 0x205f || cp == 0x3000;
+    return cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 ||
+           cp == 0x2029 || cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
 /* Alphabetic symbols: circled and squared letters. */
 static bool is_letter_symbol(uint32_t cp)
 {
-    return (cp >= 0x24b6 && cp <= 0x24e9) || (cp >= 0x1f130 && cp <= 0x1f149) || (cp >= 0x1f150 && cp <= 0x1f169) ||
-           (cp >= 0x1f170 && cp <= 0x1f189);
+    return (cp >= 0x24b6 && cp <= 0x24e9) || (cp >= 0x1f130 && cp <= 0x1f149) ||
+           (cp >= 0x1f150 && cp <= 0x1f169) || (cp >= 0x1f170 && cp <= 0x1f189);
 }
 
 bool loami_uni_is_word(uint32_t cp)
@@ -59,16 +59,19 @@ bool loami_uni_is_late(uint32_t cp, unsigned kind)
 
 bool loami_uni_is_punctuation(uint32_t cp)
 {
-    if (cp < 0x80) return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) || (cp >= 123 && cp <= 126);
+    if (cp < 0x80)
+        return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) ||
+               (cp >= 123 && cp <= 126);
     if (cp == 0x166d || cp == 0x111c9) return true; /* no longer, but in the reference's tables */
     return loami_uni_major(cp) == 'P' && !loami_uni_is_late(cp, LOAMI_UNI_PUNCTUATION);
 }
 
 /* Capitals that Unicode added after version 15, with their small letters. */
 static const struct { uint32_t lo, hi, small; } capitals[] = {
-    { 0x1c89, 0x1c89, 0x1c8a }, { 0xa7cb, 0xa7cb, 0x264 }, { 0xa7cc, 0xa7cc, 0xa7cd }, { 0xa7ce, 0xa7ce, 0xa7cf },
-    { 0xa7d2, 0xa7d2, 0xa7d3 }, { 0xa7d4, 0xa7d4, 0xa7d5 }, { 0xa7da, 0xa7da, 0xa7db }, { 0xa7dc, 0xa7dc, 0x19b },
-    { 0x10d50, 0x10d65, 0x10d70 }, { 0x16ea0, 0x16eb8, 0x16ebb },
+    { 0x1c89, 0x1c89, 0x1c8a },    { 0xa7cb, 0xa7cb, 0x264 },  { 0xa7cc, 0xa7cc, 0xa7cd },
+    { 0xa7ce, 0xa7ce, 0xa7cf },    { 0xa7d2, 0xa7d2, 0xa7d3 }, { 0xa7d4, 0xa7d4, 0xa7d5 },
+    { 0xa7da, 0xa7da, 0xa7db },    { 0xa7dc, 0xa7dc, 0x19b },  { 0x10d50, 0x10d65, 0x10d70 },
+    { 0x16ea0, 0x16eb8, 0x16ebb },
 };
 
 uint32_t loami_uni_lower(uint32_t cp, uint32_t *second)
@@ -88,10 +91,15 @@ uint32_t loami_uni_lower(uint32_t cp, uint32_t *second)
 
 /* ---- normalization forms ---- */
 
+static bool is_late_mark(int32_t c)
+{
+    return c >= 0x7fd && loami_uni_is_late((uint32_t)c, LOAMI_UNI_MARK);
+}
+
 static int class_of(int32_t c)
 {
     int k = utf8proc_get_property(c)->combining_class & 255;
-    return k && c >= 0x7fd && loami_uni_is_late((uint32_t)c, LOAMI_UNI_MARK) ? 0 : k;
+    return k && is_late_mark(c) ? 0 : k;
 }
 
 /* Canonical ordering of one run of combining marks: a stable sort by class. */
@@ -171,8 +179,9 @@ static size_t compose(int32_t *c, size_t n)
 {
     size_t k = 0;
     for (size_t i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && !(c[end] >= 0x7fd && loami_uni_is_late((uint32_t)c[end], LOAMI_UNI_MARK));) end++;
-        utf8proc_ssize_t m = utf8proc_normalize_utf32(c + i, (utf8proc_ssize_t)(end - i), UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        for (end = i + 1; end < n && !is_late_mark(c[end]);) end++;
+        utf8proc_ssize_t m = utf8proc_normalize_utf32(c + i, (utf8proc_ssize_t)(end - i),
+                                                      UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         memmove(c + k, c + i, (size_t)(m < 0 ? 0 : m) * sizeof *c);
         k += (size_t)(m < 0 ? 0 : m);
     }
@@ -195,8 +204,8 @@ static int normalize_part(loami_buf *out, const char *s, size_t n, loami_uni_for
     return out->failed ? loami_fail_nomem(err) : 0;
 }
 
-/* Characters that are their own NFC, start a new character, and never join the one before: whole scripts of them
- * need no work. */
+/* Characters that are their own NFC, start a new character, and never join the one before: whole scripts of
+ * them need no work. */
 static bool is_inert(uint32_t cp)
 {
     static const struct { uint32_t lo, hi; } inert[] = {

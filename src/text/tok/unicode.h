@@ -13,10 +13,12 @@ char loami_uni_major(uint32_t cp);
 
 bool loami_uni_is_space(uint32_t cp); /* White_Space */
 bool loami_uni_is_word(uint32_t cp);  /* \w of Unicode's regular expressions (UTS 18, annex C) */
-uint32_t loami_uni_lower(uint32_t cp, uint32_t *second); /* *second: the second character of the result, or 0 */
 
-/* A run of code points that Unicode added after version 14, with their category: what an older regex library does
- * not know. Ascending. */
+/* Lower case; *second: the second character of the result, or 0. */
+uint32_t loami_uni_lower(uint32_t cp, uint32_t *second);
+
+/* A run of code points that Unicode added after version 14, with their category: what an older regex library
+ * does not know. Ascending. */
 typedef struct loami_uni_run {
     uint32_t lo, hi;
     char category[3];
@@ -26,8 +28,8 @@ extern const size_t loami_uni_new_count;
 
 typedef enum loami_uni_form { LOAMI_NFC, LOAMI_NFD, LOAMI_NFKC, LOAMI_NFKD } loami_uni_form;
 
-/* The same for what `tokenizers` has from older tables: characters whose property came later than those, and does not
- * count there. */
+/* The same for what `tokenizers` has from older tables: characters whose property came later than those, and
+ * does not count there. */
 enum {
     LOAMI_UNI_PUNCTUATION = 1,  /* Punctuation, BertPreTokenizer */
     LOAMI_UNI_MARK = 2,         /* StripAccents */

@@ -1,9 +1,15 @@
 #include "text/tok/unicode.h"
 
-/* Source: UnicodeData.txt of Unicode 18.0, against what the Rust packages unicode_categories 0.1 (Unicode 8) and
- * unicode-normalization-alignments 0.1 (Unicode 9) say, which `tokenizers` uses. P punctuation, M mark, N nonspacing
- * mark, F format, D has a decomposition. */
-enum { P = LOAMI_UNI_PUNCTUATION, M = LOAMI_UNI_MARK, N = LOAMI_UNI_NONSPACING, F = LOAMI_UNI_FORMAT, D = LOAMI_UNI_DECOMPOSED };
+/* Source: UnicodeData.txt of Unicode 18.0, against what the Rust packages unicode_categories 0.1 (Unicode 8)
+ * and unicode-normalization-alignments 0.1 (Unicode 9) say, which `tokenizers` uses. P punctuation, M mark, N
+ * nonspacing mark, F format, D has a decomposition. */
+enum {
+    P = LOAMI_UNI_PUNCTUATION,
+    M = LOAMI_UNI_MARK,
+    N = LOAMI_UNI_NONSPACING,
+    F = LOAMI_UNI_FORMAT,
+    D = LOAMI_UNI_DECOMPOSED,
+};
 
 const loami_uni_late loami_uni_lates[] = {
     { 0x558, 0x558, D }, { 0x58b, 0x58c, D }, { 0x5c8, 0x5c9, M | N }, { 0x61d, 0x61d, P },

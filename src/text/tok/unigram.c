@@ -60,16 +60,18 @@ static int build(unigram *m, const loami_tok_source *src, const char *what, loam
     return 0;
 }
 
-static int unigram_open(loami_model **out, const json_t *json, const loami_tok_source *src, const loami_vocab *v, const char *what,
-                        loam_err *err)
+static int unigram_open(loami_model **out, const json_t *json, const loami_tok_source *src,
+                        const loami_vocab *v, const char *what, loam_err *err)
 {
     uint32_t unk = 0;
     if (!src->has_vocab || !src->scored)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: a Unigram model needs \"vocab\", an array of [token, score]", what);
+        return loami_fail(err, LOAM_E_FORMAT,
+                          "%s: a Unigram model needs \"vocab\", an array of [token, score]", what);
     unigram *m = calloc(1, sizeof *m);
     if (!m) return loami_fail_nomem(err);
     m->base = (loami_model){ .type = &loami_unigram, .vocab = v };
-    int has = loami_json_u32(json, what, "unk_id", 0, src->n_vocab ? (uint32_t)src->n_vocab - 1 : 0, &unk, err), rc = has;
+    uint32_t last = src->n_vocab ? (uint32_t)src->n_vocab - 1 : 0;
+    int has = loami_json_u32(json, what, "unk_id", 0, last, &unk, err), rc = has;
     if (rc >= 0) rc = loami_json_bool(json, what, "byte_fallback", &m->byte_fallback, err);
     if (rc >= 0) rc = build(m, src, what, err);
     if (rc < 0) {
@@ -131,7 +133,8 @@ static int find_way(const unigram *m, best *ends, const char *s, size_t n, loam_
         }
         if (!single) {
             if (m->unk_id == LOAMI_NO_ID)
-                return loami_fail(err, LOAM_E_FORMAT, "the text has a character without a token, and the model has no unk_id");
+                return loami_fail(err, LOAM_E_FORMAT,
+                                  "the text has a character without a token, and the model has no unk_id");
             offer(&ends[at + len], m->unk_score + before, m->unk_id, at);
         }
         at += len;
@@ -165,7 +168,8 @@ static bool put_piece(const unigram *m, loami_ids *out, const char *s, size_t n)
     return true;
 }
 
-static int unigram_encode(const loami_model *model, loami_scratch *scratch, const char *s, size_t n, loami_ids *out, loam_err *err)
+static int unigram_encode(const loami_model *model, loami_scratch *scratch, const char *s, size_t n,
+                          loami_ids *out, loam_err *err)
 {
     const unigram *m = (const unigram *)model;
     work *w = work_of(scratch, n + 1);
@@ -173,7 +177,8 @@ static int unigram_encode(const loami_model *model, loami_scratch *scratch, cons
     int rc = find_way(m, w->ends, s, n, err);
     if (rc < 0) return rc;
     for (size_t k = collect(m, w->ends, n, w->path); k-- > 0;)
-        if (!put_piece(m, out, s + w->path[k].start, w->path[k].end - w->path[k].start)) return loami_fail_nomem(err);
+        if (!put_piece(m, out, s + w->path[k].start, w->path[k].end - w->path[k].start))
+            return loami_fail_nomem(err);
     return 0;
 }
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ids are indices of a table, so they may not lie far beyond the number of tokens: a small file could ask for any
- * amount of memory. Real vocabularies have a few holes. */
+/* Ids are indices of a table, so they may not lie far beyond the number of tokens: a small file could ask for
+ * any amount of memory. Real vocabularies have a few holes. */
 static bool id_fits(uint64_t id, uint64_t tokens)
 {
     return id < 65536 + 16 * tokens;
@@ -70,9 +70,11 @@ int loami_vocab_build(loami_vocab *v, const loami_tok_source *src, const char *w
         if (src->vocab[i].id > last) last = src->vocab[i].id;
     }
     if (!id_fits(last, src->n_vocab))
-        return loami_fail(err, LOAM_E_FORMAT, "%s: token id %u in a vocabulary of %zu tokens", what, last, src->n_vocab);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: token id %u in a vocabulary of %zu tokens", what, last,
+                          src->n_vocab);
     v->blob = malloc(bytes + 1);
-    if (!v->blob || (src->n_vocab && !grow(v, last + 1)) || !loami_map_reserve(&v->map, (uint32_t)src->n_vocab))
+    if (!v->blob || (src->n_vocab && !grow(v, last + 1)) ||
+        !loami_map_reserve(&v->map, (uint32_t)src->n_vocab))
         return loami_fail_nomem(err);
 
     char *p = v->blob;
@@ -96,7 +98,8 @@ int32_t loami_vocab_id(const loami_vocab *v, const char *s, size_t n)
 
 int loami_vocab_name(loami_vocab *v, uint32_t id, const char *s, size_t n, const char *what, loam_err *err)
 {
-    if (!id_fits(id, v->size)) return loami_fail(err, LOAM_E_FORMAT, "%s: token id %u in a vocabulary of %u", what, id, v->size);
+    if (!id_fits(id, v->size))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: token id %u in a vocabulary of %u", what, id, v->size);
     if (!grow(v, id + 1)) return loami_fail_nomem(err);
     v->names[id].s = s;
     v->names[id].n = (uint32_t)n;
@@ -119,10 +122,12 @@ const uint16_t loami_byte_chars[256] = {
 #define SAME16(b) SAME4(b), SAME4((b) + 4), SAME4((b) + 8), SAME4((b) + 12)
 #define SHIFTED4(n) SHIFTED(n), SHIFTED((n) + 1), SHIFTED((n) + 2), SHIFTED((n) + 3)
 #define SHIFTED16(n) SHIFTED4(n), SHIFTED4((n) + 4), SHIFTED4((n) + 8), SHIFTED4((n) + 12)
-    SHIFTED16(0), SHIFTED16(16), SHIFTED(32), 0x21, 0x22, 0x23, SAME4(0x24), SAME4(0x28), SAME4(0x2c),
-    SAME16(0x30), SAME16(0x40), SAME16(0x50), SAME16(0x60), SAME4(0x70), SAME4(0x74), SAME4(0x78), 0x7c, 0x7d, 0x7e, SHIFTED(33),
-    SHIFTED16(34), SHIFTED16(50), SHIFTED(66), 0xa1, 0xa2, 0xa3, SAME4(0xa4), SAME4(0xa8), 0xac, SHIFTED(67), 0xae, 0xaf,
-    SAME16(0xb0), SAME16(0xc0), SAME16(0xd0), SAME16(0xe0), SAME16(0xf0),
+    SHIFTED16(0),  SHIFTED16(16), SHIFTED(32),  0x21,         0x22,         0x23,         SAME4(0x24),
+    SAME4(0x28),   SAME4(0x2c),   SAME16(0x30), SAME16(0x40), SAME16(0x50), SAME16(0x60), SAME4(0x70),
+    SAME4(0x74),   SAME4(0x78),   0x7c,         0x7d,         0x7e,         SHIFTED(33),  SHIFTED16(34),
+    SHIFTED16(50), SHIFTED(66),   0xa1,         0xa2,         0xa3,         SAME4(0xa4),  SAME4(0xa8),
+    0xac,          SHIFTED(67),   0xae,         0xaf,         SAME16(0xb0), SAME16(0xc0), SAME16(0xd0),
+    SAME16(0xe0),  SAME16(0xf0),
 };
 
 int loami_byte_of_char(uint32_t cp)

@@ -9,7 +9,7 @@
 typedef struct wordpiece {
     loami_model base;
     loami_trie trie;
-    uint32_t inner;         /* where a token inside of a word begins: behind the prefix; NO_NODE: there is none */
+    uint32_t inner; /* where a token inside of a word begins: behind the prefix; NO_NODE: there is none */
     uint32_t chars_max;     /* a longer word is unknown */
     int32_t unk_id;         /* or LOAMI_NO_ID */
     char *unk;
@@ -25,8 +25,8 @@ static void wordpiece_close(loami_model *model)
     free(m);
 }
 
-static int open_any(wordpiece **out, const loami_model_type *type, const json_t *json, const loami_tok_source *src,
-                    const loami_vocab *v, const char *what, loam_err *err)
+static int open_any(wordpiece **out, const loami_model_type *type, const json_t *json,
+                    const loami_tok_source *src, const loami_vocab *v, const char *what, loam_err *err)
 {
     loami_str unk;
     if (!src->has_vocab || src->scored)
@@ -46,8 +46,8 @@ static int open_any(wordpiece **out, const loami_model_type *type, const json_t 
     return 0;
 }
 
-static int wordlevel_open(loami_model **out, const json_t *json, const loami_tok_source *src, const loami_vocab *v, const char *what,
-                          loam_err *err)
+static int wordlevel_open(loami_model **out, const json_t *json, const loami_tok_source *src,
+                          const loami_vocab *v, const char *what, loam_err *err)
 {
     wordpiece *m = NULL;
     int rc = open_any(&m, &loami_wordlevel, json, src, v, what, err);
@@ -55,8 +55,8 @@ static int wordlevel_open(loami_model **out, const json_t *json, const loami_tok
     return rc;
 }
 
-static int wordpiece_open(loami_model **out, const json_t *json, const loami_tok_source *src, const loami_vocab *v, const char *what,
-                          loam_err *err)
+static int wordpiece_open(loami_model **out, const json_t *json, const loami_tok_source *src,
+                          const loami_vocab *v, const char *what, loam_err *err)
 {
     wordpiece *m = NULL;
     loami_str prefix;
@@ -85,7 +85,9 @@ static int wordpiece_open(loami_model **out, const json_t *json, const loami_tok
 static int put_unk(const wordpiece *m, loami_ids *out, loam_err *err)
 {
     if (m->unk_id == LOAMI_NO_ID)
-        return loami_fail(err, LOAM_E_FORMAT, "the text has a word without a token, and unk_token \"%.100s\" is not in the vocabulary", m->unk);
+        return loami_fail(
+            err, LOAM_E_FORMAT,
+            "the text has a word without a token, and unk_token \"%.100s\" is not in the vocabulary", m->unk);
     return loami_ids_put(out, m->unk_id) ? 0 : loami_fail_nomem(err);
 }
 
@@ -100,7 +102,7 @@ static bool too_long(const char *s, size_t n, uint32_t chars_max)
 static size_t longest(const wordpiece *m, uint32_t node, const char *s, size_t n, int32_t *id)
 {
     size_t len = 0;
-    if (node == NO_NODE) return 0;
+    if (node == NO_NODE || !m->trie.n_nodes) return 0;
     for (size_t i = 0; i < n; i++) {
         node = loami_trie_step(&m->trie, node, (unsigned char)s[i]);
         if (!node) break;
@@ -111,7 +113,8 @@ static size_t longest(const wordpiece *m, uint32_t node, const char *s, size_t n
     return len;
 }
 
-static int wordpiece_encode(const loami_model *model, loami_scratch *s, const char *word, size_t n, loami_ids *out, loam_err *err)
+static int wordpiece_encode(const loami_model *model, loami_scratch *s, const char *word, size_t n,
+                            loami_ids *out, loam_err *err)
 {
     const wordpiece *m = (const wordpiece *)model;
     size_t before = out->len;
@@ -119,7 +122,7 @@ static int wordpiece_encode(const loami_model *model, loami_scratch *s, const ch
     if (too_long(word, n, m->chars_max)) return put_unk(m, out, err);
     for (size_t at = 0; at < n;) {
         int32_t id = LOAMI_NO_ID;
-        size_t len = longest(m, at ? m->inner : m->trie.n_nodes ? LOAMI_TRIE_ROOT : NO_NODE, word + at, n - at, &id);
+        size_t len = longest(m, at ? m->inner : LOAMI_TRIE_ROOT, word + at, n - at, &id);
         if (!len) {
             out->len = before;
             return put_unk(m, out, err);
@@ -130,7 +133,8 @@ static int wordpiece_encode(const loami_model *model, loami_scratch *s, const ch
     return 0;
 }
 
-static int wordlevel_encode(const loami_model *model, loami_scratch *s, const char *word, size_t n, loami_ids *out, loam_err *err)
+static int wordlevel_encode(const loami_model *model, loami_scratch *s, const char *word, size_t n,
+                            loami_ids *out, loam_err *err)
 {
     const wordpiece *m = (const wordpiece *)model;
     (void)s;
@@ -139,5 +143,7 @@ static int wordlevel_encode(const loami_model *model, loami_scratch *s, const ch
     return loami_ids_put(out, id) ? 0 : loami_fail_nomem(err);
 }
 
-const loami_model_type loami_wordpiece = { "WordPiece", wordpiece_open, wordpiece_close, wordpiece_encode, NULL };
-const loami_model_type loami_wordlevel = { "WordLevel", wordlevel_open, wordpiece_close, wordlevel_encode, NULL };
+const loami_model_type loami_wordpiece = { "WordPiece", wordpiece_open, wordpiece_close, wordpiece_encode,
+                                           NULL };
+const loami_model_type loami_wordlevel = { "WordLevel", wordlevel_open, wordpiece_close, wordlevel_encode,
+                                           NULL };

@@ -10,20 +10,28 @@ enum { LETTER = 1, NUMBER = 2, SPACE = 4, OTHER = 8, BREAK = 16 /* with SPACE: \
 #define X OTHER
 #define S SPACE
 #define L LETTER
+#define N NUMBER
+#define B (SPACE | BREAK)
 static const uint8_t ascii[128] = {
-    X, X, X, X, X, X, X, X, X, S, S | BREAK, S, S, S | BREAK, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X,
-    S, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, X, X, X, X, X, X,
+    X, X, X, X, X, X, X, X, X, S, B, S, S, B, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X,
+    S, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, N, N, N, N, N, N, N, N, N, N, X, X, X, X, X, X,
     X, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, X, X, X, X, X,
     X, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, X, X, X, X, X,
 };
 #undef X
 #undef S
 #undef L
+#undef N
+#undef B
 
-static const char llama3[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-static const char cl100k[] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
-static const char qwen2[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-const char loami_words_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+static const char llama3[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+                             "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+static const char cl100k[] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| "
+                             "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
+static const char qwen2[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+                            "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const char loami_words_gpt2[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 loami_words loami_words_of(const char *regex, size_t n)
 {
@@ -77,7 +85,8 @@ static size_t contraction(const char *s, size_t n, size_t i, bool fold)
     return (b == 'e' && (a == 'r' || a == 'v')) || (a == 'l' && b == 'l') ? i + 3 : i;
 }
 
-/* \s+(?!\S)|\s+ from i on, where the white space ends at end: all of it but the last character before a word. */
+/* \s+(?!\S)|\s+ from i on, where the white space ends at end: all of it but the last character before a
+ * word. */
 static size_t space_end(const char *s, size_t n, size_t i, size_t end)
 {
     if (end == n) return end;

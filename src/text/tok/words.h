@@ -1,7 +1,7 @@
 /* text/tok/words.h: the well-known expressions that cut text into words, by hand.
  *
- * Nearly all byte-level tokenizers use one of a few regular expressions. These scanners do the same an order of
- * magnitude faster; the expression itself is their slow twin in the tests. */
+ * Nearly all byte-level tokenizers use one of a few regular expressions. These scanners do the same an order
+ * of magnitude faster; the expression itself is their slow twin in the tests. */
 #ifndef LOAMI_TOK_WORDS_H
 #define LOAMI_TOK_WORDS_H
 

@@ -1,9 +1,10 @@
-/* golden/toktime.c: how long a tokenizer takes, for bench/tokenizer.py.
+/* bench/tokenizer.c: how long a tokenizer takes. bench/tokenizer.py runs it.
  *
- *     toktime TOKENIZER.json < text
+ *     tokenizer TOKENIZER.json
  *
- * For each line on which a reader asks for a round there is one of output: seconds to open, and seconds to encode the
- * text afterwards, first and again. The text comes first: its size in bytes on a line, then its bytes. */
+ * On standard input a text: its size in bytes on a line, then its bytes; after it a line for each round
+ * wanted. A round answers with a line: the seconds to open, to encode the text, and to encode it again; the
+ * number of tokens. */
 #include "base/clock.h"
 #include "text/tokenizer.h"
 
@@ -38,7 +39,8 @@ int main(int argc, char **argv)
     char *text = malloc(n + 1);
     int rc = argc == 2 && text && n && fread(text, 1, n, stdin) == n ? 0 : -1;
     while (rc == 0 && fgets(line, sizeof line, stdin)) rc = measure(argv[1], text, n, &err);
-    if (rc < 0) fprintf(stderr, "toktime: %s\n", err.msg[0] ? err.msg : "want a tokenizer.json, and a text on standard input");
+    if (rc < 0) fprintf(stderr, "bench/tokenizer: %s\n", err.msg[0] ? err.msg
+                        : "want a tokenizer.json, and a text on standard input");
     free(text);
     return rc < 0;
 }
