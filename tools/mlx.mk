@@ -6,14 +6,21 @@ BUILD    ?= build
 MLX_OPT  ?= -O2 -g
 MLX_SO   := $(BUILD)/mlx.$(if $(filter Darwin,$(shell uname -s)),dylib,so)
 C_FLAGS  := -fPIC -fvisibility=hidden -Wall -Wextra -Wpedantic -Iinclude -Isrc
+QUOTED   := $(patsubst src/substrate/mlx/cuda/%.cu,$(BUILD)/mlx/%.inc,$(wildcard src/substrate/mlx/cuda/*.cu))
 MLX_OBJ  := $(patsubst %,$(BUILD)/mlx/%.o,$(wildcard src/substrate/mlx/*.cpp) src/substrate/dequant.c src/base/err.c src/base/utf8.c)
 
 $(MLX_SO): $(MLX_OBJ)
 	$(CXX) $(SANITIZE) -shared $(if $(filter Linux,$(shell uname -s)),-Wl$(,)-z$(,)defs) -o $@ $^ -L$(MLX_LIB) -lmlx $(MLX_LINK) $(addprefix -Wl$(,)-rpath$(,),$(MLX_RPATH))
 
+# The text of a CUDA kernel as a C++ string, without comments and indentation: MLX hashes it at each call.
+$(BUILD)/mlx/%.inc: src/substrate/mlx/cuda/%.cu
+	@mkdir -p $(@D)
+	(echo 'R"cuda('; tr '\n' '\001' < $< | sed 's|/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/||g' | tr '\001' '\n' | sed 's/^ *//;/^$$/d'; echo ')cuda"') > $@
+
+$(BUILD)/mlx/src/substrate/mlx/cuda.cpp.o: $(QUOTED)
 $(BUILD)/mlx/%.cpp.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 $(C_FLAGS) $(MLX_OPT) $(SANITIZE) -isystem $(MLX_INCLUDE) -MMD -MP -c -o $@ $<
+	$(CXX) -std=c++20 $(C_FLAGS) $(MLX_OPT) $(SANITIZE) -isystem $(MLX_INCLUDE) -I$(BUILD)/mlx -MMD -MP -c -o $@ $<
 
 $(BUILD)/mlx/%.c.o: %.c
 	@mkdir -p $(@D)

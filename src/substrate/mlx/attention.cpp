@@ -4,15 +4,15 @@
 
 /* ---- before the cache ----------------------------------------------------------------------------------- */
 
-static const mx::array &freqs_of(loam_sub *s, const loam_rope *rope)
+const mx::array &loami_mlx_freqs(loam_sub *s, const loam_rope *rope, bool inverse)
 {
     std::vector<float> inv(rope->inv_freq, rope->inv_freq + rope->dims / 2);
     for (const auto &r : s->ropes)
-        if (r.inv_freq == inv) return r.freqs;
-    mx::array freqs = mx::reciprocal(mx::array(inv.begin(), { (int)inv.size() }, mx::float32));
-    mx::eval(freqs);
-    s->ropes.push_back({ std::move(inv), freqs });
-    return s->ropes.back().freqs;
+        if (r.inv_freq == inv) return inverse ? r.inverse : r.freqs;
+    mx::array on_device = mx::copy(mx::array(inv.begin(), { (int)inv.size() }, mx::float32)), freqs = mx::reciprocal(on_device);
+    mx::eval(on_device, freqs);
+    s->ropes.push_back({ std::move(inv), on_device, freqs });
+    return inverse ? s->ropes.back().inverse : s->ropes.back().freqs;
 }
 
 /* x[rows][heads][head_dim], each row at a position of its own. */
@@ -20,7 +20,7 @@ static mx::array rotate(loam_sub *s, const loam_rope *rope, const mx::array &x)
 {
     int dims = (int)rope->dims, dim = x.shape(-1);
     if (dims == 0) return x;
-    mx::array y = mx::fast::rope(mx::expand_dims(x, 2), dims, rope->interleaved, std::nullopt, 1, *s->positions, freqs_of(s, rope));
+    mx::array y = mx::fast::rope(mx::expand_dims(x, 2), dims, rope->interleaved, std::nullopt, 1, *s->positions, loami_mlx_freqs(s, rope, false));
     y = mx::squeeze(y, 2);
     if (rope->scale == 1) return y;
     std::vector<float> by((size_t)dim, 1.0f);
@@ -52,20 +52,21 @@ static mx::array growth_of(const loam_sub *s, const loam_heads *heads, mx::Dtype
 }
 
 /* Columns of the joined projection: its own part, or a slice. */
-static mx::array columns(const loami_mlx_value *v, int part, int from, int n)
+static mx::array columns(loam_sub *s, loami_mlx_value *v, int part, int from, int n)
 {
     if (v->parts.size() == 3 && v->parts[(size_t)part].shape(1) == n) return v->parts[(size_t)part];
-    return mx::slice(loami_mlx_whole(v), { 0, from }, { v->rows, from + n });
+    return mx::slice(loami_mlx_whole(s, v), { 0, from }, { v->rows, from + n });
 }
 
 loam_tensor loami_mlx_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads)
 {
-    const loami_mlx_value *v = loami_mlx_take(s, qkv);
+    loami_mlx_value *v = loami_mlx_take(s, qkv);
     int rows = v->rows, dim = (int)heads->head_dim, nq = (int)heads->n_q * dim, nkv = (int)heads->n_kv * dim;
-    mx::array q = prepare(s, heads, heads->q_norm, columns(v, 0, 0, nq), (int)heads->n_q);
+    if (loami_mlx_cuda_can_store(s, heads)) return loami_mlx_new(s, rows, { loami_mlx_cuda_store(s, loami_mlx_whole(s, v), layer, heads) });
+    mx::array q = prepare(s, heads, heads->q_norm, columns(s, v, 0, 0, nq), (int)heads->n_q);
     if (heads->q_growth_tokens) q = mx::multiply(q, growth_of(s, heads, q.dtype()));
-    mx::array k = prepare(s, heads, heads->k_norm, columns(v, 1, nq, nkv), (int)heads->n_kv);
-    mx::array values = mx::reshape(columns(v, 2, nq + nkv, nkv), { rows, (int)heads->n_kv, dim });
+    mx::array k = prepare(s, heads, heads->k_norm, columns(s, v, 1, nq, nkv), (int)heads->n_kv);
+    mx::array values = mx::reshape(columns(s, v, 2, nq + nkv, nkv), { rows, (int)heads->n_kv, dim });
     loami_mlx_cache_write(s, layer, k, values);
     return loami_mlx_new(s, rows, { q });
 }
@@ -124,12 +125,28 @@ static mx::array attend_seq(loam_sub *s, const loami_mlx_seq &seq, const mx::arr
     return mx::reshape(mx::transpose(mx::squeeze(o, 0), { 1, 0, 2 }), { seq.n_rows, n_q * dim });
 }
 
+/* While few rows are run, the machine is as quick as the graph grows: it starts on the first layers before the last are
+ * there. Many rows keep it busy anyway, and would keep their memory. */
+static void start_early(const loam_sub *s, uint32_t layer, const mx::array &x)
+{
+    enum { ROWS = 64, EVERY = 4 };
+    if (s->gpu && s->batch->n_rows <= ROWS && layer % EVERY == 0) mx::async_eval(x);
+}
+
 loam_tensor loami_mlx_attend(loam_sub *s, loam_tensor q, uint32_t layer, const loam_heads *heads, const loam_attn *attn)
 {
-    const loami_mlx_value *v = loami_mlx_take(s, q);
-    int rows = v->rows;
-    mx::array in = mx::reshape(loami_mlx_whole(v), { rows, (int)heads->n_q, (int)heads->head_dim });
+    loami_mlx_value *v = loami_mlx_take(s, q);
+    int rows = v->rows, n_q = (int)heads->n_q, dim = (int)heads->head_dim;
+    mx::array in = mx::reshape(loami_mlx_whole(s, v), { rows, n_q, dim });
     std::vector<mx::array> out;
-    for (const loami_mlx_seq &seq : s->seqs) out.push_back(attend_seq(s, seq, in, layer, attn));
-    return loami_mlx_new(s, rows, { out.size() == 1 ? out[0] : mx::concatenate(out, 0) });
+    size_t first = 0;
+    if (s->n_single && loami_mlx_cuda_can_attend(s, heads)) {
+        mx::array single = s->n_single_rows == rows ? in : mx::slice(in, { 0, 0, 0 }, { s->n_single_rows, n_q, dim });
+        out.push_back(loami_mlx_cuda_attend(s, single, layer, heads, attn));
+        first = (size_t)s->n_single;
+    }
+    for (size_t i = first; i < s->seqs.size(); i++) out.push_back(attend_seq(s, s->seqs[i], in, layer, attn));
+    mx::array all = out.size() == 1 ? out[0] : mx::concatenate(out, 0);
+    start_early(s, layer, all);
+    return loami_mlx_new(s, rows, { all });
 }

@@ -70,17 +70,57 @@ static bool consecutive(const uint32_t *page, int n)
     return true;
 }
 
-void loami_mlx_cache_begin(loam_sub *s)
+/* What of a step has to be on the device goes there as one array; a name for each range of it. */
+struct shipment {
+    std::vector<int> all;
+
+    mx::Shape put(const std::vector<int> &v)
+    {
+        all.insert(all.end(), v.begin(), v.end());
+        return { (int)(all.size() - v.size()), (int)all.size() };
+    }
+};
+
+static mx::array unpack(const mx::array &all, const mx::Shape &range)
+{
+    return mx::slice(all, { range[0] }, { range[1] });
+}
+
+/* The first sequences that have few rows: of each row how many keys it sees, and its pages. */
+static void plan_single(loam_sub *s, std::vector<int> &lengths, std::vector<int> &pages)
+{
+    enum { FEW = 4 };
+    const loam_batch *b = s->batch;
+    size_t most = 1;
+    s->n_single = s->n_single_rows = s->longest = 0;
+    for (uint32_t i = 0; i < b->n_seqs && b->seqs[i].n_rows <= FEW; i++) {
+        int n = (int)(b->seqs[i].n_past + b->seqs[i].n_rows);
+        s->n_single++;
+        s->n_single_rows += (int)b->seqs[i].n_rows;
+        s->longest = std::max(s->longest, n);
+        most = std::max(most, (size_t)((n + s->page_tokens - 1) / s->page_tokens));
+    }
+    for (int i = 0; i < s->n_single; i++) {
+        const loam_seq_rows *q = &b->seqs[i];
+        for (uint32_t r = 0; r < q->n_rows; r++) {
+            int n = (int)(q->n_past + r + 1);
+            lengths.push_back(n);
+            for (size_t p = 0; p < most; p++) pages.push_back((int)p * s->page_tokens < n ? (int)q->pages[p] : 0);
+        }
+    }
+}
+
+/* Where the rows of each sequence go and come from. Returns how many tokens the cache must have room for. */
+static int plan_seqs(loam_sub *s, std::vector<int> &positions, std::vector<int> &slots)
 {
     const loam_batch *b = s->batch;
     int page = s->page_tokens, most = 0;
-    std::vector<int> slots(b->n_rows);
-
-    if (s->cache.empty()) return;
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         const loam_seq_rows *q = &b->seqs[i];
         int past = (int)q->n_past, n = past + (int)q->n_rows, pages = (n + page - 1) / page;
         loami_mlx_seq seq = { (int)q->first_row, (int)q->n_rows, past, -1, {} };
+        for (int t = past; t < n; t++) positions[q->first_row + (uint32_t)(t - past)] = t;
+        if (!q->pages || s->cache.empty()) continue;
         if (consecutive(q->pages, pages)) {
             seq.run = (int)q->pages[0] * page;
         } else {
@@ -92,11 +132,31 @@ void loami_mlx_cache_begin(loam_sub *s)
         for (int p = 0; p < pages; p++) most = std::max(most, ((int)q->pages[p] + 1) * page);
         s->seqs.push_back(std::move(seq));
     }
+    return most;
+}
+
+void loami_mlx_cache_begin(loam_sub *s)
+{
+    const loam_batch *b = s->batch;
+    std::vector<int> positions(b->n_rows), slots(b->n_rows), lengths, pages, tokens(b->tokens, b->tokens + b->n_rows),
+        wanted(b->wanted, b->wanted + b->n_wanted);
+    shipment cargo;
+
+    int most = plan_seqs(s, positions, slots);
+    if (!s->seqs.empty() && s->kernels) plan_single(s, lengths, pages);
     s->slot_run = slots.empty() ? -1 : slots[0];
     for (size_t i = 1; i < slots.size(); i++)
         if (slots[i] != slots[0] + (int)i) s->slot_run = -1;
-    if (s->slot_run < 0) s->slots = mx::array(slots.begin(), { (int)slots.size() }, mx::int32);
-    grow(s, most);
+    mx::Shape r[] = { cargo.put(tokens), cargo.put(positions), cargo.put(slots), cargo.put(wanted), cargo.put(lengths), cargo.put(pages) };
+    mx::array all(cargo.all.begin(), { (int)cargo.all.size() }, mx::int32);
+    if (s->kernels) all = mx::copy(all);
+    s->tokens = unpack(all, r[0]);
+    s->positions = unpack(all, r[1]);
+    s->slots = unpack(all, r[2]);
+    s->wanted = unpack(all, r[3]);
+    s->lengths = unpack(all, r[4]);
+    s->pages = unpack(all, r[5]);
+    if (most) grow(s, most);
 }
 
 /* The cache with rows[n][n_kv][head_dim] in their places. MLX writes into the old array's memory if nobody else holds

@@ -46,11 +46,13 @@ static mx::array experts(const loam_moe *moe, const mx::array &x, const mx::arra
 
 loam_tensor loami_mlx_moe(loam_sub *s, loam_tensor x, const loam_moe *moe)
 {
-    const loami_mlx_value *v = loami_mlx_take(s, x);
+    loami_mlx_value *v = loami_mlx_take(s, x);
     int rows = v->rows, k = (int)moe->top_k, dim = (int)moe->down->rows;
-    mx::array in = loami_mlx_whole(v);
+    mx::array in = loami_mlx_whole(s, v);
     if (rows == 0) return loami_mlx_new(s, 0, { in });
-    auto [which, p] = route(moe, mx::astype(loami_mlx_apply(moe->router->parts[0], in), mx::float32));
+    mx::array logits = loami_mlx_multiply(s, in, nullptr, moe->router, nullptr)[0];
+    if (loami_mlx_cuda_can_moe(s, moe)) return loami_mlx_new(s, rows, { loami_mlx_cuda_moe(s, moe, in, logits) });
+    auto [which, p] = route(moe, mx::astype(logits, mx::float32));
     mx::array y = in;
     if (rows * k < SORT_FROM) {
         y = mx::squeeze(experts(moe, mx::expand_dims(in, { 1, 2 }), which, false), 2);

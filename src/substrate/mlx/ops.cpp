@@ -11,44 +11,60 @@ static mx::array like(float x, const mx::array &a)
 
 /* ---- matrices ------------------------------------------------------------------------------------------- */
 
-mx::array loami_mlx_apply(const loami_mlx_part &p, const mx::array &x)
+/* From so many rows on a GPU of NVIDIA multiplies faster by weights that were made 16-bit floats before: MLX's kernels for
+ * quantised ones are not made for its large matrix units. */
+enum { DEQUANTISE_FROM = 129 };
+
+mx::array loami_mlx_apply(const loam_sub *s, const loami_mlx_part &p, const mx::array &x)
 {
-    if (p.quant == LOAM_Q_NONE) {
-        mx::array w = mx::transpose(p.data);
+    bool plain = p.quant == LOAM_Q_NONE;
+    if (plain || (s->kernels && x.shape(0) >= DEQUANTISE_FROM)) {
+        mx::array w = mx::transpose(plain ? p.data : mx::dequantize(p.data, *p.scales, p.biases, p.group, p.bits, modes[p.quant], std::nullopt, x.dtype()));
         return p.bias ? mx::addmm(*p.bias, x, w) : mx::matmul(x, w);
     }
     mx::array y = mx::quantized_matmul(x, p.data, *p.scales, p.biases, true, p.group, p.bits, modes[p.quant]);
     return p.bias ? mx::add(y, *p.bias) : y;
 }
 
+std::vector<mx::array> loami_mlx_multiply(loam_sub *s, const mx::array &x, const loam_norm *norm, const loam_weight *w, const mx::array *old)
+{
+    std::vector<mx::array> out;
+    bool ours = w->parts.size() == 1 && loami_mlx_cuda_can_multiply(s, w->parts[0], x.shape(0));
+    if (ours) return { loami_mlx_cuda_multiply(s, w->parts[0], x, norm, 0, old) };
+    mx::array in = norm ? loami_mlx_norm(s, x, norm) : x;
+    for (const loami_mlx_part &p : w->parts) out.push_back(loami_mlx_apply(s, p, in));
+    if (old) return { mx::add(*old, out.size() == 1 ? out[0] : mx::concatenate(out, 1)) };
+    return out;
+}
+
 loam_tensor loami_mlx_linear(loam_sub *s, loam_tensor x, const loam_weight *w)
 {
-    const loami_mlx_value *v = loami_mlx_take(s, x);
-    std::vector<mx::array> out;
+    loami_mlx_value *v = loami_mlx_take(s, x);
     int rows = v->rows;
-    mx::array in = loami_mlx_whole(v);
-    for (const loami_mlx_part &p : w->parts) out.push_back(rows ? loami_mlx_apply(p, in) : mx::zeros({ 0, p.rows }, in.dtype()));
-    return loami_mlx_new(s, rows, std::move(out));
+    if (rows == 0) return loami_mlx_new(s, 0, { mx::zeros({ 0, (int)w->rows }, *s->type) });
+    bool normed = v->parts.empty() && !v->linear; /* a norm still pending may go along */
+    const loam_norm *norm = normed ? v->norm : nullptr;
+    mx::array in = normed ? *v->x : loami_mlx_whole(s, v);
+    if (w->parts.size() == 1 && loami_mlx_cuda_can_multiply(s, w->parts[0], rows)) return loami_mlx_new_pending(s, in, norm, w);
+    if (norm) in = loami_mlx_whole(s, v);
+    return loami_mlx_new(s, rows, loami_mlx_multiply(s, in, nullptr, w, nullptr));
 }
 
 loam_tensor loami_mlx_embed(loam_sub *s, const loam_weight *table, float scale)
 {
-    int rows = (int)s->batch->n_rows;
-    mx::array tokens(s->batch->tokens, { rows }, mx::int32);
-    mx::array x = loami_mlx_rows(s, table->parts[0], tokens);
+    mx::array x = loami_mlx_rows(s, table->parts[0], *s->tokens);
     if (scale != 1) x = mx::multiply(x, like(scale, x));
-    return loami_mlx_new(s, rows, { x });
+    return loami_mlx_new(s, (int)s->batch->n_rows, { x });
 }
 
 loam_tensor loami_mlx_gather(loam_sub *s, loam_tensor x)
 {
-    const loami_mlx_value *v = loami_mlx_take(s, x);
-    const loam_batch *b = s->batch;
-    int n = (int)b->n_wanted;
-    mx::array in = loami_mlx_whole(v);
-    if (b->n_wanted == b->n_rows) return loami_mlx_new(s, n, { in });
-    if (n == 0) return loami_mlx_new(s, 0, { mx::zeros({ 0, v->cols }, in.dtype()) });
-    return loami_mlx_new(s, n, { mx::take(in, mx::array(b->wanted, { n }, mx::uint32), 0) });
+    loami_mlx_value *v = loami_mlx_take(s, x);
+    int n = (int)s->batch->n_wanted, cols = v->cols;
+    mx::array in = loami_mlx_whole(s, v);
+    if (n == in.shape(0)) return loami_mlx_new(s, n, { in });
+    if (n == 0) return loami_mlx_new(s, 0, { mx::zeros({ 0, cols }, in.dtype()) });
+    return loami_mlx_new(s, n, { mx::take(in, *s->wanted, 0) });
 }
 
 /* ---- rows ----------------------------------------------------------------------------------------------- */
@@ -66,22 +82,26 @@ mx::array loami_mlx_norm(loam_sub *s, const mx::array &x, const loam_norm *norm)
 
 loam_tensor loami_mlx_norm_op(loam_sub *s, loam_tensor x, const loam_norm *norm)
 {
-    const loami_mlx_value *v = loami_mlx_take(s, x);
+    loami_mlx_value *v = loami_mlx_take(s, x);
     int rows = v->rows;
-    mx::array in = loami_mlx_whole(v);
+    mx::array in = loami_mlx_whole(s, v);
+    if (loami_mlx_cuda_can_norm(s, norm, rows)) return loami_mlx_new_pending(s, in, norm, nullptr);
     return loami_mlx_new(s, rows, { rows ? loami_mlx_norm(s, in, norm) : in });
 }
 
 loam_tensor loami_mlx_add(loam_sub *s, loam_tensor x, loam_tensor y, float y_scale)
 {
-    mx::array a = loami_mlx_whole(loami_mlx_take(s, x)), b = loami_mlx_whole(loami_mlx_take(s, y));
+    mx::array a = loami_mlx_whole(s, loami_mlx_take(s, x));
+    loami_mlx_value *v = loami_mlx_take(s, y);
+    if (v->parts.empty() && v->linear && y_scale == 1) return loami_mlx_new(s, v->rows, loami_mlx_multiply(s, *v->x, v->norm, v->linear, &a));
+    mx::array b = loami_mlx_whole(s, v);
     if (y_scale != 1) b = mx::multiply(b, like(y_scale, b));
     return loami_mlx_new(s, a.shape(0), { mx::add(a, b) });
 }
 
 loam_tensor loami_mlx_cap(loam_sub *s, loam_tensor x, float scale, float cap)
 {
-    mx::array a = loami_mlx_whole(loami_mlx_take(s, x));
+    mx::array a = loami_mlx_whole(s, loami_mlx_take(s, x));
     if (scale != 1) a = mx::multiply(a, like(scale, a));
     if (cap != 0) a = mx::multiply(mx::tanh(mx::divide(a, like(cap, a))), like(cap, a));
     return loami_mlx_new(s, a.shape(0), { a });
@@ -142,10 +162,14 @@ std::pair<mx::array, mx::array> loami_mlx_halves(const arrays &parts)
 
 loam_tensor loami_mlx_glu(loam_sub *s, loam_tensor x, const loam_weight *gate_up, loam_act act)
 {
-    const loami_mlx_value *both = &s->values[loami_mlx_linear(s, x, gate_up)];
-    int rows = both->rows;
-    auto [gate, up] = loami_mlx_halves(both->parts);
-    s->values.back().taken = true;
-    s->values.back().parts.clear();
-    return loami_mlx_new(s, rows, { rows ? loami_mlx_act(act, gate, up) : gate });
+    loami_mlx_value *v = loami_mlx_take(s, x);
+    int rows = v->rows;
+    if (rows == 0) return loami_mlx_new(s, 0, { mx::zeros({ 0, (int)gate_up->rows / 2 }, *s->type) });
+    bool ours = gate_up->parts.size() == 1 && loami_mlx_cuda_can_multiply(s, gate_up->parts[0], rows);
+    bool normed = ours && v->parts.empty() && !v->linear;
+    const loam_norm *norm = normed ? v->norm : nullptr;
+    mx::array in = normed ? *v->x : loami_mlx_whole(s, v);
+    if (ours) return loami_mlx_new(s, rows, { loami_mlx_cuda_multiply(s, gate_up->parts[0], in, norm, 1 + act, nullptr) });
+    auto [gate, up] = loami_mlx_halves(loami_mlx_multiply(s, in, nullptr, gate_up, nullptr));
+    return loami_mlx_new(s, rows, { loami_mlx_act(act, gate, up) });
 }

@@ -73,6 +73,7 @@ static int open(loam_sub **out, const loam_sub_options *options, loam_err *err)
         s->options = *options;
         s->gpu = mx::is_available(mx::Device::gpu);
         s->metal = s->gpu && mx::metal::is_available();
+        s->kernels = s->gpu && !s->metal && !(getenv("LOAM_MLX_KERNELS") && atoi(getenv("LOAM_MLX_KERNELS")) == 0);
         mx::set_default_device(s->gpu ? mx::Device::gpu : mx::Device::cpu);
         s->page_tokens = page && atoi(page) > 0 ? atoi(page) : PAGE_TOKENS;
         /* What the model needs stays resident: the most that the system allows to wire. Buffers that were freed are kept
@@ -121,20 +122,30 @@ loam_tensor loami_mlx_new(loam_sub *s, int rows, std::vector<mx::array> parts)
         for (size_t i = 1; i < a.ndim(); i++) each *= a.shape((int)i);
         cols += each;
     }
-    s->values.push_back({ std::move(parts), rows, cols, false });
+    s->values.push_back({ std::move(parts), rows, cols, false, {}, nullptr, nullptr });
     return (loam_tensor)(s->values.size() - 1);
 }
 
-const loami_mlx_value *loami_mlx_take(loam_sub *s, loam_tensor t)
+loam_tensor loami_mlx_new_pending(loam_sub *s, const mx::array &x, const loam_norm *norm, const loam_weight *linear)
+{
+    s->values.push_back({ {}, x.shape(0), linear ? (int)linear->rows : x.shape(1), false, x, norm, linear });
+    return (loam_tensor)(s->values.size() - 1);
+}
+
+loami_mlx_value *loami_mlx_take(loam_sub *s, loam_tensor t)
 {
     if (t >= s->values.size()) throw std::logic_error("an operation was given a tensor of no step");
     s->values[t].taken = true;
     return &s->values[t];
 }
 
-mx::array loami_mlx_whole(const loami_mlx_value *v)
+mx::array loami_mlx_whole(loam_sub *s, loami_mlx_value *v)
 {
     std::vector<mx::array> flat;
+    if (v->parts.empty()) {
+        if (v->linear) v->parts = loami_mlx_multiply(s, *v->x, v->norm, v->linear, nullptr);
+        else v->parts = { loami_mlx_norm(s, *v->x, v->norm) };
+    }
     for (const mx::array &a : v->parts) flat.push_back(a.ndim() == 2 ? a : mx::reshape(a, { a.shape(0), -1 }));
     return flat.size() == 1 ? flat[0] : mx::concatenate(flat, 1);
 }
@@ -145,17 +156,9 @@ static void begin(loam_sub *s, const loam_batch *b)
     s->read.clear();
     s->masks.clear();
     s->seqs.clear();
-    s->positions.reset();
-    s->slots.reset();
     s->failed.clear();
     s->batch = b;
     recorded(s, [&] {
-        std::vector<int> at(b->n_rows);
-        for (uint32_t i = 0; i < b->n_seqs; i++) {
-            const loam_seq_rows *q = &b->seqs[i];
-            for (uint32_t r = 0; r < q->n_rows; r++) at[q->first_row + r] = (int)(q->n_past + r);
-        }
-        s->positions = mx::array(at.begin(), { (int)b->n_rows }, mx::int32);
         loami_mlx_cache_begin(s);
         return LOAM_NO_TENSOR;
     });
@@ -168,13 +171,12 @@ static void evaluate(loam_sub *s)
     std::vector<mx::array> wanted;
     for (loami_mlx_value &v : s->values) {
         bool kept = !v.taken && v.rows > 0;
-        s->read.push_back(kept ? mx::contiguous(mx::astype(loami_mlx_whole(&v), mx::float32)) : mx::array(0.0f));
+        s->read.push_back(kept ? mx::contiguous(mx::astype(loami_mlx_whole(s, &v), mx::float32)) : mx::array(0.0f));
         if (kept) wanted.push_back(s->read.back());
         v.parts.clear();
+        v.x.reset();
     }
     s->masks.clear();
-    s->positions.reset();
-    s->slots.reset();
     s->seqs.clear();
     for (loami_mlx_cache &c : s->cache) {
         if (c.k && c.k->status() == mx::array::unscheduled) wanted.push_back(*c.k);

@@ -38,11 +38,15 @@ struct loam_weight {
 };
 
 /* A tensor of the step: columns of one or several arrays side by side, so that q, k, v or gate, up need not be joined to
- * be taken apart again. An array is [rows][its columns], or [rows][heads][head_dim]. */
+ * be taken apart again. An array is [rows][its columns], or [rows][heads][head_dim]. A norm or a product may be left
+ * pending (parts empty) for the operation after it to do on its way; see loami_mlx_whole. */
 struct loami_mlx_value {
     std::vector<mx::array> parts;
     int rows, cols;
     bool taken;                  /* by another operation: not kept for read */
+    std::optional<mx::array> x;  /* of what is pending: its input, */
+    const loam_norm *norm;       /* normed first, or NULL, */
+    const loam_weight *linear;   /* and then multiplied; NULL: only normed */
 };
 
 /* Keys and values of one layer: [tokens][n_kv][head_dim], page p at token p * page_tokens. Grows. */
@@ -59,6 +63,7 @@ struct loami_mlx_seq {           /* a sequence of the step */
 struct loam_sub {
     loam_sub_options options;
     bool gpu, metal;
+    bool kernels;                /* cuda.cpp's own are used */
     std::optional<mx::Dtype> type; /* of values; known from the first weight */
     std::vector<std::unique_ptr<loam_weight>> weights;
 
@@ -71,9 +76,13 @@ struct loam_sub {
     const loam_batch *batch;
     std::vector<loami_mlx_value> values;
     std::vector<loami_mlx_seq> seqs;
-    std::optional<mx::array> positions; /* [n_rows] int32 */
-    std::optional<mx::array> slots;     /* [n_rows] the cache's token of each row */
+    std::optional<mx::array> tokens, positions, slots; /* [n_rows] int32; slot: the cache's token that a row becomes */
     int slot_run;                /* the rows' tokens follow each other from this one; -1: they don't */
+    std::optional<mx::array> wanted; /* [n_wanted] */
+    int n_single;                /* so many sequences, the first ones, have few rows: attention takes rows one by one, */
+    int n_single_rows;           /* these rows, with */
+    std::optional<mx::array> lengths, pages; /* [n_single_rows], [n_single_rows][..]: keys of each and where they are */
+    int longest;                 /* of lengths */
     std::map<std::vector<int>, mx::array> masks;
     std::string failed;          /* why the step is lost; empty: it isn't */
     bool nomem;
@@ -82,15 +91,18 @@ struct loam_sub {
     /* across steps */
     struct rope_table {
         std::vector<float> inv_freq;
-        mx::array freqs;         /* their reciprocals: what MLX asks for */
+        mx::array inverse, freqs; /* the same on the device; their reciprocals, which MLX asks for */
     };
     std::vector<rope_table> ropes;
+    std::map<std::vector<float>, mx::array> numbers; /* constants on the device */
+    std::optional<mx::array> nothing; /* [1] */
 };
 
 /* ---- shim.cpp ---- */
 loam_tensor loami_mlx_new(loam_sub *s, int rows, std::vector<mx::array> parts);
-const loami_mlx_value *loami_mlx_take(loam_sub *s, loam_tensor t);         /* NULL when there is none */
-mx::array loami_mlx_whole(const loami_mlx_value *v);                       /* as one [rows][cols] */
+loam_tensor loami_mlx_new_pending(loam_sub *s, const mx::array &x, const loam_norm *norm, const loam_weight *linear);
+loami_mlx_value *loami_mlx_take(loam_sub *s, loam_tensor t);               /* valid until the next new one */
+mx::array loami_mlx_whole(loam_sub *s, loami_mlx_value *v);                /* as one [rows][cols]; what is pending is done */
 
 /* ---- weight.cpp ---- */
 int loami_mlx_weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint32_t n_parts, loam_err *err);
@@ -99,7 +111,9 @@ std::optional<mx::array> loami_mlx_vector_bias(loam_sub *s, loam_weight *w);
 mx::array loami_mlx_rows(const loam_sub *s, const loami_mlx_part &p, const mx::array &which); /* of a table, as numbers */
 
 /* ---- ops.cpp ---- */
-mx::array loami_mlx_apply(const loami_mlx_part &p, const mx::array &x);
+mx::array loami_mlx_apply(const loam_sub *s, const loami_mlx_part &p, const mx::array &x);
+std::vector<mx::array> loami_mlx_multiply(loam_sub *s, const mx::array &x, const loam_norm *norm, const loam_weight *w,
+                                          const mx::array *old); /* old + W norm(x); norm, old may be NULL */
 mx::array loami_mlx_norm(loam_sub *s, const mx::array &x, const loam_norm *norm);
 mx::array loami_mlx_act(loam_act act, const mx::array &gate, const mx::array &up);
 std::pair<mx::array, mx::array> loami_mlx_halves(const std::vector<mx::array> &parts);
@@ -122,7 +136,20 @@ void loami_mlx_cache_write(loam_sub *s, uint32_t layer, const mx::array &k, cons
 mx::array loami_mlx_cache_view(const mx::array &cache, const loami_mlx_seq &q, int from, int to); /* [1][n_kv][to - from][head_dim] */
 void loami_mlx_cache_rollback(loam_sub *s);                                 /* after a step that failed */
 
+/* ---- cuda.cpp: kernels of our own, for NVIDIA's GPUs; MLX compiles them when they are first used ---- */
+bool loami_mlx_cuda_can_multiply(const loam_sub *s, const loami_mlx_part &p, int rows);
+bool loami_mlx_cuda_can_norm(const loam_sub *s, const loam_norm *norm, int rows); /* on the way into such a product */
+mx::array loami_mlx_cuda_multiply(loam_sub *s, const loami_mlx_part &p, const mx::array &x, const loam_norm *norm, int act,
+                                  const mx::array *old); /* act: 0, or 1 + loam_act of the gated unit */
+bool loami_mlx_cuda_can_moe(const loam_sub *s, const loam_moe *moe);
+mx::array loami_mlx_cuda_moe(loam_sub *s, const loam_moe *moe, const mx::array &x, const mx::array &logits);
+bool loami_mlx_cuda_can_store(const loam_sub *s, const loam_heads *heads);
+mx::array loami_mlx_cuda_store(loam_sub *s, const mx::array &qkv, uint32_t layer, const loam_heads *heads); /* queries */
+bool loami_mlx_cuda_can_attend(const loam_sub *s, const loam_heads *heads);
+mx::array loami_mlx_cuda_attend(loam_sub *s, const mx::array &q, uint32_t layer, const loam_heads *heads, const loam_attn *attn);
+
 /* ---- attention.cpp ---- */
+const mx::array &loami_mlx_freqs(loam_sub *s, const loam_rope *rope, bool inverse);
 loam_tensor loami_mlx_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads);
 loam_tensor loami_mlx_attend(loam_sub *s, loam_tensor q, uint32_t layer, const loam_heads *heads, const loam_attn *attn);
 
