@@ -6,6 +6,7 @@
 #ifndef LOAMI_CHAT_H
 #define LOAMI_CHAT_H
 
+#include "text/format.h"
 #include "text/jinja.h"
 #include "text/tokenizer.h"
 
@@ -14,6 +15,7 @@ typedef struct loami_chat_template {
     char *text;               /* NULL: there is none */
     loami_jinja *jinja;       /* NULL with text: it does not compile, and err says why */
     loam_err err;
+    loami_format format;      /* how answers to it are written */
 } loami_chat_template;
 
 struct loam_text {

@@ -99,7 +99,9 @@ static int read_templates(struct loam_text *t, const char *dir, const json_t *co
 
 static void compile(loami_chat_template *t)
 {
-    if (t->text) loami_jinja_open(&t->jinja, t->text, strlen(t->text), &t->err);
+    if (!t->text) return;
+    loami_jinja_open(&t->jinja, t->text, strlen(t->text), &t->err);
+    t->format = loami_format_detect(t->text, strlen(t->text));
 }
 
 /* ---- special tokens --------------------------------------------------------------------------------------------- */

@@ -17,6 +17,8 @@ TOOLS = [
         "return": {"type": "string", "description": "The weather"}}},
     {"type": "function", "function": {"name": "now", "description": "The time", "parameters": {"type": "object", "properties": {}}}},
 ]
+SIMPLE_TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "Weather at a place", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string", "description": "The city"}, "days": {"type": "integer", "description": "Days"}}, "required": ["city"]}}}]
 ODD_TOOLS = [{"type": "function", "function": {"name": "f", "description": "", "parameters": {
     "type": "object", "properties": {"x": {"oneOf": [{"type": "object", "default": {"a": 1}}, {"type": "string", "description": "d"}]},
                                      "y": {"type": "array", "items": {"type": "object", "properties": {"z": {"type": "boolean"}}}},
@@ -94,6 +96,8 @@ def cases(extra_everywhere=False):
             if tools:
                 v["tools"] = tools
             yield {**v, **extra}
+    for chat in CHATS.values():
+        yield {"messages": chat, "tools": SIMPLE_TOOLS, "add_generation_prompt": True, **TOKENS}
     yield {"messages": CHATS["turns"], "tools": ODD_TOOLS, **TOKENS}
     yield {"messages": CHATS["called"], "tools": [], **TOKENS}
     yield {"messages": CHATS["turns"]}
@@ -110,5 +114,5 @@ def random_chats(seed, n):
             chat.insert(0, U)
         v = {"messages": chat, "add_generation_prompt": rng.random() < 0.5, **TOKENS, **rng.choice(EXTRAS)}
         if rng.random() < 0.5:
-            v["tools"] = rng.choice([TOOLS, ODD_TOOLS])
+            v["tools"] = rng.choice([TOOLS, SIMPLE_TOOLS, ODD_TOOLS])
         yield v
