@@ -2,9 +2,6 @@ import pytest
 
 from golden import tiny
 
-near_ties = []
-
-
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """tiny_model(family, storage) -> (folder, Reference), made once a session."""
@@ -22,13 +19,14 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture
-def near_tie():
+def near_tie(request):
     """near_tie("what, where, how close"): a choice so close that it is listed instead of asserted."""
-    return near_ties.append
+    return lambda line: request.node.user_properties.append(("near-tie", line))
 
 
 def pytest_terminal_summary(terminalreporter):
-    if near_ties:
+    lines = [line for report in terminalreporter.stats.get("passed", []) for kind, line in report.user_properties if kind == "near-tie"]
+    if lines:
         terminalreporter.write_sep("-", "near-ties: not asserted, the reference's own choice is within the tolerance")
-        for line in near_ties:
+        for line in lines:
             terminalreporter.write_line(line)

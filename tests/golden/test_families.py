@@ -12,13 +12,13 @@ from golden import tiny
 
 # way of running -> options, the most a logit may be off, and what it may be typically (root mean square). The reference
 # substrate and mlx_lm both add up float32, in another order. The fast one keeps keys and values in half precision, and
-# without --exact rounds activations to 8 bits a group: on these small, wild models that is worth a tenth of a deviation
-# typically, and where an expert is chosen by a hair more.
+# without --exact rounds activations to 8 bits a group. About twice what is measured.
 WAYS = {
-    "reference": (["--substrate", "reference"], 1e-4, 1e-4),
-    "exact": (["--substrate", "cpu", "--exact"], 3e-2, 1e-2),
-    "fast": (["--substrate", "cpu"], 0.8, 0.2),
+    "reference": (["--substrate", "reference"], 5e-5, 2e-5),
+    "exact": (["--substrate", "cpu", "--exact"], 1.5e-2, 4e-3),
+    "fast": (["--substrate", "cpu"], 0.35, 0.1),
 }
+HAIR = {"fast": 2.5}  # times that for a mixture of experts, where rounding may choose another expert by a hair
 if "LOAM_MLX" in os.environ:  # built beside the program: see tests/conftest.py. On a CPU it computes in float32
     WAYS["mlx"] = ["--substrate", "mlx", "--exact"], 1e-3, 1e-3
 
@@ -50,9 +50,15 @@ def ids_text(ids):
     return ",".join(map(str, ids))
 
 
-def check_logits(loam, model, way):
-    folder, reference = model
+def allowed(way, family):
     options, most, typical = WAYS[way]
+    hair = HAIR.get(way, 1) if any("experts" in key for key in ALL[family]) else 1
+    return options, hair * most, hair * typical
+
+
+def check_logits(loam, model, family, way):
+    folder, reference = model
+    options, most, typical = allowed(way, family)
     theirs = reference.logits(prompt(max(LENGTHS)))  # causal: a shorter prompt's logits are an earlier row
     for n in LENGTHS:
         ours = loam.json("logits", "--model", folder, "--tokens", ids_text(prompt(max(LENGTHS))[:n]), "--json", *options)["logits"]
@@ -64,13 +70,13 @@ def check_logits(loam, model, way):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("family,storage", CASES)
 def test_logits(loam, tiny_model, family, storage, way):
-    check_logits(loam, tiny_model(family, storage), way)
+    check_logits(loam, tiny_model(family, storage), family, way)
 
 
 def check_greedy(ours, theirs, tolerance, near_tie, where):
     """ours: ids. theirs: Reference.greedy. Two logits may each move by the tolerance before a choice may turn."""
     for k, (id, margin, deviation) in enumerate(theirs):
-        if k < len(ours) and ours[k] == id:
+        if ours[k:k + 1] == ([] if id is None else [id]):
             continue
         have = ours[k] if k < len(ours) else "nothing"
         close = margin / deviation
@@ -84,7 +90,7 @@ def check_greedy(ours, theirs, tolerance, near_tie, where):
 def test_batch(loam, tiny_model, near_tie, family, storage, way):
     """Requests of unequal lengths together: the prompt in slices, then one token a step for all that are left."""
     folder, reference = tiny_model(family, storage)
-    options, tolerance, _ = WAYS[way]
+    options, tolerance, _ = allowed(way, family)
     jobs = [(prompt(n, seed=1), new) for n, new in ((3, 12), (61, 16), (1, 5), (130, 9), (17, 1))]
     out = loam.helper("golden/batch", folder, options[1], int("--exact" in options),
                       stdin="".join(f"{new} {' '.join(map(str, ids))}\n" for ids, new in jobs))
@@ -94,7 +100,7 @@ def test_batch(loam, tiny_model, near_tie, family, storage, way):
         *steps, finish, n_prompt = line.split()
         got = [int(s.split(":")[0]) for s in steps]
         theirs = reference.greedy(ids, new)
-        assert int(n_prompt) == len(ids)
+        assert int(n_prompt) == len(ids) and int(finish) == (2 if len(got) == new else 1)  # LENGTH, STOP
         check_greedy(got, theirs, tolerance, near_tie, f"{family} {storage} {way}, prompt of {len(ids)}")
         check_logprobs(reference, ids, steps, got, tolerance)
 
@@ -117,4 +123,4 @@ def test_generate(loam, tiny_model, near_tie, family):
     theirs = reference.greedy(reference.tokenizer.encode(text).ids, 16)
     out = loam.json("generate", "--model", folder, "--prompt", text, "--max-tokens", 16, "--temp", 0, "--raw", "--json")
     check_greedy(out["tokens"], theirs, WAYS["fast"][1], near_tie, f"generate {family}")
-    assert out["text"] == reference.tokenizer.decode([id for id in out["tokens"] if id != 0])
+    assert out["text"] == reference.tokenizer.decode(out["tokens"])

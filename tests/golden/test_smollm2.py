@@ -9,11 +9,14 @@ from golden import tiny
 from golden.test_families import check_greedy, ids_text
 
 NOVELS = pathlib.Path(__file__).parent.parent / "data" / "novels.txt"
-WINDOW, TOKENS = 256, 1024
+WINDOW, TOKENS = 256, 512
 
 # Trained weights are kinder than random ones. "fast" is 8-bit activations.
 WAYS = {"exact": (["--exact"], 5e-3), "fast": ([], 0.1)}
 PERPLEXITY = {"exact": 1e-3, "fast": 5e-3}  # relative
+
+
+pytestmark = pytest.mark.xdist_group("smollm2")  # one worker: the reference takes time and memory to open
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_tokens(loam, smollm2, ids):
 @pytest.mark.heavy
 @pytest.mark.parametrize("way", WAYS)
 def test_logits(loam, smollm2, reference, ids, way):
-    options, tolerance, _ = WAYS[way]
+    options, tolerance = WAYS[way]
     theirs = reference.logits(ids[:90])
     for n in (1, 33, 90):
         ours = loam.json("logits", "--model", smollm2, "--tokens", ids_text(ids[:n]), "--json", *options)["logits"]
@@ -54,23 +57,29 @@ def test_logits(loam, smollm2, reference, ids, way):
 @pytest.mark.heavy
 @pytest.mark.parametrize("way", WAYS)
 def test_greedy(loam, smollm2, reference, near_tie, way):
-    options, tolerance, _ = WAYS[way]
+    options, tolerance = WAYS[way]
     for prompt in ("The capital of France is", "def fibonacci(n):\n", "Water boils at"):
-        theirs = reference.greedy(reference.tokenizer.encode(prompt).ids, 24)
+        theirs = reference.greedy(reference.tokenizer.encode(prompt).ids, 24, end=None)
         out = loam.json("generate", "--model", smollm2, "--raw", "--prompt", prompt, "--max-tokens", 24, "--temp", 0,
                         "--ignore-eos", "--json", *options)
         check_greedy(out["tokens"], theirs, tolerance, near_tie, f"SmolLM2 {way}, {prompt!r}")
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("way", WAYS)
-def test_perplexity(loam, smollm2, reference, ids, way):
-    nll = []
+@pytest.fixture(scope="module")
+def nll(reference, ids):
+    """The reference's negative log-probability of each token but a window's first."""
+    all = []
     for at in range(0, TOKENS, WINDOW):
         window = ids[at:at + WINDOW]
         rows = reference.logits(window)[:-1].astype(np.float64)
         rows -= rows.max(-1, keepdims=True)
-        nll += list(np.log(np.exp(rows).sum(-1)) - rows[np.arange(len(window) - 1), window[1:]])
+        all += list(np.log(np.exp(rows).sum(-1)) - rows[np.arange(len(window) - 1), window[1:]])
+    return all
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("way", WAYS)
+def test_perplexity(loam, smollm2, nll, way):
     theirs = np.exp(np.mean(nll))
     out = loam.json("perplexity", "--model", smollm2, "--file", NOVELS, "--window", WINDOW, "--max-tokens", TOKENS, "--json", *WAYS[way][0])
     assert out["tokens"] == len(nll)
