@@ -40,7 +40,8 @@ static void probe_good(loami_backend *b)
     if (b->good < b->config->health.rise) b->good++;
     if (b->health == LOAMI_HEALTH_UNKNOWN || b->good >= b->config->health.rise)
         set_health(b, LOAMI_HEALTH_UP);
-    if (b->breaker == LOAMI_BREAKER_OPEN && b->health == LOAMI_HEALTH_UP) b->open_until_s = loami_now_s();
+    if (b->breaker == LOAMI_BREAKER_OPEN && b->unreached && b->health == LOAMI_HEALTH_UP)
+        b->open_until_s = loami_now_s();
 }
 
 static void probe_bad(loami_backend *b, bool says_so, const char *why)
@@ -163,13 +164,14 @@ void loami_health_good(loami_backend *b, bool trial)
     loami_pool_moved(b->gw);
 }
 
-static void open_breaker(loami_backend *b)
+static void open_breaker(loami_backend *b, bool unreached)
 {
     double most = b->config->breaker.open_max_s;
     bool again = b->breaker == LOAMI_BREAKER_HALF;
     b->open_for_s = again ? b->open_for_s * 2 : b->config->breaker.open_s;
     if (b->open_for_s > most) b->open_for_s = most;
     b->breaker = LOAMI_BREAKER_OPEN;
+    b->unreached = unreached;
     b->open_until_s = loami_now_s() + b->open_for_s;
     loami_health_probe_soon(b);
 }
@@ -184,7 +186,7 @@ void loami_health_failed(loami_backend *b, loami_failure why, bool trial, const 
     if (b->breaker == LOAMI_BREAKER_OPEN) return;
     if (why == LOAMI_FAIL_UNREACHED || b->breaker == LOAMI_BREAKER_HALF ||
         b->failures >= b->config->breaker.failures)
-        open_breaker(b);
+        open_breaker(b, why == LOAMI_FAIL_UNREACHED);
     else if (why == LOAMI_FAIL_LOST)
         loami_health_probe_soon(b);
 }
