@@ -201,6 +201,7 @@ def test_streams_that_outlast_the_drain_end_with_an_error(fake, gateway):
         g.process.send_signal(signal.SIGTERM)
         s.read()
         assert s.errors and "shutting down" in s.errors[0]["message"]
+    assert g.process.wait(30) == 0
 
 
 def test_check_says_what_is_wrong(loam, tmp_path):

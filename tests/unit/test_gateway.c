@@ -251,7 +251,7 @@ static void make_field(field *f)
 {
     memset(f, 0, sizeof *f);
     for (int i = 0; i < N; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "b%d", i);
         f->bid[i] = (loami_bid){ .name_hash = loami_hash(name, strlen(name), 0),
                                  .weight = 1,
