@@ -140,9 +140,9 @@ static double percentile(const json_t *hist, double part)
     double count = json_number_value(json_object_get(hist, "count"));
     size_t i;
     json_t *bucket;
-    json_array_foreach(json_object_get(hist, "buckets"), i,
-                       bucket) if (json_number_value(json_array_get(bucket, 1)) >=
-                                   part * count) return json_number_value(json_array_get(bucket, 0));
+    json_array_foreach(json_object_get(hist, "buckets"), i, bucket)
+        if (json_number_value(json_array_get(bucket, 1)) >= part * count)
+            return json_number_value(json_array_get(bucket, 0));
     return 0;
 }
 
@@ -157,8 +157,7 @@ static void print_status(const json_t *v)
     json_t *b, *p;
     printf("%-20s %-9s %-10s %7s %9s %9s %8s %7s %11s  %s\n", "backend", "kind", "state", "running",
            "owed tok", "requests", "failures", "resumed", "TTFT p50/95", "why");
-    json_array_foreach(json_object_get(v, "backends"), i, b)
-    {
+    json_array_foreach(json_object_get(v, "backends"), i, b) {
         const json_t *ttft = json_object_get(b, "ttft"), *why = json_object_get(b, "why");
         double failures = 0;
         const char *key;

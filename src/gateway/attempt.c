@@ -34,7 +34,9 @@ static void put_line(lines *l, const char *name, const char *value)
 {
     if (l->n == HEADERS_MAX || !value) return;
     l->n++;
-    loami_buf_printf(&l->text, "%s: %s", name, value);
+    loami_buf_puts(&l->text, name);
+    loami_buf_puts(&l->text, ": ");
+    loami_buf_puts(&l->text, value);
     loami_buf_putc(&l->text, 0);
 }
 

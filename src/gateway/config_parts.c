@@ -40,8 +40,7 @@ int loami_conf_pairs(loami_field_reader *r, const loami_pair **out, uint32_t *n,
     if (json_object_size(v) > max) return loami_gw_wrong(r, where, "has more than %u entries", max);
     loami_pair *list = loami_arena_array(r->arena, json_object_size(v) + 1, sizeof *list);
     if (!list) return loami_fail_nomem(r->err);
-    json_object_foreach((json_t *)v, key, value)
-    {
+    json_object_foreach((json_t *)v, key, value) {
         loami_place at = loami_place_in(where, key, 0);
         list[i].key = loami_arena_strndup(r->arena, key, strlen(key));
         if (!list[i].key) return loami_fail_nomem(r->err);

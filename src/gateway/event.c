@@ -48,33 +48,43 @@ static void take_apart(parts *p, loami_span object)
 
 /* ---- usage --------------------------------------------------------------------------------------- */
 
-static void read_usage(loami_attempt *a, loami_span usage)
+typedef struct usage_field {
+    const char *name;
+    enum { PROMPT, ANSWER, INSIDE } what;
+} usage_field;
+
+/* OpenAI's names, Anthropic's, Ollama's; and what they are in. */
+static const usage_field usage_fields[] = {
+    { "usage", INSIDE },        { "prompt_tokens", PROMPT }, { "completion_tokens", ANSWER },
+    { "input_tokens", PROMPT }, { "output_tokens", ANSWER }, { "prompt_eval_count", PROMPT },
+    { "eval_count", ANSWER },   { "message", INSIDE },       { "response", INSIDE },
+};
+
+static void find_usage(loami_span object, uint64_t found[2], int depth)
 {
-    loami_exchange *x = a->x;
-    static const char *const prompt[] = { "prompt_tokens", "input_tokens" }, *const answer[] = {
-        "completion_tokens", "output_tokens"
-    };
+    loami_peek walk = { .in = object };
+    loami_span key, value;
     uint64_t v;
-    if (is_null(usage)) return;
-    for (int i = 0; i < 2; i++) {
-        if (loami_span_u64(loami_peek_get(usage, prompt[i]), &v) && v) x->prompt_tokens = v;
-        if (loami_span_u64(loami_peek_get(usage, answer[i]), &v)) x->answer_tokens = v + a->base;
+    if (!object.at || object.at[0] != '{') return;
+    while (loami_peek_next(&walk, &key, &value)) {
+        const usage_field *f = NULL;
+        for (size_t i = 0; i < sizeof usage_fields / sizeof usage_fields[0] && !f; i++)
+            if (loami_span_is(key, usage_fields[i].name)) f = &usage_fields[i];
+        if (!f) continue;
+        if (f->what == INSIDE && depth < 2)
+            find_usage(value, found, depth + 1);
+        else if (f->what != INSIDE && loami_span_u64(value, &v) && v)
+            found[f->what] = v;
     }
-    if (a->base && x->prompt_tokens > a->base) x->prompt_tokens -= a->base;
 }
 
 void loami_usage_read(loami_attempt *a, loami_span object)
 {
-    static const char *const inside[] = { "message", "response" };
-    uint64_t v;
-    if (!object.at || object.at[0] != '{') return;
-    read_usage(a, loami_peek_get(object, "usage"));
-    for (int i = 0; i < 2; i++) {
-        loami_span o = loami_peek_get(object, inside[i]);
-        if (o.at && o.at[0] == '{') read_usage(a, loami_peek_get(o, "usage"));
-    }
-    if (loami_span_u64(loami_peek_get(object, "prompt_eval_count"), &v)) a->x->prompt_tokens = v;
-    if (loami_span_u64(loami_peek_get(object, "eval_count"), &v)) a->x->answer_tokens = v;
+    uint64_t found[2] = { 0, 0 };
+    loami_exchange *x = a->x;
+    find_usage(object, found, 0);
+    if (found[PROMPT]) x->prompt_tokens = found[PROMPT] > a->base ? found[PROMPT] - a->base : found[PROMPT];
+    if (found[ANSWER]) x->answer_tokens = found[ANSWER] + a->base;
 }
 
 /* ---- what was said ------------------------------------------------------------------------------- */
@@ -201,7 +211,7 @@ static void put_openai(loami_attempt *a, loami_span whole, loami_span data)
     if (!is_null(p.error) && !on_error(a, &p)) return;
     if (repeats_beginning(a, &p)) return;
     if (!is_null(p.usage)) {
-        read_usage(a, p.usage);
+        loami_usage_read(a, p.usage);
         if (!p.choice.at && !x->facts.wants_usage) return; /* we asked, not the client */
         x->usage_told = true;
     }

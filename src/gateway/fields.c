@@ -88,8 +88,7 @@ int loami_gw_fields(loami_field_reader *r, const loami_gw_field *table, void *ba
     const char *key;
     json_t *value;
     if (!json_is_object(v)) return loami_gw_wrong(r, where, "must be an object");
-    json_object_foreach((json_t *)v, key, value)
-    {
+    json_object_foreach((json_t *)v, key, value) {
         const loami_gw_field *f = table;
         while (f->name && strcmp(f->name, key) != 0) f++;
         if (!f->name) {

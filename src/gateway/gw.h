@@ -80,8 +80,8 @@ struct loami_backend {
     uint32_t good, bad; /* probes in a row */
     uint32_t failures;  /* tries in a row */
     double open_until_s, open_for_s;
-    bool unreached;      /* the breaker opened because nobody was there: a probe may find somebody */
-    bool trial; /* a request is finding out */
+    bool unreached; /* the breaker opened because nobody was there: a probe may find somebody */
+    bool trial;     /* a request is finding out */
     double busy_until_s;
     double fails, fails_s; /* recent failures, fading; when that was computed */
 

@@ -11,7 +11,8 @@
 
 enum {
     MAX_HEAD = 64 * 1024, /* of an answer */
-    SPARE_HANDLES = 64,   /* easy handles kept for the next calls */
+    EXPECTS = 512 * 1024,
+    SPARE_HANDLES = 64, /* easy handles kept for the next calls */
 };
 
 struct loami_call {
@@ -283,9 +284,9 @@ static void start_clock(loami_call *call)
 
 static bool set_headers(loami_call *call, const loami_call_request *q)
 {
-    static const char *const ours[] = { "Expect:", "Accept:" }; /* libcurl's own: not wanted unless given */
-    for (uint32_t i = 0; i < q->n_headers + 2; i++) {
-        const char *line = i < 2 ? ours[i] : q->headers[i - 2];
+    uint32_t quiet = q->n_body > EXPECTS; /* libcurl would ask first whether so much may come */
+    for (uint32_t i = 0; i < q->n_headers + quiet; i++) {
+        const char *line = i < q->n_headers ? q->headers[i] : "Expect:";
         struct curl_slist *more = curl_slist_append(call->headers, line);
         if (!more) return false;
         call->headers = more;

@@ -39,13 +39,24 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     event_active(l->wake, EV_READ, 0);
 }
 
+/* Sockets change what they wait for several times a turn: one system call for all of it. */
+static struct event_base *new_base(void)
+{
+    struct event_config *config = event_config_new();
+    if (!config) return NULL;
+    event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+    struct event_base *base = event_base_new_with_config(config);
+    event_config_free(config);
+    return base;
+}
+
 int loami_loop_open(loami_loop **out, loam_err *err)
 {
     loami_loop *l = calloc(1, sizeof *l);
     if (!l) return loami_fail_nomem(err);
     pthread_mutex_init(&l->lock, NULL);
     l->last = &l->first;
-    if (evthread_use_pthreads() == 0) l->base = event_base_new();
+    if (evthread_use_pthreads() == 0) l->base = new_base();
     if (l->base) l->wake = event_new(l->base, -1, EV_PERSIST, on_wake, l);
     if (!l->wake) {
         loami_loop_close(l);

@@ -294,8 +294,7 @@ static void collect_prompt(answer *a)
     loami_buf b = { 0 };
     size_t i;
     loami_buf_puts(&b, prompt ? prompt : "");
-    json_array_foreach(messages, i, m)
-    {
+    json_array_foreach(messages, i, m) {
         const char *s = json_string_value(json_object_get(m, "content"));
         loami_buf_puts(&b, s ? s : "");
     }

@@ -1,16 +1,14 @@
-/* A client that asks a lot, for the gateway's benchmarks and tests. It knows only sockets: what it measures shares no
- * code with what is measured.
+/* A client that asks a lot, for the gateway's benchmarks and tests. It knows only sockets: what it measures
+ * shares no code with what is measured.
  *
  *     load MODE PORT [key=value ...]
  *
- * MODE http:    connections=10 rate=1000 seconds=5: whole answers, asked for at fixed times whatever the last one took;
- *               latency counts from those times. rate=0: one after the other, as fast as it goes.
- *      stream:  connections=1000 pace=50 seconds=10: streams of one token every pace ms, each token the time it was
- *               sent; the delay of each.
- *      idle:    connections=10000: streams that say one token and then nothing; prints a line when all have, and holds
- *               them until its input ends.
- *      chaos:   connections=50 requests=100000 tokens=12: streams and whole answers in turn, every one checked against
- *               what fake_backend says at temperature 0.
+ * MODE http:    connections=10 rate=1000 seconds=5: whole answers, asked for at fixed times whatever the last
+ * one took; latency counts from those times. rate=0: one after the other, as fast as it goes. stream:
+ * connections=1000 pace=50 seconds=10: streams of one token every pace ms, each token the time it was sent;
+ * the delay of each. idle:    connections=10000: streams that say one token and then nothing; prints a line
+ * when all have, and holds them until its input ends. chaos:   connections=50 requests=100000 tokens=12:
+ * streams and whole answers in turn, every one checked against what fake_backend says at temperature 0.
  *
  * Prints one line of JSON. */
 #include "base/buf.h"
@@ -40,7 +38,7 @@ typedef struct client {
     enum { IDLE, HEAD, BODY } state;
     int status;
     bool chunked, streaming, said, scheduled;
-    size_t left;                 /* of the body, or of this chunk */
+    size_t left; /* of the body, or of this chunk */
     loami_buf body;
     uint64_t n_asked, index;
 } client;
@@ -55,7 +53,7 @@ struct run {
     uint64_t asked, answered, bad_status, broken, wrong, error_events, lost;
     uint32_t n_said, n_started, n_open;
     uint64_t reconnects;
-    float *sample;               /* [n_samples] seconds */
+    float *sample; /* [n_samples] seconds */
     uint32_t n_samples;
     bool over;
     char first_wrong[400];
@@ -80,7 +78,7 @@ static void finish(run *r)
     event_base_loopbreak(r->base);
 }
 
-/* ---- answers ----------------------------------------------------------------------------------------------------- */
+/* ---- answers ------------------------------------------------------------------------------------- */
 
 static uint32_t hash_of(uint32_t i) /* fake_backend's, of seed 0 */
 {
@@ -104,7 +102,11 @@ static void collect_text(const loami_buf *body, loami_buf *text)
 
 static void note_wrong(run *r, const client *c)
 {
-    if (!r->first_wrong[0]) snprintf(r->first_wrong, sizeof r->first_wrong, "status %d: %.350s", c->status, c->body.len > 350 ? c->body.data + c->body.len - 350 : c->body.data ? c->body.data : "");
+    if (!r->first_wrong[0])
+        snprintf(r->first_wrong, sizeof r->first_wrong, "status %d: %.350s", c->status,
+                 c->body.len > 350 ? c->body.data + c->body.len - 350
+                 : c->body.data    ? c->body.data
+                                   : "");
 }
 
 static uint32_t count(const char *s, const char *what)
@@ -121,9 +123,13 @@ static void check(client *c)
     if (!is(r, "chaos")) return;
     for (uint32_t i = 0; i < r->tokens; i++) loami_buf_printf(&want, " %u.%03u", i, hash_of(i));
     collect_text(&c->body, &text);
-    if (c->status != 200) r->bad_status++;
-    else if (strstr(c->body.data, "\"error\"")) r->error_events++;
-    else if (!text.data || strcmp(text.data, want.data) != 0 || (c->streaming && count(c->body.data, "data: [DONE]") != 1)) r->wrong++;
+    if (c->status != 200)
+        r->bad_status++;
+    else if (strstr(c->body.data, "\"error\""))
+        r->error_events++;
+    else if (!text.data || strcmp(text.data, want.data) != 0 ||
+             (c->streaming && count(c->body.data, "data: [DONE]") != 1))
+        r->wrong++;
     if (c->status != 200 || !text.data || strcmp(text.data, want.data) != 0) note_wrong(r, c);
     loami_buf_free(&text);
     loami_buf_free(&want);
@@ -140,8 +146,10 @@ static void answered(client *c)
         sample(r, now - c->due_s);
     }
     check(c);
-    if (r->requests && r->answered + r->lost >= r->requests) finish(r);
-    else ask(c);
+    if (r->requests && r->answered + r->lost >= r->requests)
+        finish(r);
+    else
+        ask(c);
 }
 
 /* A token of a stream is the time in ns at which it was sent. */
@@ -153,8 +161,10 @@ static void on_stream_bytes(client *c)
     while (p && (lf = strchr(p, '\n'))) {
         char *at = strstr(p, key);
         if (at && at < lf) {
-            if (!c->said) c->run->n_said++;
-            else if (is(c->run, "stream")) sample(c->run, now - strtod(at + sizeof key - 1, NULL) * 1e-9);
+            if (!c->said)
+                c->run->n_said++;
+            else if (is(c->run, "stream"))
+                sample(c->run, now - strtod(at + sizeof key - 1, NULL) * 1e-9);
             c->said = true;
         }
         p = lf + 1;
@@ -166,7 +176,7 @@ static void on_stream_bytes(client *c)
     }
 }
 
-/* ---- HTTP -------------------------------------------------------------------------------------------------------- */
+/* ---- HTTP ---------------------------------------------------------------------------------------- */
 
 static bool read_head(client *c, struct evbuffer *in)
 {
@@ -286,14 +296,28 @@ static void send_request(client *c)
     int n;
     c->streaming = is(r, "stream") || is(r, "idle") || (is(r, "chaos") && c->index % 2);
     if (is(r, "stream"))
-        n = snprintf(body, sizeof body, "{\"model\":\"m\",\"stream\":true,\"max_tokens\":%u,\"messages\":[{\"role\":\"user\",\"content\":\"[fake stamp=1 delay=%u]\"}]}", r->seconds * 1000 / r->pace, r->pace);
+        n = snprintf(body, sizeof body,
+                     "{\"model\":\"m\",\"stream\":true,\"max_tokens\":%u,\"messages\":[{\"role\":\"user\","
+                     "\"content\":\"[fake stamp=1 delay=%u]\"}]}",
+                     r->seconds * 1000 / r->pace, r->pace);
     else if (is(r, "idle"))
-        n = snprintf(body, sizeof body, "{\"model\":\"m\",\"stream\":true,\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"[fake stamp=1 delay=3600000]\"}]}");
+        n = snprintf(body, sizeof body,
+                     "{\"model\":\"m\",\"stream\":true,\"max_tokens\":9,\"messages\":[{\"role\":\"user\","
+                     "\"content\":\"[fake stamp=1 delay=3600000]\"}]}");
     else if (is(r, "chaos"))
-        n = snprintf(body, sizeof body, "{\"model\":\"m\",\"stream\":%s,\"temperature\":0,\"max_tokens\":%u,\"messages\":[{\"role\":\"user\",\"content\":\"[fake delay=%u]\"}]}", c->streaming ? "true" : "false", r->tokens, r->pace);
+        n = snprintf(body, sizeof body,
+                     "{\"model\":\"m\",\"stream\":%s,\"temperature\":0,\"max_tokens\":%u,\"messages\":[{"
+                     "\"role\":\"user\",\"content\":\"[fake delay=%u]\"}]}",
+                     c->streaming ? "true" : "false", r->tokens, r->pace);
     else
-        n = snprintf(body, sizeof body, "{\"model\":\"m\",\"max_tokens\":%u,\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}", r->tokens);
-    evbuffer_add_printf(bufferevent_get_output(c->bev), "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", n, body);
+        n = snprintf(body, sizeof body,
+                     "{\"model\":\"m\",\"max_tokens\":%u,\"messages\":[{\"role\":\"user\",\"content\":\"What "
+                     "is the capital of France?\"}]}",
+                     r->tokens);
+    evbuffer_add_printf(bufferevent_get_output(c->bev),
+                        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                        "application/json\r\nContent-Length: %d\r\n\r\n%s",
+                        n, body);
     c->state = HEAD;
     c->status = c->n_asked++ ? -1 : 0;
     c->sent_s = loami_now_s();
@@ -342,7 +366,7 @@ static void ask(client *c)
     evtimer_add(c->timer, &tv);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -359,10 +383,14 @@ static void report(run *r)
 {
     double took = loami_now_s() - r->start_s;
     qsort(r->sample, r->n_samples, sizeof *r->sample, by_value);
-    printf("{\"mode\":\"%s\",\"asked\":%llu,\"answered\":%llu,\"seconds\":%.2f,\"per_s\":%.1f,\"bad_status\":%llu,\"broken\":%llu,\"wrong\":%llu,\"error_events\":%llu,\"reconnects\":%llu,"
-           "\"samples\":%u,\"p50_ms\":%.3f,\"p90_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n", r->mode, (unsigned long long)r->asked, (unsigned long long)r->answered, took,
-           (double)r->answered / took, (unsigned long long)r->bad_status, (unsigned long long)r->broken, (unsigned long long)r->wrong, (unsigned long long)r->error_events, (unsigned long long)r->reconnects,
-           r->n_samples, percentile(r, 0.5), percentile(r, 0.9), percentile(r, 0.99), percentile(r, 1));
+    printf("{\"mode\":\"%s\",\"asked\":%llu,\"answered\":%llu,\"seconds\":%.2f,\"per_s\":%.1f,\"bad_status\":"
+           "%llu,\"broken\":%llu,\"wrong\":%llu,\"error_events\":%llu,\"reconnects\":%llu,"
+           "\"samples\":%u,\"p50_ms\":%.3f,\"p90_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n",
+           r->mode, (unsigned long long)r->asked, (unsigned long long)r->answered, took,
+           (double)r->answered / took, (unsigned long long)r->bad_status, (unsigned long long)r->broken,
+           (unsigned long long)r->wrong, (unsigned long long)r->error_events,
+           (unsigned long long)r->reconnects, r->n_samples, percentile(r, 0.5), percentile(r, 0.9),
+           percentile(r, 0.99), percentile(r, 1));
     if (r->first_wrong[0]) fprintf(stderr, "load: first trouble: %s\n", r->first_wrong);
 }
 
@@ -404,7 +432,8 @@ static uint32_t setting(int argc, char **argv, const char *name, uint32_t otherw
 {
     size_t n = strlen(name);
     for (int i = 3; i < argc; i++)
-        if (strncmp(argv[i], name, n) == 0 && argv[i][n] == '=') return (uint32_t)strtoul(argv[i] + n + 1, NULL, 10);
+        if (strncmp(argv[i], name, n) == 0 && argv[i][n] == '=')
+            return (uint32_t)strtoul(argv[i] + n + 1, NULL, 10);
     return otherwise;
 }
 
@@ -434,7 +463,9 @@ int main(int argc, char **argv)
     r.clients = calloc(r.connections, sizeof *r.clients);
     r.sample = malloc(SAMPLES * sizeof *r.sample);
     if (!r.base || !r.clients || !r.sample) return 1;
-    r.to = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    r.to = (struct sockaddr_in){ .sin_family = AF_INET,
+                                 .sin_port = htons((uint16_t)atoi(argv[2])),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     r.start_s = loami_now_s();
 
     struct event *more = event_new(r.base, -1, EV_PERSIST, on_more, &r), *looking = NULL, *input = NULL;
