@@ -143,6 +143,10 @@ int loami_opt_parse(int argc, char **argv, const loami_opt *table, const char *a
 
 int loami_cmd_fail(const char *command, const loam_err *err)
 {
-    fprintf(stderr, "loam %s: %s\n", command, err->msg);
+    char line[sizeof err->msg];
+    memcpy(line, err->msg, sizeof line);
+    for (char *p = line; *p; p++)
+        if (*p == '\n' || *p == '\r') *p = ' ';
+    fprintf(stderr, "loam %s: %s\n", command, line);
     return LOAMI_EXIT_FAIL;
 }

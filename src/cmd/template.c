@@ -52,7 +52,8 @@ static int render_one(const source *s, loam_err *err)
     json_t *vars = NULL;
     loami_buf out = { 0 };
     int rc = loami_json_load(&vars, "-", MAX_VARS, err);
-    if (rc == 0) rc = s->model ? render_model(s->model, vars, &out, err) : loami_jinja_render(s->file, &out, vars, err);
+    if (rc == 0 && s->model) rc = render_model(s->model, vars, &out, err);
+    else if (rc == 0) rc = loami_jinja_render(s->file, &out, vars, err);
     if (rc == 0 && (fwrite(out.data ? out.data : "", 1, out.len, stdout) != out.len || fflush(stdout) != 0))
         rc = loami_fail_errno(err, "standard output");
     loami_buf_free(&out);
@@ -75,7 +76,8 @@ static int render_request(const source *s, const json_t *request, loami_buf *out
         rc = loami_jinja_open(&own, json_string_value(text), json_string_length(text), err);
         j = own;
     }
-    if (rc == 0 && !j && !s->model) rc = loami_fail(err, LOAM_E_ARG, "a line without \"template\", and no --file or --model");
+    if (rc == 0 && !j && !s->model)
+        rc = loami_fail(err, LOAM_E_ARG, "a line without \"template\", and no --file or --model");
     if (rc == 0 && j) {
         loami_jinja_how how = { .now = (time_t)json_integer_value(now) };
         rc = loami_jinja_render_how(j, out, vars, &how, err);
@@ -110,7 +112,8 @@ static int render_lines(const source *s, loam_err *err)
         json_t *reply = answer(s, line, (size_t)n, err);
         text = reply ? json_dumps(reply, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
         if (!text) rc = loami_fail(err, LOAM_E_TEMPLATE, "a rendering that is no UTF-8, or out of memory");
-        else if (printf("%s\n", text) < 0 || fflush(stdout) != 0) rc = loami_fail_errno(err, "standard output");
+        else if (printf("%s\n", text) < 0 || fflush(stdout) != 0)
+            rc = loami_fail_errno(err, "standard output");
         free(text);
         json_decref(reply);
     }
@@ -125,14 +128,18 @@ int loami_cmd_template(int argc, char **argv)
     source s = { 0 };
     loam_err err = { 0 };
     const loami_opt table[] = {
-        { .name = "--model", .letter = 'm', .arg = "M", .help = "a model, whose template and special tokens are used",
+        { .name = "--model", .letter = 'm', .arg = "M",
+          .help = "a model, whose template and special tokens are used",
           .kind = LOAMI_OPT_STRING, .value = &model },
-        { .name = "--file", .letter = 'f', .arg = "T.jinja", .help = "or a template in a file", .kind = LOAMI_OPT_STRING, .value = &file },
-        { .name = "--json-lines", .help = "each line {\"vars\", \"template\", \"now\"} gives a JSON string or {\"error\"}",
+        { .name = "--file", .letter = 'f', .arg = "T.jinja", .help = "or a template in a file",
+          .kind = LOAMI_OPT_STRING, .value = &file },
+        { .name = "--json-lines",
+          .help = "each line {\"vars\", \"template\", \"now\"} gives a JSON string or {\"error\"}",
           .kind = LOAMI_OPT_FLAG, .value = &lines },
         { 0 },
     };
-    int go = loami_opt_parse(argc, argv, table, "render a chat template; its variables are a JSON object on standard input");
+    int go = loami_opt_parse(argc, argv, table,
+                             "render a chat template; its variables are a JSON object on standard input");
     if (go) return go > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     if ((file && model) || (!file && !model && !lines)) {
         fprintf(stderr, "loam template: give either --model or --file (see loam template --help)\n");

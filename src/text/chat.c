@@ -58,13 +58,14 @@ void loam_text_close(loam_text *t)
     free(t);
 }
 
-/* ---- tokens ----------------------------------------------------------------------------------------------------- */
+/* ---- tokens -------------------------------------------------------------------------------------------- */
 
 int loam_encode(const loam_text *t, const char *text, size_t n, unsigned flags, int32_t **ids, loam_err *err)
 {
     loami_ids out = { 0 };
     int rc = loami_tokenizer_encode(t->tokenizer, &out, text, n, !(flags & LOAM_NO_SPECIAL), err);
-    if (rc == 0 && out.len > INT32_MAX) rc = loami_fail(err, LOAM_E_TOO_LONG, "the text has more than %d tokens", INT32_MAX);
+    if (rc == 0 && out.len > INT32_MAX)
+        rc = loami_fail(err, LOAM_E_TOO_LONG, "the text has more than %d tokens", INT32_MAX);
     if (rc == 0 && !out.data && !(out.data = malloc(sizeof *out.data))) rc = loami_fail_nomem(err);
     if (rc < 0) {
         free(out.data);
@@ -74,7 +75,8 @@ int loam_encode(const loam_text *t, const char *text, size_t n, unsigned flags, 
     return (int)out.len;
 }
 
-int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags, char **text, size_t *len, loam_err *err)
+int loam_decode(const loam_text *t, const int32_t *ids, size_t n, unsigned flags, char **text, size_t *len,
+                loam_err *err)
 {
     loami_buf out = { 0 };
     uint32_t size = loami_tokenizer_size(t->tokenizer);
@@ -102,7 +104,7 @@ int loam_token_bytes(const loam_text *t, int32_t id, char **bytes, size_t *len, 
     return *bytes ? 0 : loami_fail_nomem(err);
 }
 
-/* ---- chat ------------------------------------------------------------------------------------------------------- */
+/* ---- chat ---------------------------------------------------------------------------------------------- */
 
 const loami_chat_template *loami_text_template(const struct loam_text *t, const json_t *vars)
 {
@@ -114,8 +116,11 @@ const loami_chat_template *loami_text_template(const struct loam_text *t, const 
 static int render(const loam_text *t, const json_t *vars, loami_buf *out, loam_err *err)
 {
     const loami_chat_template *c = loami_text_template(t, vars);
-    if (!c) return loami_fail(err, LOAM_E_UNSUPPORTED, "the model has no chat template: give it plain text to complete");
-    if (!c->jinja) return loami_fail(err, c->err.code, "the model's chat template can't be used: %s", c->err.msg);
+    if (!c)
+        return loami_fail(err, LOAM_E_UNSUPPORTED,
+                          "the model has no chat template: give it plain text to complete");
+    if (!c->jinja)
+        return loami_fail(err, c->err.code, "the model's chat template can't be used: %s", c->err.msg);
     return loami_jinja_render(c->jinja, out, vars, err);
 }
 
@@ -124,10 +129,12 @@ int loam_chat_render(const loam_text *t, const char *vars_json, char **prompt, l
     json_t *vars = NULL;
     loami_buf out = { 0 };
     int rc = loami_json_parse(&vars, vars_json, strlen(vars_json), "the variables of the chat template", err);
-    if (rc == 0 && !json_is_object(vars)) rc = loami_fail(err, LOAM_E_ARG, "the variables of a chat template must be a JSON object");
+    if (rc == 0 && !json_is_object(vars))
+        rc = loami_fail(err, LOAM_E_ARG, "the variables of a chat template must be a JSON object");
     if (rc == 0 && t->special && json_object_update_missing(vars, t->special) < 0) rc = loami_fail_nomem(err);
     if (rc == 0) rc = render(t, vars, &out, err);
-    if (rc == 0 && out.len && memchr(out.data, 0, out.len)) rc = loami_fail(err, LOAM_E_ARG, "the prompt has a NUL character");
+    if (rc == 0 && out.len && memchr(out.data, 0, out.len))
+        rc = loami_fail(err, LOAM_E_ARG, "the prompt has a NUL character");
     if (rc == 0 && !(*prompt = loami_buf_take(&out, NULL))) rc = loami_fail_nomem(err);
     loami_buf_free(&out);
     json_decref(vars);

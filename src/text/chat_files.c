@@ -21,7 +21,7 @@ static int read_object(json_t **out, const char *dir, const char *name, loam_err
     return loami_fail(err, LOAM_E_FORMAT, "%s: must be a JSON object", path);
 }
 
-/* ---- templates -------------------------------------------------------------------------------------------------- */
+/* ---- templates ----------------------------------------------------------------------------------------- */
 
 /* Takes over text. The first to come is kept. */
 static void set_text(loami_chat_template *t, char *text)
@@ -39,7 +39,8 @@ static loami_chat_template *named(struct loam_text *t, const char *name)
 static int copy_text(loami_chat_template *to, const json_t *text, const char *file, loam_err *err)
 {
     if (!to) return 0;
-    if (!json_is_string(text)) return loami_fail(err, LOAM_E_FORMAT, "%s: a chat template must be a string", file);
+    if (!json_is_string(text))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: a chat template must be a string", file);
     if (strlen(json_string_value(text)) != json_string_length(text))
         return loami_fail(err, LOAM_E_FORMAT, "%s: the chat template has a NUL character", file);
     char *copy = strdup(json_string_value(text));
@@ -91,8 +92,10 @@ static int read_templates(struct loam_text *t, const char *dir, const json_t *co
     if (rc == 0) rc = template_from_file(&t->tools, dir, "additional_chat_templates/tool_use.jinja", err);
     bool own_files = t->chat.text || t->tools.text;
     if (rc == 0 && !own_files) rc = read_object(&file, dir, "chat_template.json", err);
-    if (rc == 0 && file) rc = templates_from_json(t, json_object_get(file, "chat_template"), "chat_template.json", err);
-    if (rc == 0 && !own_files) rc = templates_from_json(t, json_object_get(config, "chat_template"), "tokenizer_config.json", err);
+    if (rc == 0 && file)
+        rc = templates_from_json(t, json_object_get(file, "chat_template"), "chat_template.json", err);
+    if (rc == 0 && !own_files)
+        rc = templates_from_json(t, json_object_get(config, "chat_template"), "tokenizer_config.json", err);
     json_decref(file);
     return rc;
 }
@@ -104,7 +107,7 @@ static void compile(loami_chat_template *t)
     t->format = loami_format_detect(t->text, strlen(t->text));
 }
 
-/* ---- special tokens --------------------------------------------------------------------------------------------- */
+/* ---- special tokens ------------------------------------------------------------------------------------ */
 
 /* "</s>" or {"content": "</s>", ...}; NULL for anything else. */
 static const json_t *token_text(const json_t *v)
@@ -157,13 +160,15 @@ int loami_chat_read(struct loam_text *t, const char *dir, loam_err *err)
     return 0;
 }
 
-/* ---- end of text ------------------------------------------------------------------------------------------------ */
+/* ---- end of text --------------------------------------------------------------------------------------- */
 
 static int add_eos(struct loam_text *t, json_int_t id, const char *file, loam_err *err)
 {
-    if (id < 0 || id > INT32_MAX) return loami_fail(err, LOAM_E_FORMAT, "%s: \"eos_token_id\" %lld is no token", file, (long long)id);
+    if (id < 0 || id > INT32_MAX)
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"eos_token_id\" %lld is no token", file, (long long)id);
     if (loami_text_is_eos(t, (int32_t)id)) return 0;
-    if (t->n_eos == MAX_EOS) return loami_fail(err, LOAM_E_FORMAT, "%s: more than %d ids in \"eos_token_id\"", file, MAX_EOS);
+    if (t->n_eos == MAX_EOS)
+        return loami_fail(err, LOAM_E_FORMAT, "%s: more than %d ids in \"eos_token_id\"", file, MAX_EOS);
     t->eos[t->n_eos++] = (int32_t)id;
     return 0;
 }
@@ -173,10 +178,13 @@ static int eos_from(struct loam_text *t, const json_t *v, const char *file, loam
     int rc = 0;
     if (!v || json_is_null(v)) return 0;
     if (json_is_integer(v)) return add_eos(t, json_integer_value(v), file, err);
-    if (!json_is_array(v)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"eos_token_id\" must be an integer or a list of them", file);
+    if (!json_is_array(v))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"eos_token_id\" must be an integer or a list of them",
+                          file);
     for (size_t i = 0; i < json_array_size(v) && rc == 0; i++) {
         const json_t *id = json_array_get(v, i);
-        if (!json_is_integer(id)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"eos_token_id\" must be a list of integers", file);
+        if (!json_is_integer(id))
+            return loami_fail(err, LOAM_E_FORMAT, "%s: \"eos_token_id\" must be a list of integers", file);
         rc = add_eos(t, json_integer_value(id), file, err);
     }
     return rc;
@@ -192,7 +200,9 @@ int loami_chat_read_eos(struct loam_text *t, const char *dir, loam_err *err)
         json_t *file = NULL;
         rc = read_object(&file, dir, files[i], err);
         if (rc == 0) rc = eos_from(t, json_object_get(file, "eos_token_id"), files[i], err);
-        if (rc == 0) rc = eos_from(t, json_object_get(json_object_get(file, "text_config"), "eos_token_id"), files[i], err);
+        if (rc == 0)
+            rc = eos_from(t, json_object_get(json_object_get(file, "text_config"), "eos_token_id"), files[i],
+                          err);
         json_decref(file);
     }
     const char *eos = json_string_value(json_object_get(t->special, "eos_token"));

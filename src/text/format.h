@@ -48,7 +48,8 @@ typedef struct loami_format_parser loami_format_parser;
 
 /* prompt: the rendered prompt, whose end may have begun the reasoning or a header; may be NULL. tools: the request's
  * tools, which tell the types of arguments; NULL: nothing is taken for a call. emit is called from put and end. */
-int loami_format_open(loami_format_parser **out, const loami_format *f, const char *prompt, const json_t *tools,
+int loami_format_open(loami_format_parser **out, const loami_format *f, const char *prompt,
+                      const json_t *tools,
                       loami_emit *emit, void *arg, loam_err *err);
 
 /* The next n bytes of the answer: UTF-8, cut anywhere between characters. Fails only for want of memory. */

@@ -29,6 +29,7 @@ typedef struct loami_jinja_how {
     size_t max_bytes;      /* of memory; 0 = 256 MB */
 } loami_jinja_how;
 
-int loami_jinja_render_how(const loami_jinja *j, loami_buf *out, const json_t *vars, const loami_jinja_how *how, loam_err *err);
+int loami_jinja_render_how(const loami_jinja *j, loami_buf *out, const json_t *vars,
+                           const loami_jinja_how *how, loam_err *err);
 
 #endif

@@ -38,7 +38,8 @@ static void note(void *arg, const loami_event *e)
     g->last = (int)e->kind;
 }
 
-static void run(got *g, const loami_format *f, const char *prompt, const json_t *tools, const char *text, size_t n, size_t piece)
+static void run(got *g, const loami_format *f, const char *prompt, const json_t *tools, const char *text,
+                size_t n, size_t piece)
 {
     loami_format_parser *p;
     loam_err err;
@@ -53,7 +54,9 @@ static void run(got *g, const loami_format *f, const char *prompt, const json_t 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static json_t *tools;
-    if (!tools) tools = json_pack("[{s:{s:s, s:{s:{s:{s:s}, s:{s:s}}}}}]", "function", "name", "f", "parameters", "properties", "a", "type", "string", "b", "type", "integer");
+    if (!tools)
+        tools = json_pack("[{s:{s:s, s:{s:{s:{s:s}, s:{s:s}}}}}]", "function", "name", "f", "parameters",
+                          "properties", "a", "type", "string", "b", "type", "integer");
     if (size < 3) return 0;
     const char *template = templates[data[0] % (sizeof templates / sizeof *templates)];
     const char *prompt = data[1] & 1 ? "user\n<think>\n" : "<|start|>assistant";
@@ -64,8 +67,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     run(&whole, &f, prompt, data[1] & 2 ? NULL : tools, text, n, n + 1);
     run(&pieces, &f, prompt, data[1] & 2 ? NULL : tools, text, n, piece);
-    if (whole.text.len != pieces.text.len || (whole.text.len && memcmp(whole.text.data, pieces.text.data, whole.text.len) != 0)) abort();
-    if (strcmp(f.name, "none") == 0 && (whole.shown.len != n || (n && memcmp(whole.shown.data, text, n) != 0))) abort();
+    if (whole.text.len != pieces.text.len || (whole.text.len && memcmp(whole.text.data, pieces.text.data,
+                                                                       whole.text.len) != 0))
+        abort();
+    if (strcmp(f.name,
+               "none") == 0 && (whole.shown.len != n || (n && memcmp(whole.shown.data, text, n) != 0)))
+        abort();
     loami_buf_free(&whole.text);
     loami_buf_free(&whole.shown);
     loami_buf_free(&pieces.text);

@@ -38,7 +38,8 @@ static void take(void *arg, const loami_event *e)
         if (!r->open) fail("the end of no call");
         r->open = false;
         call = json_array_get(r->calls, e->call);
-        json_object_set_new(call, "arguments", json_stringn(r->arguments.data ? r->arguments.data : "", r->arguments.len));
+        json_object_set_new(call, "arguments",
+                            json_stringn(r->arguments.data ? r->arguments.data : "", r->arguments.len));
         if (e->id) json_object_set_new(call, "id", json_string(e->id));
         break;
     }
@@ -57,14 +58,17 @@ static void answer(const json_t *in)
     loami_format_parser *p;
     loam_err err;
     result r = { .calls = json_array() };
-    if (loami_format_open(&p, &f, json_string_value(json_object_get(in, "prompt")), json_is_array(tools) ? tools : NULL, take, &r, &err) < 0) fail(err.msg);
+    if (loami_format_open(&p, &f, json_string_value(json_object_get(in, "prompt")),
+                          json_is_array(tools) ? tools : NULL, take, &r, &err) < 0)
+        fail(err.msg);
     for (size_t i = 0; i < json_array_size(pieces); i++) {
         const json_t *piece = json_array_get(pieces, i);
         if (loami_format_put(p, json_string_value(piece), json_string_length(piece), &err) < 0) fail(err.msg);
     }
     if (loami_format_end(p, &err) < 0) fail(err.msg);
     if (r.open) fail("a call did not end");
-    json_t *out = json_pack("{s:s, s:o, s:o, s:O, s:b}", "format", f.name, "content", text_of(&r.content), "reasoning",
+    json_t *out = json_pack("{s:s, s:o, s:o, s:O, s:b}", "format", f.name, "content", text_of(&r.content),
+                            "reasoning",
                             text_of(&r.reasoning), "calls", r.calls, "keep_special", f.keep_special);
     char *line = json_dumps(out, JSON_COMPACT);
     puts(line);

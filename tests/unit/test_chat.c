@@ -55,7 +55,8 @@ static void test_templates(void **state)
     (void)state;
     put("tokenizer_config.json", "{\"chat_template\": \"config {{ tools is defined }}\"}");
     renders("{}", "config False");
-    put("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"r\"}, {\"name\": \"tool_use\", \"template\": \"t\"}, {\"name\": \"default\", \"template\": \"d\"}]}");
+    put("tokenizer_config.json",
+        "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"r\"}, {\"name\": \"tool_use\", \"template\": \"t\"}, {\"name\": \"default\", \"template\": \"d\"}]}");
     renders("{}", "d");
     renders("{\"tools\": null}", "d");
     renders("{\"tools\": []}", "t");
@@ -75,7 +76,8 @@ static void test_templates(void **state)
 static void test_special_tokens(void **state)
 {
     (void)state;
-    put("tokenizer_config.json", "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\"}, \"add_bos_token\": true, \"pad_token\": null,"
+    put("tokenizer_config.json",
+        "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\"}, \"add_bos_token\": true, \"pad_token\": null,"
         "\"extra_special_tokens\": {\"image_token\": \"<img>\"}, \"added_tokens_decoder\": {},"
         "\"chat_template\": \"{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}{{ image_token }}{{ unk_token }}{{ add_bos_token is defined }}\"}");
     put("special_tokens_map.json", "{\"eos_token\": \"other\", \"unk_token\": {\"content\": \"<unk>\"}}");
@@ -133,18 +135,23 @@ static void test_render_errors(void **state)
     CHECK_FAILS(loam_chat_render(t, "{}", &prompt, &err), err, LOAM_E_TEMPLATE, "line 1: 'y' is undefined");
     CHECK_FAILS(loam_chat_render(t, "[]", &prompt, &err), err, LOAM_E_ARG, "object");
     CHECK_FAILS(loam_chat_render(t, "{", &prompt, &err), err, LOAM_E_FORMAT, "variables");
-    CHECK_FAILS(loam_chat_render(t, "{\"y\": {}, \"s\": \"a\\u0000b\"}", &prompt, &err), err, LOAM_E_ARG, "NUL");
+    CHECK_FAILS(loam_chat_render(t, "{\"y\": {}, \"s\": \"a\\u0000b\"}", &prompt, &err), err, LOAM_E_ARG,
+                "NUL");
     loam_text_close(t);
 }
 
 static void test_bad_files(void **state)
 {
     static const struct { const char *file, *text, *words; } bad[] = {
-        { "tokenizer_config.json", "[]", "object" }, { "tokenizer_config.json", "{", "tokenizer_config.json" },
-        { "tokenizer_config.json", "{\"chat_template\": 5}", "chat_template" }, { "tokenizer_config.json", "{\"chat_template\": [{}]}", "name" },
+        { "tokenizer_config.json", "[]", "object" },
+        { "tokenizer_config.json", "{", "tokenizer_config.json" },
+        { "tokenizer_config.json", "{\"chat_template\": 5}", "chat_template" },
+        { "tokenizer_config.json", "{\"chat_template\": [{}]}", "name" },
         { "tokenizer_config.json", "{\"chat_template\": [{\"name\": \"default\"}]}", "string" },
-        { "generation_config.json", "{\"eos_token_id\": \"x\"}", "eos_token_id" }, { "generation_config.json", "{\"eos_token_id\": [1, -2]}", "-2" },
-        { "config.json", "{\"eos_token_id\": 99999999999}", "99999999999" }, { "config.json", "{\"eos_token_id\": [1.5]}", "integers" },
+        { "generation_config.json", "{\"eos_token_id\": \"x\"}", "eos_token_id" },
+        { "generation_config.json", "{\"eos_token_id\": [1, -2]}", "-2" },
+        { "config.json", "{\"eos_token_id\": 99999999999}", "99999999999" },
+        { "config.json", "{\"eos_token_id\": [1.5]}", "integers" },
     };
     loam_err err;
     loam_text *t;

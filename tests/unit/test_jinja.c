@@ -57,15 +57,19 @@ static void test_render_errors_have_their_line(void **state)
 static void test_limits(void **state)
 {
     (void)state;
-    fails("{% for i in range(100000) %}{% for k in range(100000) %}{% endfor %}{% endfor %}", LOAM_E_TEMPLATE, "steps");
+    fails("{% for i in range(100000) %}{% for k in range(100000) %}{% endfor %}{% endfor %}", LOAM_E_TEMPLATE,
+          "steps");
     fails("{% for i in range(200000) %}{% endfor %}", LOAM_E_TEMPLATE, "Range too big");
     fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", LOAM_E_TEMPLATE, "levels deep");
-    fails("{% macro m(x) %}{{ [x]|map('upper')|list }}{{ m([x]) }}{% endmacro %}{{ m(1) }}", LOAM_E_TEMPLATE, "levels deep");
+    fails("{% macro m(x) %}{{ [x]|map('upper')|list }}{{ m([x]) }}{% endmacro %}{{ m(1) }}", LOAM_E_TEMPLATE,
+          "levels deep");
     fails("{{ 'x' * 1000000000000 }}", LOAM_E_TEMPLATE, "MB");
     fails("{{ ('x' * 1000000 * 100)|length }}{{ ('y' * 1000000 * 200)|length }}", LOAM_E_TEMPLATE, "memory");
     fails("{{ [0] * 1000000000 }}", LOAM_E_TEMPLATE, "");
-    fails("{% set s = 'x' * 1000000 %}{% for i in range(100) %}{{ s }}{% endfor %}", LOAM_E_TEMPLATE, "output");
-    fails("{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", LOAM_E_TEMPLATE, "memory");
+    fails("{% set s = 'x' * 1000000 %}{% for i in range(100) %}{{ s }}{% endfor %}", LOAM_E_TEMPLATE,
+          "output");
+    fails("{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+          LOAM_E_TEMPLATE, "memory");
     fails("{% set ns = namespace(s='ab' * 100000) %}{% for i in range(100000) %}{{ 'zz' in ns.s }}{% endfor %}", LOAM_E_TEMPLATE, "steps");
     fails("{{ '%1000000000d' % 1 }}", LOAM_E_TEMPLATE, "width");
     fails("{{ '{:1000000000}'.format(1) }}", LOAM_E_TEMPLATE, "width");
@@ -86,12 +90,16 @@ static char *nested(const char *open, const char *middle, const char *close, siz
 static void test_nesting(void **state)
 {
     static const struct { const char *open, *middle, *close; } kinds[] = {
-        { "{% if a %}", "x", "{% endif %}" }, { "{{", "a", "}}" }, { "{% for i in [1] %}", "x", "{% endfor %}" }, { "{{ a", "", "" }, { "{# ", "", " #}" },
+        { "{% if a %}", "x", "{% endif %}" }, { "{{", "a", "}}" },
+        { "{% for i in [1] %}", "x", "{% endfor %}" }, { "{{ a", "", "" }, { "{# ", "", " #}" },
     };
     static const struct { const char *start, *open, *middle, *close, *end; } exprs[] = {
-        { "{{ ", "(", "a", ")", " }}" }, { "{{ ", "[", "a", "]", " }}" }, { "{{ ", "{'k': ", "a", "}", " }}" }, { "{{ ", "-", "a", "", " }}" },
-        { "{{ ", "not ", "a", "", " }}" }, { "{{ a", "", "", " + a", " }}" }, { "{{ a", "", "", ".b", " }}" }, { "{{ a", "", "", "|abs", " }}" },
-        { "{{ a", "", "", " if a else a", " }}" }, { "{{ a", "", "", "(a", " }}" }, { "{{ a", "", "", " ~ a", " }}" }, { "{{ a", "", "", " and a", " }}" },
+        { "{{ ", "(", "a", ")", " }}" }, { "{{ ", "[", "a", "]", " }}" },
+        { "{{ ", "{'k': ", "a", "}", " }}" }, { "{{ ", "-", "a", "", " }}" },
+        { "{{ ", "not ", "a", "", " }}" }, { "{{ a", "", "", " + a", " }}" }, { "{{ a", "", "", ".b", " }}" },
+        { "{{ a", "", "", "|abs", " }}" },
+        { "{{ a", "", "", " if a else a", " }}" }, { "{{ a", "", "", "(a", " }}" },
+        { "{{ a", "", "", " ~ a", " }}" }, { "{{ a", "", "", " and a", " }}" },
         { "{% set ", "(", "x,", "),", " = a %}" },
     };
     loam_err err;
@@ -108,7 +116,8 @@ static void test_nesting(void **state)
         loami_buf b = { 0 }, out = { 0 };
         loami_buf_printf(&b, "%s%s%s", exprs[i].start, inner, exprs[i].end);
         int rc = render(b.data, "{\"a\": 1}", &out, &err);
-        if (rc >= 0 && !strchr("~", exprs[i].close[1])) fail_msg("20000 times %s%s was accepted", exprs[i].open, exprs[i].close);
+        if (rc >= 0 && !strchr("~", exprs[i].close[1]))
+            fail_msg("20000 times %s%s was accepted", exprs[i].open, exprs[i].close);
         loami_buf_free(&b);
         loami_buf_free(&out);
         free(inner);

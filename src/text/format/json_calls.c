@@ -17,7 +17,8 @@ static bool is_space(char c)
 static kind kind_of(const loami_format_parser *p)
 {
     static const struct { const char *key; kind k; } keys[] = {
-        { "name", IS_NAME }, { "tool_name", IS_NAME }, { "arguments", IS_ARGUMENTS }, { "parameters", IS_ARGUMENTS },
+        { "name", IS_NAME }, { "tool_name", IS_NAME }, { "arguments", IS_ARGUMENTS },
+        { "parameters", IS_ARGUMENTS },
         { "id", IS_ID }, { "tool_call_id", IS_ID }, { "function", IS_FUNCTION }, { "type", IS_FUNCTION },
     };
     const loami_json_calls *c = p->config;
@@ -74,7 +75,8 @@ static loami_body end_object(loami_format_parser *p)
     size_t n = p->cursor + 1;
     if (!p->in_call) {
         const char *s = loami_text_at(p);
-        if (!p->call_name.len || !put_arguments(p, s + p->args_from, p->args_to - p->args_from)) return BODY_BAD;
+        if (!p->call_name.len || !put_arguments(p, s + p->args_from, p->args_to - p->args_from))
+            return BODY_BAD;
     }
     loami_take(p, n);
     loami_call_end(p);

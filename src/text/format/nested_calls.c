@@ -53,7 +53,8 @@ static json_t *value(walk *w, const char *name, size_t n, unsigned depth)
         if (!all) all = item ? json_array() : json_object();
         w->at = after;
         json_t *v = value(w, key, len, depth + 1);
-        if (!v || (json_is_array(all) ? json_array_append_new(all, v) : json_object_set_new(all, key, v)) < 0) break;
+        if (!v || (json_is_array(all) ? json_array_append_new(all, v) : json_object_set_new(all, key, v)) < 0)
+            break;
     }
     json_decref(all);
     return NULL;
@@ -87,7 +88,8 @@ static bool all_calls(loami_format_parser *p, walk w)
     while (next_tag(&w, &before, &from, &len)) {
         size_t k = sizeof opens - 1;
         char tool[256];
-        if (len <= k + 1 || memcmp(w.s + from, opens, k) != 0 || w.s[from + len - 1] != '"' || len - k - 1 >= sizeof tool) return false;
+        if (len <= k + 1 || len - k - 1 >= sizeof tool) return false;
+        if (memcmp(w.s + from, opens, k) != 0 || w.s[from + len - 1] != '"') return false;
         memcpy(tool, w.s + from + k, len - k - 1);
         tool[len - k - 1] = 0;
         w.tool = tool;

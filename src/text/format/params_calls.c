@@ -51,7 +51,8 @@ static loami_body read_call(loami_format_parser *p)
 static loami_body read_name(loami_format_parser *p)
 {
     const loami_params_calls *c = p->config;
-    const char *const marks[] = { c->name_end ? c->name_end : "\n", c->name_end ? NULL : c->param, c->name_end ? NULL : c->call_end };
+    const char *const marks[] = { c->name_end ? c->name_end : "\n", c->name_end ? NULL : c->param,
+                                  c->name_end ? NULL : c->call_end };
     size_t where, space = 0;
     if (!c->name_end) {            /* a line's end before the name does not end it */
         while (space < loami_text_left(p) && is_space(loami_text_at(p)[space])) space++;
@@ -60,7 +61,9 @@ static loami_body read_name(loami_format_parser *p)
     int k = loami_find(p, marks, 3, &where);
     if (k < 0) return where > LONGEST_NAME ? BODY_BAD : BODY_MORE;
     set_trimmed(&p->call_name, loami_text_at(p), where);
-    if (!p->call_name.len || where > LONGEST_NAME || strpbrk(p->call_name.data, " <>{\"\n") || strlen(p->call_name.data) != p->call_name.len) return BODY_BAD;
+    const char *name = p->call_name.data;
+    if (!p->call_name.len || where > LONGEST_NAME) return BODY_BAD;
+    if (strpbrk(name, " <>{\"\n") || strlen(name) != p->call_name.len) return BODY_BAD;
     loami_take(p, where + (k == 0 ? strlen(marks[0]) : 0));
     p->n_params = 0;
     p->step = PARAM;

@@ -8,7 +8,7 @@ static bool is_space(char c)
     return c == ' ' || c == '\n' || c == '\t' || c == '\r';
 }
 
-/* ---- what comes out -------------------------------------------------------------------------------------------- */
+/* ---- what comes out ------------------------------------------------------------------------------------ */
 
 static void emit(loami_format_parser *p, loami_event_kind kind, const char *text, size_t n)
 {
@@ -65,7 +65,8 @@ void loami_enter_calls(loami_format_parser *p, const loami_style *style, const v
 
 void loami_call_begin(loami_format_parser *p, const char *name, size_t n, const char *id)
 {
-    loami_event e = { .kind = LOAMI_CALL, .call = p->n_calls, .text = name, .n = n, .id = id && *id ? id : NULL };
+    loami_event e = { .kind = LOAMI_CALL, .call = p->n_calls, .text = name, .n = n,
+                      .id = id && *id ? id : NULL };
     p->in_call = true;
     loami_buf_clear(&p->raw);
     p->emit(p->arg, &e);
@@ -78,14 +79,16 @@ void loami_call_arguments(loami_format_parser *p, const char *text, size_t n)
 
 void loami_call_end(loami_format_parser *p)
 {
-    loami_event e = { .kind = LOAMI_CALL_END, .call = p->n_calls, .id = p->call_id.len ? p->call_id.data : NULL };
+    loami_event e = { .kind = LOAMI_CALL_END, .call = p->n_calls,
+                      .id = p->call_id.len ? p->call_id.data : NULL };
     p->emit(p->arg, &e);
     p->in_call = false;
     p->n_calls++;
     loami_buf_clear(&p->call_id);
 }
 
-void loami_call_whole(loami_format_parser *p, const char *name, size_t n, const char *id, const json_t *arguments)
+void loami_call_whole(loami_format_parser *p, const char *name, size_t n, const char *id,
+                      const json_t *arguments)
 {
     loami_buf text = { 0 };
     loami_put_json(&text, arguments);
@@ -96,7 +99,7 @@ void loami_call_whole(loami_format_parser *p, const char *name, size_t n, const 
     loami_buf_free(&text);
 }
 
-/* ---- sections of calls ------------------------------------------------------------------------------------------- */
+/* ---- sections of calls --------------------------------------------------------------------------------- */
 
 /* What was no call is text: that goes on where it was, so its white space counts. */
 static void give_back(loami_format_parser *p)
@@ -127,7 +130,7 @@ static bool run_calls(loami_format_parser *p)
     return true;
 }
 
-/* ---- text and reasoning ------------------------------------------------------------------------------------------- */
+/* ---- text and reasoning -------------------------------------------------------------------------------- */
 
 enum { MARKERS = 16 };
 
@@ -200,7 +203,7 @@ static bool run_text(loami_format_parser *p)
     return true;
 }
 
-/* ---- messages with headers ----------------------------------------------------------------------------------------- */
+/* ---- messages with headers ----------------------------------------------------------------------------- */
 
 static bool has_word(const char *s, size_t n, const char *word)
 {
@@ -236,7 +239,8 @@ static void open_message(loami_format_parser *p, size_t header, size_t marker)
     size_t n = recipient(s, header, &name);
     bool reasons = n ? same(name, n, c->reasoning) : has_word(s, header, c->reasoning);
     if (n && !reasons && !same(name, n, c->user) && p->tools) {
-        size_t strip = c->strip && n > strlen(c->strip) && memcmp(name, c->strip, strlen(c->strip)) == 0 ? strlen(c->strip) : 0;
+        size_t strip = c->strip ? strlen(c->strip) : 0;
+        if (n <= strip || (strip && memcmp(name, c->strip, strip) != 0)) strip = 0;
         loami_buf_clear(&p->call_name);
         loami_buf_put(&p->call_name, name + strip, n - strip);
         p->at += header + marker;
@@ -289,7 +293,7 @@ static bool run_message(loami_format_parser *p)
     return true;
 }
 
-/* ---- open, put, end -------------------------------------------------------------------------------------------------- */
+/* ---- open, put, end ------------------------------------------------------------------------------------ */
 
 static void run(loami_format_parser *p)
 {
@@ -317,7 +321,8 @@ static void begin(loami_format_parser *p, const char *prompt)
     p->after_marker = true;
 }
 
-int loami_format_open(loami_format_parser **out, const loami_format *f, const char *prompt, const json_t *tools,
+int loami_format_open(loami_format_parser **out, const loami_format *f, const char *prompt,
+                      const json_t *tools,
                       loami_emit *emit_fn, void *arg, loam_err *err)
 {
     loami_format_parser *p = calloc(1, sizeof *p);
@@ -333,7 +338,8 @@ int loami_format_open(loami_format_parser **out, const loami_format *f, const ch
 
 static int check(const loami_format_parser *p, loam_err *err)
 {
-    bool failed = p->in.failed || p->space.failed || p->raw.failed || p->call_name.failed || p->call_id.failed || p->key.failed;
+    bool failed = p->in.failed || p->space.failed || p->raw.failed || p->call_name.failed ||
+        p->call_id.failed || p->key.failed;
     return failed ? loami_fail_nomem(err) : 0;
 }
 

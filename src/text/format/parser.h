@@ -91,7 +91,7 @@ typedef struct loami_channels {
     const void *config;
 } loami_channels;
 
-/* ---- the parser ------------------------------------------------------------------------------------------------ */
+/* ---- the parser ---------------------------------------------------------------------------------------- */
 
 /* Where a JSON value is being read. Zero is before its start. */
 typedef struct loami_json_scan {
@@ -130,7 +130,7 @@ struct loami_format_parser {
     uint32_t n_params;
 };
 
-/* ---- text at hand (scan.c) ---------------------------------------------------------------------------------------- */
+/* ---- text at hand (scan.c) ----------------------------------------------------------------------------- */
 
 const char *loami_text_at(const loami_format_parser *p);
 size_t loami_text_left(const loami_format_parser *p);
@@ -151,18 +151,19 @@ int loami_begins(const loami_format_parser *p, const char *marker);
 /* One more byte of a JSON value: 0 = goes on, 1 = it was its last, 2 = the value ended before it, -1 = no JSON. */
 int loami_json_scan_byte(loami_json_scan *s, char c);
 
-/* ---- what comes out (parser.c) ------------------------------------------------------------------------------------- */
+/* ---- what comes out (parser.c) ------------------------------------------------------------------------- */
 
 void loami_call_begin(loami_format_parser *p, const char *name, size_t n, const char *id);
 void loami_call_arguments(loami_format_parser *p, const char *text, size_t n);
 void loami_call_end(loami_format_parser *p);
 /* Begins, fills and ends a call. */
-void loami_call_whole(loami_format_parser *p, const char *name, size_t n, const char *id, const json_t *arguments);
+void loami_call_whole(loami_format_parser *p, const char *name, size_t n, const char *id,
+                      const json_t *arguments);
 static inline bool loami_made_calls(const loami_format_parser *p) { return p->n_calls > p->first_call; }
 /* A section of calls begins: its marker of n bytes is at hand. */
 void loami_enter_calls(loami_format_parser *p, const loami_style *style, const void *config, size_t n);
 
-/* ---- arguments (values.c) ------------------------------------------------------------------------------------------ */
+/* ---- arguments (values.c) ------------------------------------------------------------------------------ */
 
 /* The value of a tool's argument from its text, by the type that the tool's schema gives it; without one, JSON if it
  * is JSON and else a string. New reference; NULL: out of memory. */

@@ -76,7 +76,7 @@ int loami_find(loami_format_parser *p, const char *const *markers, size_t n, siz
     return FIND_NONE;
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------------------------------------- */
 
 static int scan_text(loami_json_scan *s, char c)
 {
@@ -91,7 +91,8 @@ int loami_json_scan_byte(loami_json_scan *s, char c)
     enum { DEEPEST = sizeof s->lists * 8 };
     if (s->text) return scan_text(s, c);
     if (s->scalar) {
-        bool goes_on = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '+' || c == '-';
+        bool goes_on = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+            c == '.' || c == '+' || c == '-';
         return goes_on ? 0 : 2;
     }
     if (!s->started && is_space(c)) return 0;

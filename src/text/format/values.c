@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- JSON as json.dumps writes it ---------------------------------------------------------------------------------- */
+/* ---- JSON as json.dumps writes it ---------------------------------------------------------------------- */
 
 static void put_text(loami_buf *out, const json_t *v)
 {
@@ -46,7 +46,7 @@ void loami_put_json(loami_buf *out, const json_t *v)
     }
 }
 
-/* ---- types from a schema -------------------------------------------------------------------------------------------- */
+/* ---- types from a schema ------------------------------------------------------------------------------- */
 
 enum { MAY_STRING = 1, MAY_OTHER = 2 };
 
@@ -61,7 +61,8 @@ static unsigned allowed(const json_t *schema, unsigned depth)
     static const char *const unions[] = { "anyOf", "oneOf" };
     const json_t *type = json_object_get(schema, "type"), *values = json_object_get(schema, "enum");
     unsigned may = type_named(json_string_value(type));
-    for (size_t i = 0; i < json_array_size(type); i++) may |= type_named(json_string_value(json_array_get(type, i)));
+    for (size_t i = 0; i < json_array_size(type); i++)
+        may |= type_named(json_string_value(json_array_get(type, i)));
     for (size_t i = 0; !type && i < json_array_size(values); i++)
         may |= json_is_string(json_array_get(values, i)) ? MAY_STRING : MAY_OTHER;
     for (int u = 0; u < 2 && depth < 4; u++) {
@@ -97,7 +98,8 @@ static json_t *python_value(const char *text, size_t n)
 /* JSON, or what Python writes in its place: some templates print a value as it is. */
 static json_t *as_json(const char *text, size_t n)
 {
-    static const struct { const char *word; int kind; } words[] = { { "True", 1 }, { "False", 0 }, { "None", -1 } };
+    static const struct { const char *word; int kind; } words[] = { { "True", 1 }, { "False", 0 },
+                                                                    { "None", -1 } };
     while (n && strchr(" \n\t\r", text[0])) text++, n--;
     while (n && strchr(" \n\t\r", text[n - 1])) n--;
     for (int i = 0; i < 3; i++)
@@ -118,7 +120,7 @@ json_t *loami_argument(const json_t *tools, const char *tool, const char *key, c
     return json_stringn(text, n);
 }
 
-/* ---- Python literals ------------------------------------------------------------------------------------------------- */
+/* ---- Python literals ----------------------------------------------------------------------------------- */
 
 enum { DEEPEST = 64 };
 
@@ -164,7 +166,8 @@ static json_t *quoted(const char *s, size_t n, size_t *at)
 static json_t *word(const char *s, size_t n, size_t *at)
 {
     size_t from = *at;
-    while (*at < n && (strchr("+-._", s[*at]) || (s[*at] >= '0' && s[*at] <= '9') || ((s[*at] | 32) >= 'a' && (s[*at] | 32) <= 'z')) && s[*at]) ++*at;
+    static const char set[] = "+-._0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    while (*at < n && s[*at] && strchr(set, s[*at])) ++*at;
     return *at > from ? as_json(s + from, *at - from) : NULL;
 }
 
@@ -178,7 +181,8 @@ static json_t *collection(const char *s, size_t n, size_t *at, unsigned depth)
         bool ok = v != NULL;
         if (ok && open == '{') {
             k = v;
-            v = json_is_string(k) && take_char(s, n, at, ':') ? loami_python_literal(s, n, at, depth + 1) : NULL;
+            bool keyed = json_is_string(k) && take_char(s, n, at, ':');
+            v = keyed ? loami_python_literal(s, n, at, depth + 1) : NULL;
             ok = v && json_object_set(all, json_string_value(k), v) == 0;
         } else if (ok) {
             ok = json_array_append(all, v) == 0;

@@ -39,7 +39,8 @@ static jval loop_attr(jrun *r, jloop *l, int which)
 
 static bool find_loop(jrun *r, jloop *l, const jstr *name, jval *out)
 {
-    static const char *const names[] = { "index", "index0", "first", "last", "length", "revindex", "revindex0", "previtem",
+    static const char *const names[] = { "index", "index0", "first", "last", "length", "revindex",
+                                         "revindex0", "previtem",
                                          "nextitem", "depth", "depth0" };
     for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
         if (loami_j_is(name, names[i])) {
@@ -55,7 +56,8 @@ static bool find_macro(jrun *r, const jmacro *m, const jstr *name, jval *out)
         *out = m->name ? (jval){ .type = J_STR, .s = m->name } : loami_j_none();
     } else if (loami_j_is(name, "arguments")) {
         jlb b = { .r = r };
-        for (const jnode *p = m->node->list; p; p = p->next) loami_j_push(&b, (jval){ .type = J_STR, .s = p->name });
+        for (const jnode *p = m->node->list; p; p = p->next)
+            loami_j_push(&b, (jval){ .type = J_STR, .s = p->name });
         *out = loami_j_lbval(&b, J_TUPLE);
     } else if (loami_j_is(name, "catch_kwargs")) {
         *out = loami_j_bool(m->fn->wants_kwargs);
@@ -134,20 +136,25 @@ static const jbuiltin *find_method(jval v, const jstr *name)
 {
     static const jbuiltin *const tables[J_TYPES][2] = {
         [J_STR] = { loami_j_methods_str, loami_j_methods_str_is }, [J_DICT] = { loami_j_methods_dict },
-        [J_LIST] = { loami_j_methods_list }, [J_TUPLE] = { loami_j_methods_tuple }, [J_INT] = { loami_j_methods_int },
-        [J_BOOL] = { loami_j_methods_int }, [J_FLOAT] = { loami_j_methods_float }, [J_RANGE] = { loami_j_methods_range },
+        [J_LIST] = { loami_j_methods_list }, [J_TUPLE] = { loami_j_methods_tuple },
+        [J_INT] = { loami_j_methods_int },
+        [J_BOOL] = { loami_j_methods_int }, [J_FLOAT] = { loami_j_methods_float },
+        [J_RANGE] = { loami_j_methods_range },
         [J_LOOP] = { loami_j_methods_loop }, [J_CYCLER] = { loami_j_methods_cycler },
     };
     const jbuiltin *found = NULL;
-    for (int i = 0; i < 2 && !found && tables[v.type][i]; i++) found = loami_j_find(tables[v.type][i], name->p, name->n);
-    if (!found && v.type == J_FUNC && strcmp(v.fn->name, "dict") == 0) found = loami_j_find(loami_j_methods_dict_type, name->p, name->n);
+    for (int i = 0; i < 2 && !found && tables[v.type][i]; i++)
+        found = loami_j_find(tables[v.type][i], name->p, name->n);
+    if (!found && v.type == J_FUNC && strcmp(v.fn->name, "dict") == 0)
+        found = loami_j_find(loami_j_methods_dict_type, name->p, name->n);
     return found;
 }
 
 /* Methods that would change a list or a dict: the sandbox hides them. */
 static bool unsafe(jval v, const jstr *name)
 {
-    static const char *const list[] = { "append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove", NULL };
+    static const char *const list[] = { "append", "clear", "pop", "reverse", "insert", "sort", "extend",
+                                        "remove", NULL };
     static const char *const dict[] = { "clear", "pop", "popitem", "setdefault", "update", NULL };
     const char *const *names = v.type == J_LIST ? list : v.type == J_DICT ? dict : NULL;
     for (; names && *names; names++)
@@ -220,7 +227,8 @@ jval loami_j_getitem(jrun *r, jval v, jval key)
 static bool bound(jrun *r, jval v, int64_t *out)
 {
     if (v.type == J_NONE) return false;
-    if (v.type == J_UNDEF || !loami_j_whole(v, out)) loami_j_fail(r, "slice indices must be integers or None or have an __index__ method");
+    if (v.type == J_UNDEF || !loami_j_whole(v, out))
+        loami_j_fail(r, "slice indices must be integers or None or have an __index__ method");
     return true;
 }
 
@@ -264,11 +272,13 @@ jval loami_j_slice(jrun *r, jval v, jval start, jval stop, jval step)
     int64_t k = 1, from, to, count = 0, wide = 0;
     if (v.type == J_UNDEF) loami_j_fail_undef(r, v.u);
     if (v.type != J_STR && v.type != J_LIST && v.type != J_TUPLE && v.type != J_RANGE)
-        loami_j_fail(r, v.type == J_DICT ? "unhashable type: 'slice'" : "'%s' object is not subscriptable", loami_j_typename(v));
+        loami_j_fail(r, v.type == J_DICT ? "unhashable type: 'slice'" : "'%s' object is not subscriptable",
+                     loami_j_typename(v));
     int64_t n = loami_j_len(r, v);
     bool stepped = bound(r, step, &k);
     if (stepped && k == 0) loami_j_fail(r, "slice step cannot be zero");
-    if (v.type == J_RANGE && __builtin_mul_overflow(k, v.range->step, &wide)) loami_j_fail(r, "an integer beyond 64 bits");
+    if (v.type == J_RANGE && __builtin_mul_overflow(k, v.range->step, &wide))
+        loami_j_fail(r, "an integer beyond 64 bits");
     if (k < -n - 1) k = -n - 1;    /* steps beyond the whole are alike, and can't overflow */
     if (k > n + 1) k = n + 1;
     int64_t lo = k < 0 ? -1 : 0, hi = k < 0 ? n - 1 : n;

@@ -9,7 +9,8 @@ static void add_named(jrun *r, jargs *a, const jstr *name, jval v)
 {
     for (size_t i = 0; i < a->n_named; i++)
         if (a->names[i]->n == name->n && memcmp(a->names[i]->p, name->p, name->n) == 0)
-            loami_j_fail(r, "got multiple values for keyword argument '%.*s'", name->n > 100 ? 100 : (int)name->n, name->p);
+            loami_j_fail(r, "got multiple values for keyword argument '%.*s'",
+                         name->n > 100 ? 100 : (int)name->n, name->p);
     a->names[a->n_named] = name;
     a->named[a->n_named++] = v;
 }
@@ -44,7 +45,8 @@ void loami_j_args(jrun *r, const jnode *n, jargs *out)
     out->n = all.n;
     if (by_name.type == J_MISSING) return;
     if (by_name.type == J_UNDEF) loami_j_fail_undef(r, by_name.u);
-    if (by_name.type != J_DICT) loami_j_fail(r, "argument after ** must be a mapping, not %s", loami_j_typename(by_name));
+    if (by_name.type != J_DICT)
+        loami_j_fail(r, "argument after ** must be a mapping, not %s", loami_j_typename(by_name));
     const jstr **names = loami_j_array(r, named + by_name.d->n + 1, sizeof *names);
     jval *values = loami_j_array(r, named + by_name.d->n + 1, sizeof *values);
     if (named) {
@@ -114,8 +116,10 @@ static void bind_named(jrun *r, const jbuiltin *b, const jargs *args, jval *p)
             k += !found;
         }
         int shown = name->n > 100 ? 100 : (int)name->n;
-        if (!found) loami_j_fail(r, "%s() got an unexpected keyword argument '%.*s'", b->name, shown, name->p);
-        if (p[k].type != J_MISSING) loami_j_fail(r, "%s() got multiple values for argument '%.*s'", b->name, shown, name->p);
+        if (!found)
+            loami_j_fail(r, "%s() got an unexpected keyword argument '%.*s'", b->name, shown, name->p);
+        if (p[k].type != J_MISSING)
+            loami_j_fail(r, "%s() got multiple values for argument '%.*s'", b->name, shown, name->p);
         p[k] = args->named[i];
     }
 }
@@ -135,7 +139,8 @@ jval loami_j_call_builtin(jrun *r, const jbuiltin *b, jval self, const jargs *ar
     bind_named(r, b, args, p);
     at = b->params;
     for (size_t i = 0; next_param(&at, &q); i++)
-        if (!q.optional && p[i].type == J_MISSING) loami_j_fail(r, "%s() is missing the argument '%.*s'", b->name, (int)q.n, q.name);
+        if (!q.optional && p[i].type == J_MISSING)
+            loami_j_fail(r, "%s() is missing the argument '%.*s'", b->name, (int)q.n, q.name);
     loami_j_enter(r);
     jval v = b->call(r, self, p, args);
     loami_j_leave(r);
@@ -174,14 +179,16 @@ static void bind_params(jrun *r, const jmacro *m, const jargs *args, bool *used)
     }
     jdict *kwargs = loami_j_dict(r);
     for (size_t i = 0; i < args->n_named; i++)
-        if (!used[i]) loami_j_dict_set(r, kwargs, (jval){ .type = J_STR, .s = args->names[i] }, args->named[i]);
+        if (!used[i])
+            loami_j_dict_set(r, kwargs, (jval){ .type = J_STR, .s = args->names[i] }, args->named[i]);
     int n = m->name ? m->name->n > 100 ? 100 : (int)m->name->n : 4;
     const char *name = m->name ? m->name->p : "None";
     if (fn->wants_kwargs) r->frame->v[fn->kwargs.slot] = (jval){ .type = J_DICT, .d = kwargs };
     else if (kwargs->n) loami_j_fail(r, "macro '%.*s' takes no keyword argument '%.*s'", n, name,
                                      kwargs->p[0].k.s->n > 100 ? 100 : (int)kwargs->p[0].k.s->n, kwargs->p[0].k.s->p);
     size_t extra = args->n > at ? args->n - at : 0;
-    if (fn->wants_varargs) r->frame->v[fn->varargs.slot] = loami_j_list(r, J_TUPLE, args->v + args->n - extra, extra);
+    if (fn->wants_varargs)
+        r->frame->v[fn->varargs.slot] = loami_j_list(r, J_TUPLE, args->v + args->n - extra, extra);
     else if (extra) loami_j_fail(r, "macro '%.*s' takes not more than %zu argument(s)", n, name, at);
 }
 
@@ -201,7 +208,8 @@ static void fill_defaults(jrun *r, const jmacro *m)
         jval *v = &r->frame->v[p->ref.slot];
         if (v->type != J_MISSING) continue;
         *v = mine ? loami_j_eval(r, mine)
-                  : loami_j_undef_hint(r, "parameter '%.*s' was not provided", p->name->n > 100 ? 100 : (int)p->name->n, p->name->p);
+                  : loami_j_undef_hint(r, "parameter '%.*s' was not provided",
+                                       p->name->n > 100 ? 100 : (int)p->name->n, p->name->p);
     }
 }
 

@@ -25,7 +25,8 @@ uint32_t loami_j_next(const jstr *s, size_t *at)
 bool loami_j_space(uint32_t cp)
 {
     if (cp < 0x80) return (cp >= 9 && cp <= 13) || (cp >= 0x1c && cp <= 0x20);
-    return cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+    return cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 ||
+        cp == 0x2029 ||
            cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
@@ -61,7 +62,8 @@ bool loami_j_decimal(uint32_t cp)
 bool loami_j_digit(uint32_t cp)
 {
     static const uint32_t ranges[][2] = {
-        { 0xb2, 0xb3 }, { 0xb9, 0xb9 }, { 0x1369, 0x1371 }, { 0x19da, 0x19da }, { 0x2070, 0x2070 }, { 0x2074, 0x2079 },
+        { 0xb2, 0xb3 }, { 0xb9, 0xb9 }, { 0x1369, 0x1371 }, { 0x19da, 0x19da }, { 0x2070, 0x2070 },
+        { 0x2074, 0x2079 },
         { 0x2080, 0x2089 }, { 0x2460, 0x2468 }, { 0x2474, 0x247c }, { 0x2488, 0x2490 }, { 0x24ea, 0x24ea },
         { 0x24f5, 0x24fd }, { 0x24ff, 0x24ff }, { 0x2776, 0x277e }, { 0x2780, 0x2788 }, { 0x278a, 0x2792 },
         { 0x10a40, 0x10a43 }, { 0x10e60, 0x10e68 }, { 0x11052, 0x1105a }, { 0x1f100, 0x1f10a },
@@ -113,14 +115,18 @@ static const struct {
     const char *upper, *title;
 } special[] = {
     { 0xdf, "SS", "Ss" }, { 0x149, "\u02bcN", "\u02bcN" }, { 0x1f0, "J\u030c", "J\u030c" },
-    { 0x390, "\u0399\u0308\u0301", "\u0399\u0308\u0301" }, { 0x3b0, "\u03a5\u0308\u0301", "\u03a5\u0308\u0301" },
-    { 0x587, "\u0535\u0552", "\u0535\u0582" }, { 0x1e96, "H\u0331", "H\u0331" }, { 0x1e97, "T\u0308", "T\u0308" },
+    { 0x390, "\u0399\u0308\u0301", "\u0399\u0308\u0301" },
+    { 0x3b0, "\u03a5\u0308\u0301", "\u03a5\u0308\u0301" },
+    { 0x587, "\u0535\u0552", "\u0535\u0582" }, { 0x1e96, "H\u0331", "H\u0331" },
+    { 0x1e97, "T\u0308", "T\u0308" },
     { 0x1e98, "W\u030a", "W\u030a" }, { 0x1e99, "Y\u030a", "Y\u030a" }, { 0x1e9a, "A\u02be", "A\u02be" },
     { 0x1f50, "\u03a5\u0313", "\u03a5\u0313" }, { 0x1fb6, "\u0391\u0342", "\u0391\u0342" },
     { 0x1fc6, "\u0397\u0342", "\u0397\u0342" }, { 0x1fd6, "\u0399\u0342", "\u0399\u0342" },
     { 0x1fe4, "\u03a1\u0313", "\u03a1\u0313" }, { 0x1fe6, "\u03a5\u0342", "\u03a5\u0342" },
-    { 0x1ff6, "\u03a9\u0342", "\u03a9\u0342" }, { 0x1fb3, "\u0391\u0399", "\u1fbc" }, { 0x1fc3, "\u0397\u0399", "\u1fcc" },
-    { 0x1ff3, "\u03a9\u0399", "\u1ffc" }, { 0xfb00, "FF", "Ff" }, { 0xfb01, "FI", "Fi" }, { 0xfb02, "FL", "Fl" },
+    { 0x1ff6, "\u03a9\u0342", "\u03a9\u0342" }, { 0x1fb3, "\u0391\u0399", "\u1fbc" },
+    { 0x1fc3, "\u0397\u0399", "\u1fcc" },
+    { 0x1ff3, "\u03a9\u0399", "\u1ffc" }, { 0xfb00, "FF", "Ff" }, { 0xfb01, "FI", "Fi" },
+    { 0xfb02, "FL", "Fl" },
     { 0xfb03, "FFI", "Ffi" }, { 0xfb04, "FFL", "Ffl" }, { 0xfb05, "ST", "St" }, { 0xfb06, "ST", "St" },
     { 0xfb13, "\u0544\u0546", "\u0544\u0576" }, { 0xfb14, "\u0544\u0535", "\u0544\u0565" },
     { 0xfb15, "\u0544\u053b", "\u0544\u056b" }, { 0xfb16, "\u054e\u0546", "\u054e\u0576" },
@@ -153,7 +159,8 @@ static bool case_ignorable(uint32_t cp)
     switch (category(cp)) {
     case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_ME: case UTF8PROC_CATEGORY_CF: case UTF8PROC_CATEGORY_LM:
     case UTF8PROC_CATEGORY_SK: return true;
-    default: return cp == '\'' || cp == 0xad || cp == 0xb7 || cp == 0x2019 || cp == '.' || cp == ':' || cp == 0x2018;
+    default: return cp == '\'' || cp == 0xad || cp == 0xb7 || cp == 0x2019 || cp == '.' || cp == ':' ||
+        cp == 0x2018;
     }
 }
 

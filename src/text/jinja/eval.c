@@ -38,7 +38,8 @@ static jval eval_cond(jrun *r, const jnode *n)
 {
     if (loami_j_true(r, loami_j_eval(r, n->b))) return loami_j_eval(r, n->a);
     if (n->c) return loami_j_eval(r, n->c);
-    return loami_j_undef_hint(r, "the inline if-expression on line %u evaluated to false and no else section was defined.", n->line);
+    return loami_j_undef_hint(r,
+                              "the inline if-expression on line %u evaluated to false and no else section was defined.", n->line);
 }
 
 static jval eval_and(jrun *r, const jnode *n)
@@ -126,7 +127,8 @@ static jval eval_filter(jrun *r, const jnode *n)
     loami_j_args(r, n, &args);
     r->m.line = n->line;
     if (!n->builtin)
-        loami_j_fail(r, "No %s named '%.*s' found.", n->kind == N_FILTER ? "filter" : "test", n->name->n > 100 ? 100 : (int)n->name->n,
+        loami_j_fail(r, "No %s named '%.*s' found.", n->kind == N_FILTER ? "filter" : "test",
+                     n->name->n > 100 ? 100 : (int)n->name->n,
                      n->name->p);
     return loami_j_call_builtin(r, n->builtin, v, &args);
 }

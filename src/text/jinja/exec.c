@@ -72,7 +72,8 @@ void loami_j_assign(jrun *r, const jnode *target, jval v)
         assign_parts(r, target, v);
     } else {
         const jstr *key = target->value.s;
-        if (key->n && key->p[0] == '_') loami_j_fail(r, "a namespace can't have names that begin with an underscore");
+        if (key->n && key->p[0] == '_')
+            loami_j_fail(r, "a namespace can't have names that begin with an underscore");
         loami_j_dict_set(r, loami_j_var(r, target->ref)->d, target->value, v);
     }
     loami_j_leave(r);

@@ -22,7 +22,8 @@ typedef struct level {
 } level;
 
 static const level powers = { { { T_POW, OP_POW } } };
-static const level products = { { { T_MUL, OP_MUL }, { T_DIV, OP_DIV }, { T_FLOORDIV, OP_FLOORDIV }, { T_MOD, OP_MOD } } };
+static const level products = { { { T_MUL, OP_MUL }, { T_DIV, OP_DIV }, { T_FLOORDIV, OP_FLOORDIV },
+                                  { T_MOD, OP_MOD } } };
 static const level sums = { { { T_ADD, OP_ADD }, { T_SUB, OP_SUB } } };
 
 static jop op_at(const jparser *p, const level *l)
@@ -156,7 +157,8 @@ static bool tuple_ends(const jparser *p, const char *stop)
 }
 
 /* primaries: only names and literals, as an assignment's target has. */
-static jnode *parse_tuple(jparser *p, bool primaries, bool namespaces, bool conditional, const char *stop, bool parentheses)
+static jnode *parse_tuple(jparser *p, bool primaries, bool namespaces, bool conditional, const char *stop,
+                          bool parentheses)
 {
     uint32_t line = p->t->line;
     jnodes list = { 0 };
@@ -185,7 +187,8 @@ static void check_target(jparser *p, jnode *n)
     if (n->kind == N_NS_REF) return;
     if (n->kind == N_NAME) {
         n->store = true;
-        if (p->loops && loami_j_is(n->name, "loop")) loami_j_fail(p->r, "can't assign to the special variable loop in a for loop");
+        if (p->loops && loami_j_is(n->name, "loop"))
+            loami_j_fail(p->r, "can't assign to the special variable loop in a for loop");
         return;
     }
     if (n->kind != N_TUPLE) loami_j_fail(p->r, "can't assign to this expression");
@@ -302,7 +305,8 @@ static jnode *parse_subscript(jparser *p)
     n->a = from;
     jtok t = p->t->type;
     if (t != T_COLON && t != T_RBRACKET && t != T_COMMA) n->b = loami_j_expression(p, true);
-    if (loami_j_skip(p, T_COLON) && p->t->type != T_RBRACKET && p->t->type != T_COMMA) n->c = loami_j_expression(p, true);
+    if (loami_j_skip(p, T_COLON) && p->t->type != T_RBRACKET && p->t->type != T_COMMA)
+        n->c = loami_j_expression(p, true);
     return n;
 }
 

@@ -51,10 +51,13 @@ static jval f_round(jrun *r, jval v, jval *p, const jargs *args)
     jval digits = p[0].type == J_MISSING ? loami_j_int(0) : p[0];
     double f;
     (void)args;
-    if (p[1].type == J_MISSING || (p[1].type == J_STR && loami_j_is(p[1].s, "common"))) return loami_j_round(r, v, digits);
+    if (p[1].type == J_MISSING || (p[1].type == J_STR && loami_j_is(p[1].s, "common")))
+        return loami_j_round(r, v, digits);
     bool ceiling = p[1].type == J_STR && loami_j_is(p[1].s, "ceil");
-    if (!ceiling && !(p[1].type == J_STR && loami_j_is(p[1].s, "floor"))) loami_j_fail(r, "method must be common, ceil or floor");
-    jval unit = loami_j_binary(r, OP_POW, loami_j_int(10), digits), scaled = loami_j_binary(r, OP_MUL, v, unit);
+    if (!ceiling && !(p[1].type == J_STR && loami_j_is(p[1].s, "floor")))
+        loami_j_fail(r, "method must be common, ceil or floor");
+    jval unit = loami_j_binary(r, OP_POW, loami_j_int(10), digits), scaled = loami_j_binary(r, OP_MUL, v,
+        unit);
     if (!loami_j_number(scaled, &f)) loami_j_fail(r, "must be real number, not %s", loami_j_typename(scaled));
     if (scaled.type == J_FLOAT) {
         if (isnan(f)) loami_j_fail(r, "cannot convert float NaN to integer");
@@ -65,8 +68,10 @@ static jval f_round(jrun *r, jval v, jval *p, const jargs *args)
 
 static jval f_filesizeformat(jrun *r, jval v, jval *p, const jargs *args)
 {
-    static const char *const names[][2] = { { "kB", "KiB" }, { "MB", "MiB" }, { "GB", "GiB" }, { "TB", "TiB" },
-                                            { "PB", "PiB" }, { "EB", "EiB" }, { "ZB", "ZiB" }, { "YB", "YiB" } };
+    static const char *const names[][2] = { { "kB", "KiB" }, { "MB", "MiB" }, { "GB", "GiB" },
+                                            { "TB", "TiB" },
+                                            { "PB", "PiB" }, { "EB", "EiB" }, { "ZB", "ZiB" },
+                                            { "YB", "YiB" } };
     bool binary = p[0].type != J_MISSING && loami_j_true(r, p[0]);
     double base = binary ? 1024 : 1000, bytes = 0;
     char text[400];
@@ -90,7 +95,8 @@ static jval f_filesizeformat(jrun *r, jval v, jval *p, const jargs *args)
 }
 
 const jbuiltin loami_j_filters_number[] = {
-    { "int", f_int, "default? base?" }, { "float", f_float, "default?" }, { "abs", f_abs, "" }, { "round", f_round, "precision? method?" },
+    { "int", f_int, "default? base?" }, { "float", f_float, "default?" }, { "abs", f_abs, "" },
+    { "round", f_round, "precision? method?" },
     { "filesizeformat", f_filesizeformat, "binary?" },
     { NULL, NULL, NULL },
 };

@@ -72,7 +72,8 @@ static void merge_sort(jrun *r, keyed *v, size_t n, keyed *spare, bool reverse)
     merge_sort(r, v + half, n - half, spare, reverse);
     loami_j_work(r, n);
     while (i < half && k < n) {
-        bool later_first = reverse ? loami_j_order(r, v[i].key, v[k].key) : loami_j_order(r, v[k].key, v[i].key);
+        jval a = v[i].key, b = v[k].key;
+        bool later_first = reverse ? loami_j_order(r, a, b) : loami_j_order(r, b, a);
         spare[out++] = later_first ? v[k++] : v[i++];
     }
     while (i < half) spare[out++] = v[i++];
@@ -132,7 +133,8 @@ static jval f_dictsort(jrun *r, jval v, jval *p, const jargs *args)
     }
     key k = { .fold = !flag(r, p[0]) };
     size_t n = v.d->n;
-    jval *items = loami_j_array(r, n ? n : 1, sizeof *items), *keys = loami_j_array(r, n ? n : 1, sizeof *keys);
+    jval *items = loami_j_array(r, n ? n : 1, sizeof *items);
+    jval *keys = loami_j_array(r, n ? n : 1, sizeof *keys);
     for (size_t i = 0; i < n; i++) {
         items[i] = loami_j_pair(r, v.d->p[i].k, v.d->p[i].v);
         keys[i] = key_of(r, &k, by_value ? v.d->p[i].v : v.d->p[i].k);
@@ -288,7 +290,8 @@ static jval f_attr(jrun *r, jval v, jval *p, const jargs *args)
     jval out;
     (void)args;
     if (v.type == J_UNDEF) loami_j_fail_undef(r, v.u);
-    if (p[0].type != J_STR) loami_j_fail(r, "attribute name must be string, not '%s'", loami_j_typename(p[0]));
+    if (p[0].type != J_STR)
+        loami_j_fail(r, "attribute name must be string, not '%s'", loami_j_typename(p[0]));
     return loami_j_attribute(r, v, p[0].s, &out) ? out : loami_j_undef_key(r, v, p[0]);
 }
 
@@ -431,11 +434,13 @@ static void rest_of(const jargs *args, size_t from, jargs *out)
 static const jbuiltin *named_builtin(jrun *r, jval name, bool filter)
 {
     const jbuiltin *b = NULL;
-    if (name.type == J_STR) b = filter ? loami_j_filter(name.s->p, name.s->n) : loami_j_test(name.s->p, name.s->n);
+    if (name.type == J_STR)
+        b = filter ? loami_j_filter(name.s->p, name.s->n) : loami_j_test(name.s->p, name.s->n);
     if (b) return b;
     jsb shown = { .r = r };
     loami_j_repr(&shown, name);
-    loami_j_fail(r, "No %s named %.*s.", filter ? "filter" : "test", shown.n > 100 ? 100 : (int)shown.n, shown.p);
+    loami_j_fail(r, "No %s named %.*s.", filter ? "filter" : "test", shown.n > 100 ? 100 : (int)shown.n,
+                 shown.p);
 }
 
 static void prepare_map(jrun *r, chooser *c)
@@ -455,7 +460,8 @@ static void prepare_map(jrun *r, chooser *c)
     for (size_t i = 0; i < args.n_named; i++) {
         if (loami_j_is(args.names[i], "default")) c->k.fallback = args.named[i];
         else if (!loami_j_is(args.names[i], "attribute"))
-            loami_j_fail(r, "Unexpected keyword argument '%.*s'", args.names[i]->n > 100 ? 100 : (int)args.names[i]->n, args.names[i]->p);
+            loami_j_fail(r, "Unexpected keyword argument '%.*s'",
+                         args.names[i]->n > 100 ? 100 : (int)args.names[i]->n, args.names[i]->p);
     }
 }
 
@@ -546,15 +552,22 @@ static jval f_rejectattr(jrun *r, jval v, jval *p, const jargs *args)
 }
 
 const jbuiltin loami_j_filters_seq[] = {
-    { "length", f_length, "" }, { "count", f_length, "" }, { "default", f_default, "default_value? boolean?" },
-    { "d", f_default, "default_value? boolean?" }, { "tojson", f_tojson, "ensure_ascii? indent? separators? sort_keys?" },
-    { "items", f_items, "" }, { "list", f_list, "" }, { "join", f_join, "d? attribute?" }, { "map", f_map, "*" },
-    { "select", f_select, "*" }, { "reject", f_reject, "*" }, { "selectattr", f_selectattr, "*" }, { "rejectattr", f_rejectattr, "*" },
+    { "length", f_length, "" }, { "count", f_length, "" },
+    { "default", f_default, "default_value? boolean?" },
+    { "d", f_default, "default_value? boolean?" },
+    { "tojson", f_tojson, "ensure_ascii? indent? separators? sort_keys?" },
+    { "items", f_items, "" }, { "list", f_list, "" }, { "join", f_join, "d? attribute?" },
+    { "map", f_map, "*" },
+    { "select", f_select, "*" }, { "reject", f_reject, "*" }, { "selectattr", f_selectattr, "*" },
+    { "rejectattr", f_rejectattr, "*" },
     { "first", f_first, "" }, { "last", f_last, "" }, { "reverse", f_reverse, "" },
-    { "sort", f_sort, "reverse? case_sensitive? attribute?" }, { "unique", f_unique, "case_sensitive? attribute?" },
-    { "dictsort", f_dictsort, "case_sensitive? by? reverse?" }, { "groupby", f_groupby, "attribute default? case_sensitive?" },
+    { "sort", f_sort, "reverse? case_sensitive? attribute?" },
+    { "unique", f_unique, "case_sensitive? attribute?" },
+    { "dictsort", f_dictsort, "case_sensitive? by? reverse?" },
+    { "groupby", f_groupby, "attribute default? case_sensitive?" },
     { "batch", f_batch, "linecount fill_with?" }, { "slice", f_slice, "slices fill_with?" },
-    { "min", f_min, "case_sensitive? attribute?" }, { "max", f_max, "case_sensitive? attribute?" }, { "sum", f_sum, "attribute? start?" },
+    { "min", f_min, "case_sensitive? attribute?" }, { "max", f_max, "case_sensitive? attribute?" },
+    { "sum", f_sum, "attribute? start?" },
     { "attr", f_attr, "name" },
     { NULL, NULL, NULL },
 };

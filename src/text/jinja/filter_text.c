@@ -105,7 +105,8 @@ static jval f_indent(jrun *r, jval v, jval *p, const jargs *args)
 {
     const jstr *s = want_text(r, v, "indent");
     jval width = p[0].type == J_MISSING ? loami_j_int(4) : p[0];
-    if (width.type != J_STR) width = loami_j_binary(r, OP_MUL, loami_j_strz(r, " "), loami_j_int(loami_j_index(r, width)));
+    if (width.type != J_STR)
+        width = loami_j_binary(r, OP_MUL, loami_j_strz(r, " "), loami_j_int(loami_j_index(r, width)));
     bool first = flag(r, p[1]), blank = flag(r, p[2]);
     jstr newline = { .p = "\n", .n = 1 };
     jval whole = loami_j_concat(r, s, &newline);
@@ -166,11 +167,13 @@ static jval f_center(jrun *r, jval v, jval *p, const jargs *args)
 static jval f_format(jrun *r, jval v, jval *p, const jargs *args)
 {
     (void)p;
-    if (args->n && args->n_named) loami_j_fail(r, "can't handle positional and keyword arguments at the same time");
+    if (args->n && args->n_named)
+        loami_j_fail(r, "can't handle positional and keyword arguments at the same time");
     const jstr *s = loami_j_soft(r, v).s;
     if (!args->n_named) return loami_j_percent(r, s, loami_j_list(r, J_TUPLE, args->v, args->n));
     jdict *d = loami_j_dict(r);
-    for (size_t i = 0; i < args->n_named; i++) loami_j_dict_set(r, d, (jval){ .type = J_STR, .s = args->names[i] }, args->named[i]);
+    for (size_t i = 0; i < args->n_named; i++)
+        loami_j_dict_set(r, d, (jval){ .type = J_STR, .s = args->names[i] }, args->named[i]);
     return loami_j_percent(r, s, (jval){ .type = J_DICT, .d = d });
 }
 
@@ -197,7 +200,8 @@ static jval f_urlencode(jrun *r, jval v, jval *p, const jargs *args)
         quote(&b, v, false);
         return loami_j_sbval(&b);
     }
-    if (v.type == J_DICT) v = loami_j_call_builtin(r, loami_j_find(loami_j_methods_dict, "items", 5), v, &(jargs){ 0 });
+    if (v.type == J_DICT)
+        v = loami_j_call_builtin(r, loami_j_find(loami_j_methods_dict, "items", 5), v, &(jargs){ 0 });
     jiter *it = loami_j_iter(r, v);
     for (bool first = true; loami_j_step(r, it, &item); first = false) {
         jval pair = loami_j_tolist(r, item);
@@ -222,7 +226,8 @@ static jval f_xmlattr(jrun *r, jval v, jval *p, const jargs *args)
         if (pair->v.type == J_NONE || pair->v.type == J_UNDEF) continue;
         const jstr *k = want_text(r, pair->k, "xmlattr");
         for (size_t c = 0; c < k->n; c++)
-            if (k->p[c] == 0 || strchr(" \t\n\r\f\v/>=", k->p[c])) loami_j_fail(r, "Invalid character in attribute name");
+            if (k->p[c] == 0 || strchr(" \t\n\r\f\v/>=", k->p[c]))
+                loami_j_fail(r, "Invalid character in attribute name");
         if (b.n || space) loami_j_putc(&b, ' ');
         loami_j_show(&b, loami_j_escape(r, pair->k));
         loami_j_puts(&b, "=\"");
@@ -233,7 +238,8 @@ static jval f_xmlattr(jrun *r, jval v, jval *p, const jargs *args)
 }
 
 const jbuiltin loami_j_filters_text[] = {
-    { "trim", f_trim, "chars?" }, { "string", f_string, "" }, { "safe", f_safe, "" }, { "upper", f_upper, "" }, { "lower", f_lower, "" },
+    { "trim", f_trim, "chars?" }, { "string", f_string, "" }, { "safe", f_safe, "" },
+    { "upper", f_upper, "" }, { "lower", f_lower, "" },
     { "capitalize", f_capitalize, "" }, { "title", f_title, "" }, { "replace", f_replace, "old new count?" },
     { "indent", f_indent, "width? first? blank?" }, { "escape", f_escape, "" }, { "e", f_escape, "" },
     { "forceescape", f_forceescape, "" }, { "truncate", f_truncate, "length? killwords? end? leeway?" },

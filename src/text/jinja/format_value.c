@@ -63,7 +63,8 @@ static spec parse(jrun *r, const jstr *s)
 }
 
 /* Pads prefix and body to the width; '=' pads between them. */
-static void padded(jsb *b, const spec *f, const char *prefix, const char *body, size_t n, size_t chars, char default_align)
+static void padded(jsb *b, const spec *f, const char *prefix, const char *body, size_t n, size_t chars,
+                   char default_align)
 {
     char align = f->align ? f->align : f->zero && default_align == '>' ? '=' : default_align;
     size_t have = strlen(prefix) + chars, missing = (size_t)f->width > have ? (size_t)f->width - have : 0;
@@ -79,7 +80,8 @@ static void padded(jsb *b, const spec *f, const char *prefix, const char *body, 
  * fill `width` when zero padding is asked for. */
 static void grouped(jsb *out, const char *digits, char group, size_t every, size_t width)
 {
-    size_t whole = strspn(digits, every == 3 ? "0123456789" : "0123456789abcdefABCDEF"), rest = strlen(digits) - whole, total = whole;
+    size_t whole = strspn(digits,
+                          every == 3 ? "0123456789" : "0123456789abcdefABCDEF"), rest = strlen(digits) - whole, total = whole;
     while (group && total + rest + (total - 1) / every < width) total++;
     for (size_t i = 0; i < total; i++) {
         if (group && i && (total - i) % every == 0) loami_j_putc(out, group);
@@ -88,10 +90,12 @@ static void grouped(jsb *out, const char *digits, char group, size_t every, size
     loami_j_put(out, digits + whole, rest);
 }
 
-static void put_number(jsb *b, const spec *f, bool negative, const char *prefix, const char *digits, size_t every)
+static void put_number(jsb *b, const spec *f, bool negative, const char *prefix, const char *digits,
+                       size_t every)
 {
     char lead[8];
-    snprintf(lead, sizeof lead, "%s%s", negative ? "-" : f->sign == '+' ? "+" : f->sign == ' ' ? " " : "", prefix);
+    snprintf(lead, sizeof lead, "%s%s", negative ? "-" : f->sign == '+' ? "+" : f->sign == ' ' ? " " : "",
+             prefix);
     jsb body = { .r = b->r };
     bool zeros = f->fill == '0' && (f->align == '=' || (!f->align && f->zero));
     size_t width = zeros && (size_t)f->width > strlen(lead) ? (size_t)f->width - strlen(lead) : 0;
@@ -125,8 +129,10 @@ static void format_int(jsb *b, const spec *f, int64_t v)
 
 static void format_char(jsb *b, const spec *f, int64_t v)
 {
-    if (f->sign || f->precision >= 0) loami_j_fail(b->r, "Sign and precision not allowed with integer format specifier 'c'");
-    if (v < 0 || v > 0x10ffff || (v >= 0xd800 && v < 0xe000)) loami_j_fail(b->r, "%%c arg not in range(0x110000)");
+    if (f->sign || f->precision >= 0)
+        loami_j_fail(b->r, "Sign and precision not allowed with integer format specifier 'c'");
+    if (v < 0 || v > 0x10ffff || (v >= 0xd800 && v < 0xe000))
+        loami_j_fail(b->r, "%%c arg not in range(0x110000)");
     jsb one = { .r = b->r };
     loami_j_putcp(&one, (uint32_t)v);
     padded(b, f, "", one.p, one.n, 1, '<');
@@ -168,7 +174,8 @@ static void format_float(jsb *b, const spec *f, double v)
     if (dotted && precision == 0) precision = 1;
     snprintf(fmt, sizeof fmt, "%%%s.%d%c", f->alternate ? "#" : "", precision, type);
     if (isfinite(v)) snprintf(text, sizeof text - 4, fmt, magnitude);
-    else snprintf(text, sizeof text, "%s", isnan(v) ? (type < 'a' ? "NAN" : "nan") : type < 'a' ? "INF" : "inf");
+    else snprintf(text, sizeof text, "%s",
+                  isnan(v) ? (type < 'a' ? "NAN" : "nan") : type < 'a' ? "INF" : "inf");
     if (dotted && isfinite(v) && !strpbrk(text, ".e")) {
         /* An exponent where there is no digit left for the fraction. */
         size_t n = strlen(text);
@@ -207,7 +214,8 @@ void loami_j_format_value(jsb *b, jval v, const jstr *text)
     if (v.type == J_STR && (!f.type || f.type == 's')) format_string(b, &f, v.s);
     else if (whole && f.type == 'c') format_char(b, &f, i);
     else if (whole && (!f.type || strchr("bdoxXn", f.type))) format_int(b, &f, i);
-    else if (loami_j_number(v, &d) && (!f.type ? v.type == J_FLOAT : strchr("eEfFgGn%", f.type) != NULL)) format_float(b, &f, d);
+    else if (loami_j_number(v, &d) && (!f.type ? v.type == J_FLOAT : strchr("eEfFgGn%", f.type) != NULL))
+        format_float(b, &f, d);
     else if (v.type == J_STR || loami_j_number(v, &d))
         loami_j_fail(r, "Unknown format code '%c' for object of type '%s'", f.type, loami_j_typename(v));
     else loami_j_fail(r, "unsupported format string passed to %s.__format__", loami_j_typename(v));

@@ -17,7 +17,8 @@ static jval g_range(jrun *r, jval self, jval *p, const jargs *args)
     uint64_t stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
     bool empty = step > 0 ? start >= stop : start <= stop;
     uint64_t len = empty ? 0 : (distance - 1) / stride + 1;
-    if (len > J_MAX_RANGE) loami_j_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", J_MAX_RANGE);
+    if (len > J_MAX_RANGE)
+        loami_j_fail(r, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", J_MAX_RANGE);
     jrange *g = loami_j_alloc(r, sizeof *g);
     *g = (jrange){ start, stop, step, (int64_t)len };
     return (jval){ .type = J_RANGE, .range = g };
@@ -37,11 +38,13 @@ static jdict *make_dict(jrun *r, const char *what, const jargs *args)
         jiter *it = loami_j_iter(r, args->v[0]);
         while (loami_j_step(r, it, &v)) {
             jval pair = loami_j_tolist(r, v);
-            if (pair.l->n != 2) loami_j_fail(r, "%s: an element has length %zu; 2 is required", what, pair.l->n);
+            if (pair.l->n != 2)
+                loami_j_fail(r, "%s: an element has length %zu; 2 is required", what, pair.l->n);
             loami_j_dict_set(r, d, pair.l->v[0], pair.l->v[1]);
         }
     }
-    for (size_t i = 0; i < args->n_named; i++) loami_j_dict_set(r, d, (jval){ .type = J_STR, .s = args->names[i] }, args->named[i]);
+    for (size_t i = 0; i < args->n_named; i++)
+        loami_j_dict_set(r, d, (jval){ .type = J_STR, .s = args->names[i] }, args->named[i]);
     return d;
 }
 
@@ -96,7 +99,8 @@ static jval g_strftime_now(jrun *r, jval self, jval *p, const jargs *args)
     (void)self, (void)args;
     if (p[0].type != J_STR) loami_j_fail(r, "strftime_now() wants a string, not %s", loami_j_typename(p[0]));
     const jstr *s = p[0].s;
-    if (s->n > MAX_TIME_FORMAT) loami_j_fail(r, "strftime_now() with a format of more than %d bytes", MAX_TIME_FORMAT);
+    if (s->n > MAX_TIME_FORMAT)
+        loami_j_fail(r, "strftime_now() with a format of more than %d bytes", MAX_TIME_FORMAT);
     if (!localtime_r(&r->now, &tm)) loami_j_fail(r, "there is no local time");
     jsb b = { .r = r };
     for (size_t i = 0; i < s->n; i++) {
@@ -111,7 +115,8 @@ static jval g_strftime_now(jrun *r, jval self, jval *p, const jargs *args)
         fmt[n + 1] = 0;
         i += n;
         if (c == 'f') loami_j_puts(&b, "000000");
-        else if (c != 'z' && c != 'Z' && c != ':' && c) loami_j_put(&b, piece, strftime(piece, sizeof piece, fmt, &tm));
+        else if (c != 'z' && c != 'Z' && c != ':' && c)
+            loami_j_put(&b, piece, strftime(piece, sizeof piece, fmt, &tm));
     }
     return loami_j_sbval(&b);
 }

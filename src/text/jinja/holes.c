@@ -47,7 +47,8 @@ static int64_t amount(percent *x, bool *negative, int64_t limit)
         x->at++;
         if (!loami_j_whole(v, &n)) loami_j_fail(x->r, "* wants int");
         *negative = n < 0;
-        if (n < -limit || n > limit) loami_j_fail(x->r, "a format with a width or precision over %d", (int)limit);
+        if (n < -limit || n > limit)
+            loami_j_fail(x->r, "a format with a width or precision over %d", (int)limit);
         return n < 0 ? -n : n;
     }
     for (char c; c = look(x), c >= '0' && c <= '9'; x->at++) {
@@ -98,7 +99,8 @@ static void parse_hole(percent *x, hole *h)
 }
 
 /* sign and prefix, then the body, padded. */
-static void put_padded(jsb *b, const hole *h, const char *lead, const char *body, size_t n, size_t chars, bool zeros)
+static void put_padded(jsb *b, const hole *h, const char *lead, const char *body, size_t n, size_t chars,
+                       bool zeros)
 {
     size_t have = strlen(lead) + chars, missing = (size_t)h->width > have ? (size_t)h->width - have : 0;
     zeros = zeros && h->zero && !h->left;
@@ -154,7 +156,8 @@ static void put_int(percent *x, jsb *b, const hole *h)
         }
         i = (int64_t)h->value.f;
     } else if (!loami_j_whole(h->value, &i)) {
-        loami_j_fail(x->r, "%%%c format: a%s number is required, not %s", h->type, decimal ? " real" : "n integer", loami_j_typename(h->value));
+        loami_j_fail(x->r, "%%%c format: a%s number is required, not %s", h->type,
+                     decimal ? " real" : "n integer", loami_j_typename(h->value));
     }
     uint64_t u = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
     int precision = h->precision < 0 ? 1 : (int)h->precision;
@@ -177,11 +180,13 @@ static void put_float(percent *x, jsb *b, const hole *h)
     char text[800], fmt[16];
     double f;
     if (h->value.type == J_UNDEF) loami_j_fail_undef(x->r, h->value.u);
-    if (!loami_j_number(h->value, &f)) loami_j_fail(x->r, "must be real number, not %s", loami_j_typename(h->value));
+    if (!loami_j_number(h->value, &f))
+        loami_j_fail(x->r, "must be real number, not %s", loami_j_typename(h->value));
     bool upper = h->type < 'a';
     int n;
     if (isfinite(f)) {
-        snprintf(fmt, sizeof fmt, "%%%s.%d%c", h->alternate ? "#" : "", h->precision < 0 ? 6 : (int)h->precision, h->type);
+        snprintf(fmt, sizeof fmt, "%%%s.%d%c", h->alternate ? "#" : "",
+                 h->precision < 0 ? 6 : (int)h->precision, h->type);
         n = snprintf(text, sizeof text, fmt, fabs(f));
     } else {
         n = snprintf(text, sizeof text, "%s", isnan(f) ? (upper ? "NAN" : "nan") : upper ? "INF" : "inf");
@@ -194,10 +199,12 @@ static void put_char(percent *x, jsb *b, const hole *h)
     int64_t i;
     jsb one = { .r = x->r };
     if (loami_j_whole(h->value, &i)) {
-        if (i < 0 || i > 0x10ffff || (i >= 0xd800 && i < 0xe000)) loami_j_fail(x->r, "%%c arg not in range(0x110000)");
+        if (i < 0 || i > 0x10ffff || (i >= 0xd800 && i < 0xe000))
+            loami_j_fail(x->r, "%%c arg not in range(0x110000)");
         loami_j_putcp(&one, (uint32_t)i);
     } else {
-        if (h->value.type != J_STR || loami_j_chars(h->value.s) != 1) loami_j_fail(x->r, "%%c requires int or char");
+        if (h->value.type != J_STR || loami_j_chars(h->value.s) != 1)
+            loami_j_fail(x->r, "%%c requires int or char");
         loami_j_show(&one, h->value);
     }
     put_padded(b, h, "", one.p, one.n, 1, false);
@@ -229,7 +236,9 @@ jval loami_j_percent(jrun *r, const jstr *fmt, jval args)
         parse_hole(&x, &h);
         size_t k = 0;
         while (k < 4 && !strchr(kinds[k].types, h.type)) k++;
-        if (k == 4 || !h.type) loami_j_fail(r, "unsupported format character '%c' (0x%x) at index %zu", h.type, h.type, x.at - 1);
+        if (k == 4 || !h.type)
+            loami_j_fail(r, "unsupported format character '%c' (0x%x) at index %zu", h.type, h.type,
+                         x.at - 1);
         kinds[k].put(&x, &b, &h);
     }
     bool mapping = args.type == J_DICT || args.type == J_LIST || args.type == J_RANGE || args.type == J_UNDEF;
@@ -254,18 +263,22 @@ static jval argument(holes *x, const jstr *name)
     bool digits = name->n > 0;
     for (size_t k = 0; k < name->n; k++) digits &= name->p[k] >= '0' && name->p[k] <= '9';
     if (name->n == 0) {
-        if (x->numbered) loami_j_fail(x->r, "cannot switch from manual field specification to automatic field numbering");
+        if (x->numbered)
+            loami_j_fail(x->r, "cannot switch from manual field specification to automatic field numbering");
         i = x->automatic++;
     } else if (digits) {
-        if (x->automatic) loami_j_fail(x->r, "cannot switch from automatic field numbering to manual field specification");
+        if (x->automatic)
+            loami_j_fail(x->r, "cannot switch from automatic field numbering to manual field specification");
         x->numbered = true;
         if (!loami_j_parse_int(name, 10, &i)) loami_j_fail(x->r, "Too many decimal digits in format string");
     } else {
         for (size_t k = 0; k < x->args->n_named; k++)
-            if (x->args->names[k]->n == name->n && memcmp(x->args->names[k]->p, name->p, name->n) == 0) return x->args->named[k];
+            if (x->args->names[k]->n == name->n && memcmp(x->args->names[k]->p, name->p, name->n) == 0)
+                return x->args->named[k];
         loami_j_fail(x->r, "KeyError: '%.*s'", name->n > 100 ? 100 : (int)name->n, name->p);
     }
-    if (i >= (int64_t)x->args->n) loami_j_fail(x->r, "Replacement index %d out of range for positional args tuple", (int)i);
+    if (i >= (int64_t)x->args->n)
+        loami_j_fail(x->r, "Replacement index %d out of range for positional args tuple", (int)i);
     return x->args->v[i];
 }
 
@@ -278,7 +291,8 @@ static jval field(holes *x, const jstr *s)
     while (at < s->n) {
         size_t from = at + 1, end = from;
         bool bracket = s->p[at] == '[';
-        if (!bracket && s->p[at] != '.') loami_j_fail(x->r, "Only '.' or '[' may follow ']' in format field specifier");
+        if (!bracket && s->p[at] != '.')
+            loami_j_fail(x->r, "Only '.' or '[' may follow ']' in format field specifier");
         while (end < s->n && (bracket ? s->p[end] != ']' : s->p[end] != '.' && s->p[end] != '[')) end++;
         if (bracket && end == s->n) loami_j_fail(x->r, "Missing ']' in format string");
         if (end == from) loami_j_fail(x->r, "Empty attribute in format string");
@@ -348,7 +362,9 @@ static void expand(holes *x, jsb *b, const jstr *fmt, unsigned nested)
         if (c == '}') loami_j_fail(x->r, "Single '}' encountered in format string");
         size_t end = at + 1, depth = 1;
         for (; end < fmt->n && depth; end++) depth += (fmt->p[end] == '{') - (fmt->p[end] == '}');
-        if (depth) loami_j_fail(x->r, at + 1 == fmt->n ? "Single '{' encountered in format string" : "expected '}' before end of string");
+        if (depth)
+            loami_j_fail(x->r,
+                         at + 1 == fmt->n ? "Single '{' encountered in format string" : "expected '}' before end of string");
         put_field(x, b, loami_j_part(x->r, fmt, at + 1, end - at - 2).s, nested);
         at = end;
     }

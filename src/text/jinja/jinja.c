@@ -29,7 +29,8 @@ static int compile(jrun *r, loami_jinja *j, const char *text, size_t n)
 int loami_jinja_open(loami_jinja **out, const char *text, size_t n, loam_err *err)
 {
     jrun r;
-    if (n > J_MAX_SOURCE) return loami_fail(err, LOAM_E_FORMAT, "a chat template of more than %d MB", J_MAX_SOURCE >> 20);
+    if (n > J_MAX_SOURCE)
+        return loami_fail(err, LOAM_E_FORMAT, "a chat template of more than %d MB", J_MAX_SOURCE >> 20);
     if (!loami_utf8_valid(text, n)) return loami_fail(err, LOAM_E_FORMAT, "the chat template is not UTF-8");
     loami_jinja *j = calloc(1, sizeof *j);
     if (!j) return loami_fail_nomem(err);
@@ -65,10 +66,12 @@ static int render(jrun *r, const loami_jinja *j, loami_buf *out, const json_t *v
     return 0;
 }
 
-int loami_jinja_render_how(const loami_jinja *j, loami_buf *out, const json_t *vars, const loami_jinja_how *how, loam_err *err)
+int loami_jinja_render_how(const loami_jinja *j, loami_buf *out, const json_t *vars,
+                           const loami_jinja_how *how, loam_err *err)
 {
     jrun r;
-    if (!json_is_object(vars)) return loami_fail(err, LOAM_E_ARG, "the variables of a chat template must be a JSON object");
+    if (!json_is_object(vars))
+        return loami_fail(err, LOAM_E_ARG, "the variables of a chat template must be a JSON object");
     begin(&r, LOAM_E_TEMPLATE, err);
     r.now = how->now ? how->now : time(NULL);
     if (how->max_steps) r.m.step_limit = how->max_steps;

@@ -22,7 +22,8 @@ typedef struct lexer {
 static const struct { const char *text; jtok type; } operators[] = {
     { "//", T_FLOORDIV }, { "**", T_POW }, { "==", T_EQ }, { "!=", T_NE }, { ">=", T_GE }, { "<=", T_LE },
     { "+", T_ADD }, { "-", T_SUB }, { "/", T_DIV }, { "*", T_MUL }, { "%", T_MOD }, { "~", T_TILDE },
-    { "[", T_LBRACKET }, { "]", T_RBRACKET }, { "(", T_LPAREN }, { ")", T_RPAREN }, { "{", T_LBRACE }, { "}", T_RBRACE },
+    { "[", T_LBRACKET }, { "]", T_RBRACKET }, { "(", T_LPAREN }, { ")", T_RPAREN }, { "{", T_LBRACE },
+    { "}", T_RBRACE },
     { ">", T_GT }, { "<", T_LT }, { "=", T_ASSIGN }, { ".", T_DOT }, { ":", T_COLON }, { "|", T_PIPE },
     { ",", T_COMMA }, { ";", T_SEMICOLON },
 };
@@ -104,7 +105,8 @@ static void text_before(lexer *x, size_t from, size_t to, char sign, bool block)
     } else if (sign != '+' && block) {
         size_t line = to;
         while (line > from && x->s[line - 1] != '\n') line--;
-        if ((line > from || x->at_line_start) && line < to && back_over_space(x, line, to) == line) end = line;
+        if ((line > from || x->at_line_start) && line < to && back_over_space(x, line, to) == line)
+            end = line;
     }
     if (end > from) add_text(x, T_DATA, x->line, from, end);
 }
@@ -236,7 +238,8 @@ static void hex_escape(lexer *x, jsb *b, size_t at, size_t count, size_t end)
     uint32_t cp = 0;
     for (size_t i = 0; i < count; i++) {
         char c = at + i < end ? x->s[at + i] : 0;
-        int d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' &&
+            (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
         if (d < 0) fail_at(x, "a string has a truncated \\x, \\u or \\U escape");
         cp = cp << 4 | (uint32_t)d;
     }
@@ -265,7 +268,8 @@ static size_t unescape(lexer *x, jsb *b, size_t at, size_t end)
     if (c >= '0' && c <= '7') {
         uint32_t cp = 0;
         size_t i = at + 1;
-        for (; i < end && i < at + 4 && x->s[i] >= '0' && x->s[i] <= '7'; i++) cp = cp * 8 + (uint32_t)(x->s[i] - '0');
+        for (; i < end && i < at + 4 && x->s[i] >= '0' && x->s[i] <= '7'; i++)
+            cp = cp * 8 + (uint32_t)(x->s[i] - '0');
         loami_j_putcp(b, cp);
         return i;
     }
@@ -422,7 +426,8 @@ jtoken *loami_j_lex(jrun *r, const char *text, size_t n)
         } else if (kind == '#') {
             lex_comment(x);
         } else {
-            add(x, kind == '%' ? T_BLOCK_BEGIN : T_VAR_BEGIN, x->line, loami_j_strz(r, kind == '%' ? "{%" : "{{"));
+            add(x, kind == '%' ? T_BLOCK_BEGIN : T_VAR_BEGIN, x->line,
+                loami_j_strz(r, kind == '%' ? "{%" : "{{"));
             lex_tag(x, kind == '%');
         }
     }

@@ -11,7 +11,8 @@ enum { PIECE = 32 * 1024, BIG = 4 * 1024, ALIGN = 16, WORK_BYTES = 16 };
 void *loami_j_alloc(jrun *r, size_t n)
 {
     jmem *m = &r->m;
-    if (n > m->limit || m->used > m->limit - n) loami_j_fail(r, "the template uses more than %zu MB of memory", m->limit >> 20);
+    if (n > m->limit || m->used > m->limit - n)
+        loami_j_fail(r, "the template uses more than %zu MB of memory", m->limit >> 20);
     n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     m->used += n;
     if (n > BIG) {
@@ -33,7 +34,8 @@ void *loami_j_alloc(jrun *r, size_t n)
 
 void *loami_j_array(jrun *r, size_t count, size_t size)
 {
-    if (count > r->m.limit / size) loami_j_fail(r, "the template uses more than %zu MB of memory", r->m.limit >> 20);
+    if (count > r->m.limit / size)
+        loami_j_fail(r, "the template uses more than %zu MB of memory", r->m.limit >> 20);
     return loami_j_alloc(r, count * size);
 }
 
@@ -58,7 +60,8 @@ void loami_j_fail_code(jrun *r, int code, const char *text, size_t n)
 void loami_j_work(jrun *r, size_t n)
 {
     r->m.steps += 1 + n / WORK_BYTES;
-    if (r->m.steps > r->m.step_limit) loami_j_fail(r, "the template takes more than %llu steps", (unsigned long long)r->m.step_limit);
+    if (r->m.steps > r->m.step_limit)
+        loami_j_fail(r, "the template takes more than %llu steps", (unsigned long long)r->m.step_limit);
 }
 
 void loami_j_enter(jrun *r)
@@ -71,7 +74,7 @@ void loami_j_leave(jrun *r)
     r->m.depth--;
 }
 
-/* ---- strings ---------------------------------------------------------------------------------------------- */
+/* ---- strings ------------------------------------------------------------------------------------------- */
 
 /* Bytes that grow at their end while earlier strings go on using their beginning. */
 struct jgrow {

@@ -55,7 +55,8 @@ static jval is_case(jval self, bool upper)
     bool any = false;
     for (size_t i = 0; i < self.s->n;) {
         uint32_t cp = loami_j_next(self.s, &i);
-        if (upper ? loami_j_lower(cp) || loami_j_title(cp) : loami_j_upper(cp) || loami_j_title(cp)) return loami_j_bool(false);
+        if (upper ? loami_j_lower(cp) || loami_j_title(cp) : loami_j_upper(cp) || loami_j_title(cp))
+            return loami_j_bool(false);
         any |= upper ? loami_j_upper(cp) : loami_j_lower(cp);
     }
     return loami_j_bool(any);
@@ -91,9 +92,12 @@ static jval is_title(jrun *r, jval self, jval *p, const jargs *args)
 }
 
 const jbuiltin loami_j_methods_str_is[] = {
-    { "isalpha", is_alpha, "" }, { "isalnum", is_alnum, "" }, { "isdecimal", is_decimal, "" }, { "isdigit", is_digit, "" },
-    { "isnumeric", is_numeric, "" }, { "isspace", is_space, "" }, { "isprintable", is_printable, "" }, { "isascii", is_ascii, "" },
-    { "isidentifier", is_identifier, "" }, { "isupper", is_upper, "" }, { "islower", is_lower, "" }, { "istitle", is_title, "" },
+    { "isalpha", is_alpha, "" }, { "isalnum", is_alnum, "" }, { "isdecimal", is_decimal, "" },
+    { "isdigit", is_digit, "" },
+    { "isnumeric", is_numeric, "" }, { "isspace", is_space, "" }, { "isprintable", is_printable, "" },
+    { "isascii", is_ascii, "" },
+    { "isidentifier", is_identifier, "" }, { "isupper", is_upper, "" }, { "islower", is_lower, "" },
+    { "istitle", is_title, "" },
     { NULL, NULL, NULL },
 };
 
@@ -151,7 +155,8 @@ static jval d_fromkeys(jrun *r, jval self, jval *p, const jargs *args)
 }
 
 const jbuiltin loami_j_methods_dict[] = {
-    { "items", d_items, "" }, { "keys", d_keys, "" }, { "values", d_values, "" }, { "get", d_get, "/ key default?" },
+    { "items", d_items, "" }, { "keys", d_keys, "" }, { "values", d_values, "" },
+    { "get", d_get, "/ key default?" },
     { "copy", d_copy, "" }, { "fromkeys", d_fromkeys, "/ iterable value?" },
     { NULL, NULL, NULL },
 };
@@ -195,7 +200,8 @@ static jval s_copy(jrun *r, jval self, jval *p, const jargs *args)
 }
 
 const jbuiltin loami_j_methods_list[] = {
-    { "count", s_count, "/ value" }, { "index", s_index, "/ value start? stop?" }, { "copy", s_copy, "" }, { NULL, NULL, NULL },
+    { "count", s_count, "/ value" }, { "index", s_index, "/ value start? stop?" }, { "copy", s_copy, "" },
+    { NULL, NULL, NULL },
 };
 
 const jbuiltin loami_j_methods_tuple[] = {

@@ -369,7 +369,8 @@ static jval m_join(jrun *r, jval self, jval *p, const jargs *args)
     jiter *it = loami_j_iter(r, p[0]);
     for (size_t i = 0; loami_j_step(r, it, &v); i++) {
         if (self.s->markup) v = loami_j_escape(r, v);
-        if (v.type != J_STR) loami_j_fail(r, "sequence item %zu: expected str instance, %s found", i, loami_j_typename(v));
+        if (v.type != J_STR)
+            loami_j_fail(r, "sequence item %zu: expected str instance, %s found", i, loami_j_typename(v));
         if (i) loami_j_put(&b, self.s->p, self.s->n);
         loami_j_put(&b, v.s->p, v.s->n);
     }
@@ -382,7 +383,8 @@ static jval pad(jrun *r, const jstr *s, int64_t left, int64_t right, jval fill)
     const jstr *f = fill.type == J_MISSING ? loami_j_strz(r, " ").s : text_arg(r, fill);
     jsb b = { .r = r };
     if (loami_j_chars(f) != 1) loami_j_fail(r, "The fill character must be exactly one character long");
-    if (left > J_MAX_MEMORY || right > J_MAX_MEMORY) loami_j_fail(r, "a string of more than %d MB", J_MAX_MEMORY >> 20);
+    if (left > J_MAX_MEMORY || right > J_MAX_MEMORY)
+        loami_j_fail(r, "a string of more than %d MB", J_MAX_MEMORY >> 20);
     for (int64_t i = 0; i < left; i++) loami_j_put(&b, f->p, f->n);
     loami_j_put(&b, s->p, s->n);
     for (int64_t i = 0; i < right; i++) loami_j_put(&b, f->p, f->n);
@@ -397,7 +399,8 @@ static int64_t missing_width(jrun *r, jval self, jval width)
 
 static jval m_center(jrun *r, jval self, jval *p, const jargs *args)
 {
-    int64_t n = missing_width(r, self, p[0]), w = n + (int64_t)loami_j_chars(self.s), left = n / 2 + (n & w & 1);
+    int64_t n = missing_width(r, self,
+                              p[0]), w = n + (int64_t)loami_j_chars(self.s), left = n / 2 + (n & w & 1);
     (void)args;
     return pad(r, self.s, left, n - left, p[1]);
 }
@@ -472,17 +475,22 @@ static jval m_format_map(jrun *r, jval self, jval *p, const jargs *args)
 }
 
 const jbuiltin loami_j_methods_str[] = {
-    { "upper", m_upper, "" }, { "lower", m_lower, "" }, { "title", m_title, "" }, { "capitalize", m_capitalize, "" },
+    { "upper", m_upper, "" }, { "lower", m_lower, "" }, { "title", m_title, "" },
+    { "capitalize", m_capitalize, "" },
     { "swapcase", m_swapcase, "" }, { "casefold", m_casefold, "" },
     { "strip", m_strip, "/ chars?" }, { "lstrip", m_lstrip, "/ chars?" }, { "rstrip", m_rstrip, "/ chars?" },
-    { "split", m_split, "sep? maxsplit?" }, { "rsplit", m_rsplit, "sep? maxsplit?" }, { "splitlines", m_splitlines, "keepends?" },
+    { "split", m_split, "sep? maxsplit?" }, { "rsplit", m_rsplit, "sep? maxsplit?" },
+    { "splitlines", m_splitlines, "keepends?" },
     { "partition", m_partition, "/ sep" }, { "rpartition", m_rpartition, "/ sep" },
     { "find", m_find, "/ sub start? end?" }, { "rfind", m_rfind, "/ sub start? end?" },
-    { "index", m_index, "/ sub start? end?" }, { "rindex", m_rindex, "/ sub start? end?" }, { "count", m_count, "/ sub start? end?" },
-    { "startswith", m_startswith, "/ prefix start? end?" }, { "endswith", m_endswith, "/ suffix start? end?" },
+    { "index", m_index, "/ sub start? end?" }, { "rindex", m_rindex, "/ sub start? end?" },
+    { "count", m_count, "/ sub start? end?" },
+    { "startswith", m_startswith, "/ prefix start? end?" },
+    { "endswith", m_endswith, "/ suffix start? end?" },
     { "removeprefix", m_removeprefix, "/ prefix" }, { "removesuffix", m_removesuffix, "/ suffix" },
     { "replace", m_replace, "/ old new count?" }, { "join", m_join, "/ iterable" },
-    { "center", m_center, "/ width fillchar?" }, { "ljust", m_ljust, "/ width fillchar?" }, { "rjust", m_rjust, "/ width fillchar?" },
+    { "center", m_center, "/ width fillchar?" }, { "ljust", m_ljust, "/ width fillchar?" },
+    { "rjust", m_rjust, "/ width fillchar?" },
     { "zfill", m_zfill, "/ width" }, { "expandtabs", m_expandtabs, "tabsize?" },
     { "format", m_format, "*" }, { "format_map", m_format_map, "/ mapping" },
     { NULL, NULL, NULL },

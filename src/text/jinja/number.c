@@ -63,7 +63,8 @@ static bool plain(const jstr *s, char *out, size_t room)
 {
     size_t n = 0, from = 0, to = s->n;
     while (from < to && loami_j_space((unsigned char)s->p[from]) && (unsigned char)s->p[from] < 0x80) from++;
-    while (to > from && loami_j_space((unsigned char)s->p[to - 1]) && (unsigned char)s->p[to - 1] < 0x80) to--;
+    while (to > from && loami_j_space((unsigned char)s->p[to - 1]) && (unsigned char)s->p[to - 1] < 0x80)
+        to--;
     for (size_t i = from; i < to; i++) {
         char c = s->p[i];
         if ((unsigned char)c >= 0x80 || c == 0) return false;

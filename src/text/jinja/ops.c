@@ -24,7 +24,8 @@ int64_t loami_j_index(jrun *r, jval v)
 {
     int64_t i;
     if (v.type == J_UNDEF) loami_j_fail_undef(r, v.u);
-    if (!loami_j_whole(v, &i)) loami_j_fail(r, "'%s' object cannot be interpreted as an integer", loami_j_typename(v));
+    if (!loami_j_whole(v, &i))
+        loami_j_fail(r, "'%s' object cannot be interpreted as an integer", loami_j_typename(v));
     return i;
 }
 
@@ -99,7 +100,8 @@ static _Noreturn void unsupported(jrun *r, jop op, jval a, jval b)
     if (b.type == J_UNDEF) loami_j_fail_undef(r, b.u);
     if (op == OP_ADD && a.type == J_STR && !a.s->markup)
         loami_j_fail(r, "can only concatenate str (not \"%s\") to str", loami_j_typename(b));
-    loami_j_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", signs[op], loami_j_typename(a), loami_j_typename(b));
+    loami_j_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", signs[op], loami_j_typename(a),
+                 loami_j_typename(b));
 }
 
 static int64_t floor_div(jrun *r, int64_t a, int64_t b)
@@ -213,7 +215,8 @@ static jval repeat(jrun *r, jval v, int64_t times)
     if (v.type == J_STR) {
         jsb b = { .r = r };
         if (v.s->n) {
-            if ((uint64_t)times > (uint64_t)J_MAX_MEMORY / v.s->n) loami_j_fail(r, "a string of more than %d MB", J_MAX_MEMORY >> 20);
+            if ((uint64_t)times > (uint64_t)J_MAX_MEMORY / v.s->n)
+                loami_j_fail(r, "a string of more than %d MB", J_MAX_MEMORY >> 20);
             for (int64_t i = 0; i < times; i++) loami_j_put(&b, v.s->p, v.s->n);
         }
         jval out = loami_j_sbval(&b);
@@ -275,7 +278,8 @@ jval loami_j_unary(jrun *r, jop op, jval a)
         if (op == OP_NEG && i == INT64_MIN) overflow(r);
         return loami_j_int(op == OP_NEG ? -i : i);
     }
-    if (a.type != J_FLOAT) loami_j_fail(r, "bad operand type for unary %s: '%s'", op == OP_NEG ? "-" : "+", loami_j_typename(a));
+    if (a.type != J_FLOAT)
+        loami_j_fail(r, "bad operand type for unary %s: '%s'", op == OP_NEG ? "-" : "+", loami_j_typename(a));
     return loami_j_float(op == OP_NEG ? -a.f : a.f);
 }
 
@@ -310,7 +314,8 @@ static int order_strings(jrun *r, const jstr *a, const jstr *b)
 static bool compare_lists(jrun *r, jop op, const jlist *a, const jlist *b)
 {
     size_t i = 0;
-    while (i < a->n && i < b->n && (loami_j_same(a->v[i], b->v[i]) || loami_j_equal(r, a->v[i], b->v[i]))) i++;
+    while (i < a->n && i < b->n && (loami_j_same(a->v[i], b->v[i]) || loami_j_equal(r, a->v[i], b->v[i])))
+        i++;
     if (i < a->n && i < b->n) return loami_j_compare(r, op, a->v[i], b->v[i]);
     int c = (a->n > b->n) - (a->n < b->n);
     return op == OP_LT ? c < 0 : op == OP_LE ? c <= 0 : op == OP_GT ? c > 0 : c >= 0;
@@ -333,7 +338,8 @@ static bool compare_order(jrun *r, jop op, jval a, jval b)
         loami_j_leave(r);
         return yes;
     } else {
-        loami_j_fail(r, "'%s' not supported between instances of '%s' and '%s'", signs[op], loami_j_typename(a), loami_j_typename(b));
+        loami_j_fail(r, "'%s' not supported between instances of '%s' and '%s'", signs[op],
+                     loami_j_typename(a), loami_j_typename(b));
     }
     return op == OP_LT ? c < 0 : op == OP_LE ? c <= 0 : op == OP_GT ? c > 0 : c >= 0;
 }
@@ -345,7 +351,8 @@ int loami_j_order(jrun *r, jval a, jval b)
 
 static bool contains_text(jrun *r, const jstr *in, jval item)
 {
-    if (item.type != J_STR) loami_j_fail(r, "'in <string>' requires string as left operand, not %s", loami_j_typename(item));
+    if (item.type != J_STR)
+        loami_j_fail(r, "'in <string>' requires string as left operand, not %s", loami_j_typename(item));
     loami_j_work(r, in->n);
     return item.s->n == 0 || (item.s->n <= in->n && memmem(in->p, in->n, item.s->p, item.s->n) != NULL);
 }

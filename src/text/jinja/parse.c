@@ -235,7 +235,8 @@ static jnode *parse_print(jparser *p, jnode *n)
 
 static jnode *parse_jump(jparser *p, jnode *n)
 {
-    if (!p->can_break) loami_j_fail(p->r, "%s outside of a for loop", n->kind == N_BREAK ? "break" : "continue");
+    if (!p->can_break)
+        loami_j_fail(p->r, "%s outside of a for loop", n->kind == N_BREAK ? "break" : "continue");
     return n;
 }
 
@@ -244,7 +245,8 @@ static const struct {
     jkind kind;
     jnode *(*parse)(jparser *p, jnode *n);
 } statements[] = {
-    { "if", N_IF, parse_if }, { "for", N_FOR, parse_for }, { "set", N_SET, parse_set }, { "macro", N_MACRO, parse_macro },
+    { "if", N_IF, parse_if }, { "for", N_FOR, parse_for }, { "set", N_SET, parse_set },
+    { "macro", N_MACRO, parse_macro },
     { "break", N_BREAK, parse_jump }, { "continue", N_CONTINUE, parse_jump }, { "with", N_WITH, parse_with },
     { "call", N_CALL_BLOCK, parse_call_block }, { "filter", N_FILTER_BLOCK, parse_filter_block },
     { "generation", N_CALL_BLOCK, parse_generation }, { "print", N_OUTPUT, parse_print },
@@ -259,9 +261,11 @@ static jnode *parse_statement(jparser *p)
     const jtoken *t = p->t++;
     p->r->m.line = t->line;
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
-        if (loami_j_is(t->value.s, statements[i].tag)) return statements[i].parse(p, loami_j_node(p, statements[i].kind, t->line));
+        if (loami_j_is(t->value.s, statements[i].tag))
+            return statements[i].parse(p, loami_j_node(p, statements[i].kind, t->line));
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (loami_j_is(t->value.s, refused[i])) loami_j_fail(p->r, "the tag %s is not supported in a chat template", refused[i]);
+        if (loami_j_is(t->value.s, refused[i]))
+            loami_j_fail(p->r, "the tag %s is not supported in a chat template", refused[i]);
     loami_j_fail(p->r, "unknown tag '%.*s'", t->value.s->n > 100 ? 100 : (int)t->value.s->n, t->value.s->p);
 }
 

@@ -55,13 +55,13 @@ typedef struct jloop {
     jframe *up;
 } jloop;
 
-/* ---- compile ------------------------------------------------------------------------------------------------ */
+/* ---- compile ------------------------------------------------------------------------------------------- */
 
 jtoken *loami_j_lex(jrun *r, const char *text, size_t n);      /* ends with T_EOF */
 jnode *loami_j_parse(jrun *r, jtoken *tokens);                 /* the body */
 jfn *loami_j_scope(jrun *r, jnode *body);                      /* resolves names and builtins */
 
-/* ---- run ---------------------------------------------------------------------------------------------------- */
+/* ---- run ----------------------------------------------------------------------------------------------- */
 
 typedef enum jflow { J_GO_ON, J_BREAK, J_CONTINUE } jflow;
 
@@ -77,7 +77,7 @@ jval loami_j_call_builtin(jrun *r, const jbuiltin *b, jval self, const jargs *ar
 jval loami_j_call_macro(jrun *r, const jmacro *m, const jargs *args);
 void loami_j_args(jrun *r, const jnode *n, jargs *out);        /* evaluates a call's, filter's or test's arguments */
 
-/* ---- operations (ops.c, attr.c) ------------------------------------------------------------------------------- */
+/* ---- operations (ops.c, attr.c) ------------------------------------------------------------------------ */
 
 bool loami_j_true(jrun *r, jval v);
 jval loami_j_binary(jrun *r, jop op, jval a, jval b);
@@ -96,7 +96,7 @@ bool loami_j_number(jval v, double *f);                        /* bool, int or f
 bool loami_j_whole(jval v, int64_t *i);                        /* bool or int */
 int64_t loami_j_index(jrun *r, jval v);                        /* bool or int, or fails as Python's __index__ does */
 
-/* ---- text (show.c, holes.c, format_value.c, chars.c, number.c, tojson.c) ------------------------------------------------------ */
+/* ---- text (show.c, holes.c, format_value.c, chars.c, number.c, tojson.c) ------------------------------- */
 
 void loami_j_show(jsb *b, jval v);                             /* str(v) */
 void loami_j_repr(jsb *b, jval v);
@@ -129,7 +129,7 @@ jval loami_j_recase(jrun *r, const jstr *s, jcase to);
 jval loami_j_strip(jrun *r, const jstr *s, const jstr *chars, bool left, bool right);
 uint32_t loami_j_next(const jstr *s, size_t *at);              /* the code point at *at, which moves on */
 
-/* ---- walking (iter.c) ------------------------------------------------------------------------------------------ */
+/* ---- walking (iter.c) ---------------------------------------------------------------------------------- */
 
 bool loami_j_iterable(jval v);
 jiter *loami_j_iter(jrun *r, jval v);                          /* fails for what can't be walked */
@@ -137,7 +137,7 @@ bool loami_j_step(jrun *r, jiter *it, jval *out);
 jval loami_j_lazy(jrun *r, const char *shown, bool (*next)(jrun *, jiter *, jval *), jval src, void *more);
 jval loami_j_tolist(jrun *r, jval v);
 
-/* ---- tables ---------------------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------------------- */
 
 extern const jbuiltin loami_j_filters_seq[], loami_j_filters_text[], loami_j_filters_number[], loami_j_tests[];
 extern const jbuiltin loami_j_methods_str[], loami_j_methods_str_is[], loami_j_methods_dict[], loami_j_methods_list[],

@@ -411,7 +411,8 @@ static void resolve_builtin(compiler *c, jnode *n, bool soft)
     bool filter = n->kind == N_FILTER;
     n->builtin = filter ? loami_j_filter(n->name->p, n->name->n) : loami_j_test(n->name->p, n->name->n);
     if (n->builtin || soft) return;
-    loami_j_fail(c->r, "No %s named '%.*s'", filter ? "filter" : "test", n->name->n > 100 ? 100 : (int)n->name->n, n->name->p);
+    loami_j_fail(c->r, "No %s named '%.*s'", filter ? "filter" : "test",
+                 n->name->n > 100 ? 100 : (int)n->name->n, n->name->p);
 }
 
 /* soft: within an if, where an unknown filter fails only when it is reached. */

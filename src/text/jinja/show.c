@@ -5,7 +5,8 @@
 
 static void repr_string(jsb *b, const jstr *s)
 {
-    static const struct { char c; const char *as; } escapes[] = { { '\n', "\\n" }, { '\r', "\\r" }, { '\t', "\\t" }, { '\\', "\\\\" } };
+    static const struct { char c; const char *as; } escapes[] = { { '\n', "\\n" }, { '\r', "\\r" },
+                                                                  { '\t', "\\t" }, { '\\', "\\\\" } };
     char quote = memchr(s->p, '\'', s->n) && !memchr(s->p, '"', s->n) ? '"' : '\'';
 
     if (s->markup) loami_j_puts(b, "Markup(");
@@ -48,7 +49,8 @@ static void repr_dict(jsb *b, const jdict *d)
 
 static void repr_view(jsb *b, const jview *view)
 {
-    static const char *const names[] = { [J_KEYS] = "dict_keys([", [J_VALUES] = "dict_values([", [J_ITEMS] = "dict_items([" };
+    static const char *const names[] = { [J_KEYS] = "dict_keys([", [J_VALUES] = "dict_values([",
+                                         [J_ITEMS] = "dict_items([" };
     loami_j_puts(b, names[view->what]);
     for (size_t i = 0; i < view->d->n; i++) {
         const jpair *p = &view->d->p[i];
@@ -110,7 +112,8 @@ void loami_j_repr(jsb *b, jval v)
     case J_MACRO: repr_macro(b, v.macro); break;
     case J_FUNC: loami_j_printf(b, "<function %s>", v.fn->name); break;
     case J_METHOD:
-        loami_j_printf(b, "<built-in method %s of %s object>", v.method->fn->name, loami_j_typename(v.method->self));
+        loami_j_printf(b, "<built-in method %s of %s object>", v.method->fn->name,
+                       loami_j_typename(v.method->self));
         break;
     case J_LOOP: repr_loop(b, v); break;
     default: loami_j_printf(b, "<%s object>", loami_j_typename(v)); break;

@@ -28,7 +28,8 @@ static void dump_string(const dumper *d, const jstr *s)
         } else if (cp < 0x20 || (d->ascii && cp >= 0x7f && cp < 0x10000)) {
             loami_j_printf(b, "\\u%04x", cp);
         } else if (d->ascii && cp >= 0x10000) {
-            loami_j_printf(b, "\\u%04x\\u%04x", 0xd800 + ((cp - 0x10000) >> 10), 0xdc00 + ((cp - 0x10000) & 0x3ff));
+            loami_j_printf(b, "\\u%04x\\u%04x", 0xd800 + ((cp - 0x10000) >> 10),
+                           0xdc00 + ((cp - 0x10000) & 0x3ff));
         } else {
             loami_j_put(b, s->p + at, i - at);
         }

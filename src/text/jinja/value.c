@@ -16,7 +16,8 @@ static const char *const type_names[J_TYPES] = {
 
 const char *loami_j_typename(jval v)
 {
-    static const char *const views[] = { [J_KEYS] = "dict_keys", [J_VALUES] = "dict_values", [J_ITEMS] = "dict_items" };
+    static const char *const views[] = { [J_KEYS] = "dict_keys", [J_VALUES] = "dict_values",
+                                         [J_ITEMS] = "dict_items" };
     if (v.type == J_VIEW) return views[v.view->what];
     if (v.type == J_STR && v.s->markup) return "Markup";
     return type_names[v.type];
@@ -329,7 +330,8 @@ jval loami_j_undef_key(jrun *r, jval owner, jval key)
 void loami_j_fail_undef(jrun *r, const jundef *u)
 {
     if (u->hint) loami_j_fail(r, "%.*s", (int)u->hint->n, u->hint->p);
-    if (u->owner.type == J_MISSING) loami_j_fail(r, "'%.*s' is undefined", u->name->n > 200 ? 200 : (int)u->name->n, u->name->p);
+    if (u->owner.type == J_MISSING)
+        loami_j_fail(r, "'%.*s' is undefined", u->name->n > 200 ? 200 : (int)u->name->n, u->name->p);
     const char *type = loami_j_typename(u->owner);
     if (u->owner.type == J_NONE) type = "None";
     const char *object = u->owner.type == J_NONE ? "" : " object";

@@ -141,7 +141,7 @@ typedef struct jmethod {
     const jbuiltin *fn;
 } jmethod;
 
-/* ---- memory, failure, work -------------------------------------------------------------------------------- */
+/* ---- memory, failure, work ----------------------------------------------------------------------------- */
 
 /* The state of one compilation or one rendering, as far as values need it. */
 typedef struct jmem {
@@ -169,7 +169,7 @@ void loami_j_work(jrun *r, size_t n);
 void loami_j_enter(jrun *r);       /* one level deeper; fails when too deep */
 void loami_j_leave(jrun *r);
 
-/* ---- strings ----------------------------------------------------------------------------------------------- */
+/* ---- strings ------------------------------------------------------------------------------------------- */
 
 /* A string over bytes that outlive the rendering. */
 jval loami_j_str(jrun *r, const char *p, size_t n);
@@ -196,7 +196,7 @@ void loami_j_putcp(jsb *b, uint32_t cp);
 void loami_j_printf(jsb *b, const char *fmt, ...) LOAMI_PRINTF(2, 3);
 jval loami_j_sbval(jsb *b);        /* the string; b must not be used after */
 
-/* ---- containers -------------------------------------------------------------------------------------------- */
+/* ---- containers ---------------------------------------------------------------------------------------- */
 
 /* A list under construction. */
 typedef struct jlb {
@@ -219,7 +219,7 @@ bool loami_j_dict_gets(jrun *r, const jdict *d, const char *k, size_t n, jval *o
 bool loami_j_equal(jrun *r, jval a, jval b);
 uint64_t loami_j_hash(jrun *r, jval v);
 
-/* ---- small ------------------------------------------------------------------------------------------------- */
+/* ---- small --------------------------------------------------------------------------------------------- */
 
 static inline jval loami_j_none(void) { return (jval){ .type = J_NONE }; }
 static inline jval loami_j_bool(bool b) { return (jval){ .type = J_BOOL, .b = b }; }
