@@ -217,7 +217,7 @@ static bool apply(const loami_ids *template, loami_ids *out, size_t from)
     while (before < template->len && template->data[before] != LOAMI_NO_ID) before++;
     bool has_text = before < template->len;
     size_t after = has_text ? template->len - before - 1 : 0;
-    if (!loami_ids_reserve(out, template->len)) return false;
+    if (!loami_ids_reserve(out, template->len + 1)) return false; /* + 1: data is there even for nothing */
     if (!has_text) n = 0;
     memmove(out->data + from + before, out->data + from, n * sizeof *out->data);
     memcpy(out->data + from, template->data, before * sizeof *out->data);

@@ -472,6 +472,7 @@ static void work_free(void *p)
 
 static int put_symbols(const work *w, loami_ids *out, loam_err *err)
 {
+    if (w->symbols.len == 0) return 0; /* every character unknown, and no token for that */
     if (!loami_ids_reserve(out, w->symbols.len)) return loami_fail_nomem(err);
     memcpy(out->data + out->len, w->symbols.data, w->symbols.len * sizeof *out->data);
     out->len += w->symbols.len;
