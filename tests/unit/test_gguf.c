@@ -173,6 +173,10 @@ static void refuses_bad_headers(void **state)
     }
     expect(&b, LOAM_E_FORMAT, "nested");
     put_header(&b, 3, 0, 1);
+    put_string(&b, "k", "cut short");
+    b.len--;
+    expect(&b, LOAM_E_FORMAT, "ends at");
+    put_header(&b, 3, 0, 1);
     put_u32(&b, "general.alignment", 24);
     expect(&b, LOAM_E_FORMAT, "power of two");
     put_header(&b, 3, 0, 1);
