@@ -147,3 +147,37 @@ void loami_pack_row(const loami_quant_config *q, loam_dtype type, const float *r
         codes = put_codes(code, q->group, q->bits, codes);
     }
 }
+
+/* ---- back ---------------------------------------------------------------------------------------------- */
+
+float loami_number_of(loam_dtype type, const unsigned char *data, uint64_t i)
+{
+    uint16_t h;
+    float f;
+    if (type == LOAM_F32) return memcpy(&f, data + 4 * i, 4), f;
+    memcpy(&h, data + 2 * i, 2);
+    return type == LOAM_F16 ? loami_from_f16(h) : loami_from_bf16(h);
+}
+
+static uint32_t code_at(const unsigned char *codes, uint32_t bits, uint64_t i)
+{
+    uint64_t at = i * bits, shift = at & 7;
+    uint32_t word = codes[at >> 3];
+    if (shift + bits > 8) word |= (uint32_t)codes[(at >> 3) + 1] << 8;
+    return word >> shift & ((1u << bits) - 1);
+}
+
+void loami_unpack_row(const loami_quant_config *q, loam_dtype type, const unsigned char *codes,
+                      const unsigned char *scales, const unsigned char *biases, uint64_t cols, float *row)
+{
+    for (uint64_t i = 0; i < cols; i++) {
+        uint64_t g = i / q->group;
+        uint32_t code = code_at(codes, q->bits, i);
+        if (q->mode == LOAM_Q_AFFINE) {
+            row[i] = loami_number_of(type, scales, g) * (float)code + loami_number_of(type, biases, g);
+        } else {
+            float scale = q->mode == LOAM_Q_NVFP4 ? loami_from_e4m3(scales[g]) : loami_from_e8m0(scales[g]);
+            row[i] = scale * (q->bits == 4 ? loami_from_e2m1((uint8_t)code) : loami_from_e4m3((uint8_t)code));
+        }
+    }
+}

@@ -20,6 +20,8 @@ typedef struct part {
     char path[NAME_MAX_BYTES];      /* the module, for "quantization" */
     const loami_tensor_view **from; /* [n_from] */
     uint32_t n_from;
+    const loami_tensor_view *scales, *biases; /* of a source that is quantised itself, by old; or NULL */
+    loami_quant_config old;
     uint32_t n_dims;
     uint64_t shape[LOAMI_MAX_DIMS];
     loam_dtype type;          /* of floats in the result */
@@ -56,11 +58,22 @@ static bool is_float(loam_dtype t)
     return t == LOAM_F32 || t == LOAM_F16 || t == LOAM_BF16;
 }
 
+/* What belongs to the module of a tensor that ends with `end`: "up_proj.weight" -> "up_proj.scales"; or NULL.
+ */
+static const loami_tensor_view *sibling(const job *j, const char *name, const char *end, const char *other)
+{
+    char path[NAME_MAX_BYTES + 16];
+    if (!ends_with(name, end) || strlen(name) >= NAME_MAX_BYTES) return NULL;
+    snprintf(path, sizeof path, "%.*s%s", (int)(strlen(name) - strlen(end)), name, other);
+    return loami_weights_find(j->weights, path);
+}
+
 /* What mlx-lm's models throw away: leftovers, the copy of a tied matrix, the eyes of a model that sees. */
 static bool unwanted(const job *j, const char *name)
 {
     return ends_with(name, "rotary_emb.inv_freq") || strstr(name, "vision_tower") ||
-           strstr(name, "multi_modal_projector") || (j->config.tied && strcmp(name, "lm_head.weight") == 0);
+           strstr(name, "multi_modal_projector") || (j->config.tied && strncmp(name, "lm_head.", 8) == 0) ||
+           sibling(j, name, ".scales", ".weight") || sibling(j, name, ".biases", ".scales");
 }
 
 static const struct {
@@ -116,7 +129,6 @@ static int decide(job *j, part *p, loam_err *err)
     uint64_t cols = p->shape[p->n_dims - 1];
     bool matrix = p->n_dims >= 2 && ends_with(p->name, ".weight") && is_float(p->type);
     if (!matrix || cols % j->quant.group) return 0;
-    snprintf(p->path, sizeof p->path, "%.*s", (int)(strlen(p->name) - strlen(".weight")), p->name);
     p->quant = j->quant;
     if (j->low)
         p->quant.bits = recipe_bits(j, p->path);
@@ -168,6 +180,35 @@ static int collect_experts(job *j, part *p, const loami_tensor_view *t, const ch
     return 0;
 }
 
+static bool fits(const loami_tensor_view *t, const part *p, uint64_t last, loam_dtype type)
+{
+    uint32_t n = p->n_dims - 1;
+    return t && t->n_dims == p->n_dims && t->shape[n] == last && t->type == type &&
+           memcmp(t->shape, p->shape, sizeof t->shape[0] * n) == 0;
+}
+
+/* A source that is quantised: its numbers are those that its codes stand for. */
+static int plan_packed(job *j, part *p, const loami_tensor_view *scales, loam_err *err)
+{
+    const loami_tensor_view *t = p->from[0];
+    int rc = loami_config_quant(&j->config, p->path, &p->old, err);
+    if (rc < 0) return rc;
+    bool affine = p->old.mode == LOAM_Q_AFFINE;
+    uint64_t cols = p->old.bits ? t->bytes * 8 / p->old.bits : 0;
+    for (uint32_t i = 0; i + 1 < p->n_dims; i++) cols /= p->shape[i] ? p->shape[i] : 1;
+    p->scales = scales;
+    p->biases = affine ? sibling(j, t->name, ".weight", ".biases") : NULL;
+    if (p->old.mode == LOAM_Q_NONE || t->type != LOAM_U32 || p->n_dims < 2 || cols % p->old.group ||
+        cols * p->old.bits != t->shape[p->n_dims - 1] * 32 || (affine && !is_float(scales->type)) ||
+        !fits(scales, p, cols / p->old.group, affine ? scales->type : LOAM_U8) ||
+        (affine && !fits(p->biases, p, cols / p->old.group, scales->type)))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s: codes, scales and config.json do not fit together",
+                          t->file, t->name);
+    p->shape[p->n_dims - 1] = cols;
+    p->type = j->cast ? j->type : affine ? scales->type : LOAM_BF16;
+    return 0;
+}
+
 static int plan_part(job *j, part *p, const loami_tensor_view *t, loam_err *err)
 {
     const char *number = expert_number(t->name), *rest = number ? strchr(number, '.') : NULL;
@@ -188,6 +229,10 @@ static int plan_part(job *j, part *p, const loami_tensor_view *t, loam_err *err)
         snprintf(p->name, sizeof p->name, "%s", t->name);
     }
     p->type = j->cast && is_float(t->type) ? j->type : t->type;
+    const loami_tensor_view *scales = sibling(j, t->name, ".weight", ".scales");
+    if (ends_with(p->name, ".weight"))
+        snprintf(p->path, sizeof p->path, "%.*s", (int)(strlen(p->name) - strlen(".weight")), p->name);
+    if (rc == 0 && scales) rc = plan_packed(j, p, scales, err);
     return rc < 0 ? rc : decide(j, p, err);
 }
 
@@ -228,31 +273,33 @@ static int plan_all(job *j, loam_err *err)
         else if (rc > 0)
             j->n_parts--;
         if (rc < 0) return rc;
-        j->total += t->bytes;
+        if (rc == 0) j->total += t->bytes * p->n_from;
     }
     return 0;
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
-static float float_at(const loami_tensor_view *t, uint64_t i)
+/* Row `row` of cols numbers of the part, as its type holds them. each: rows of one of the tensors it is made
+ * of. */
+static void load(const part *p, uint64_t row, uint64_t each, uint64_t cols, float *out)
 {
-    const unsigned char *p = t->data;
-    if (t->type == LOAM_F32) {
-        float f;
-        memcpy(&f, p + 4 * i, 4);
-        return f;
+    const loami_tensor_view *t = p->from[row / each];
+    loam_dtype type = t->type;
+    row %= each;
+    if (p->scales) {
+        const loami_quant_config *q = &p->old;
+        uint64_t scale = loami_pack_scale_bytes(q, p->scales->type, cols);
+        type = LOAM_F32;
+        loami_unpack_row(q, p->scales->type,
+                         (const unsigned char *)t->data + row * loami_pack_code_bytes(q, cols),
+                         (const unsigned char *)p->scales->data + row * scale,
+                         p->biases ? (const unsigned char *)p->biases->data + row * scale : NULL, cols, out);
+    } else {
+        for (uint64_t i = 0; i < cols; i++) out[i] = loami_number_of(type, t->data, row * cols + i);
     }
-    uint16_t h = (uint16_t)(p[2 * i] | p[2 * i + 1] << 8);
-    return t->type == LOAM_F16 ? loami_from_f16(h) : loami_from_bf16(h);
-}
-
-/* n floats from number at of t, as the part's type holds them. */
-static void load(const part *p, const loami_tensor_view *t, uint64_t at, uint64_t n, float *out)
-{
-    for (uint64_t i = 0; i < n; i++) out[i] = float_at(t, at + i);
-    if (p->type == t->type) return;
-    for (uint64_t i = 0; i < n; i++) out[i] = loami_round_to(p->type, out[i]);
+    if (p->type == type) return;
+    for (uint64_t i = 0; i < cols; i++) out[i] = loami_round_to(p->type, out[i]);
 }
 
 static void store(loam_dtype type, const float *in, uint64_t n, unsigned char *out)
@@ -273,26 +320,30 @@ static int step(job *j, uint64_t bytes, loam_err *err)
     return loami_fail(err, LOAM_E_CANCELLED, "stopped");
 }
 
+static uint64_t rows_of(const part *p)
+{
+    uint64_t rows = 1;
+    for (uint32_t i = 0; i + 1 < p->n_dims; i++) rows *= p->shape[i];
+    return rows;
+}
+
 /* Kept as it is, or in another type of float. */
 static int write_kept(job *j, const part *p, loam_err *err)
 {
     const loami_tensor_view *t = p->from[0];
-    uint64_t n = t->bytes / loami_dtype_bytes(t->type), chunk = 1 << 16;
-    if (p->type == t->type && p->n_from == 1) {
+    uint64_t cols = p->n_dims ? p->shape[p->n_dims - 1] : 1, rows = rows_of(p), each = rows / p->n_from;
+    if (p->type == t->type && p->n_from == 1 && !p->scales) {
         int rc = loami_writer_data(j->writer, t->data, t->bytes, err);
         return rc < 0 ? rc : step(j, t->bytes, err);
     }
-    float *row = malloc((size_t)chunk * sizeof *row);
-    unsigned char *out = malloc((size_t)chunk * 4);
+    float *row = malloc((size_t)cols * sizeof *row + 1);
+    unsigned char *out = malloc((size_t)cols * 4 + 1);
     int rc = row && out ? 0 : loami_fail_nomem(err);
-    for (uint32_t e = 0; rc == 0 && e < p->n_from; e++) {
-        for (uint64_t at = 0; rc == 0 && at < n; at += chunk) {
-            uint64_t k = n - at < chunk ? n - at : chunk;
-            load(p, p->from[e], at, k, row);
-            store(p->type, row, k, out);
-            rc = loami_writer_data(j->writer, out, k * loami_dtype_bytes(p->type), err);
-        }
-        if (rc == 0) rc = step(j, t->bytes, err);
+    for (uint64_t r = 0; rc == 0 && r < rows; r++) {
+        load(p, r, each, cols, row);
+        store(p->type, row, cols, out);
+        rc = loami_writer_data(j->writer, out, cols * loami_dtype_bytes(p->type), err);
+        if (rc == 0 && r % each == each - 1) rc = step(j, t->bytes, err);
     }
     free(row);
     free(out);
@@ -302,9 +353,8 @@ static int write_kept(job *j, const part *p, loam_err *err)
 static int write_packed(job *j, const part *p, loam_err *err)
 {
     const loami_quant_config *q = &p->quant;
-    uint64_t cols = p->shape[p->n_dims - 1], rows = 1, code = loami_pack_code_bytes(q, cols),
+    uint64_t cols = p->shape[p->n_dims - 1], rows = rows_of(p), code = loami_pack_code_bytes(q, cols),
              scale = loami_pack_scale_bytes(q, p->type, cols);
-    for (uint32_t i = 0; i + 1 < p->n_dims; i++) rows *= p->shape[i];
     uint64_t each = rows / p->n_from, at_once = CHUNK_ROWS_BYTES / code + 1;
     float *row = malloc((size_t)cols * sizeof *row);
     unsigned char *codes = malloc((size_t)(at_once * code)), *scales = malloc((size_t)(rows * scale) + 1),
@@ -313,12 +363,12 @@ static int write_packed(job *j, const part *p, loam_err *err)
     for (uint64_t r = 0; rc == 0 && r < rows; r += at_once) {
         uint64_t n = rows - r < at_once ? rows - r : at_once;
         for (uint64_t i = 0; i < n; i++) {
-            load(p, p->from[(r + i) / each], (r + i) % each * cols, cols, row);
+            load(p, r + i, each, cols, row);
             loami_pack_row(q, p->type, row, cols, codes + i * code, scales + (r + i) * scale,
                            biases + (r + i) * scale);
         }
         rc = loami_writer_data(j->writer, codes, n * code, err);
-        if (rc == 0) rc = step(j, n * cols * loami_dtype_bytes(p->from[0]->type), err);
+        if (rc == 0) rc = step(j, p->from[0]->bytes / each * n, err);
     }
     if (rc == 0) rc = loami_writer_data(j->writer, scales, rows * scale, err);
     if (rc == 0 && q->mode == LOAM_Q_AFFINE) rc = loami_writer_data(j->writer, biases, rows * scale, err);
@@ -424,9 +474,8 @@ static int prepare(job *j, loam_err *err)
     loami_quant_config q;
     int rc = loami_config_open(&j->config, j->source, err);
     if (rc < 0) return rc;
-    if (j->config.quant.mode != LOAM_Q_NONE)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: is quantised already; quantise the original",
-                          j->source);
+    if (j->config.quant.mode != LOAM_Q_NONE && j->o->progress.say)
+        j->o->progress.say(j->o->progress.arg, "the model is quantised already: what it lost stays lost");
     loami_quant_find(&q, loami_quant_name(j->o->quant.mode));
     if (j->o->quant.bits) q.bits = j->o->quant.bits;
     if (j->o->quant.group) q.group = j->o->quant.group;

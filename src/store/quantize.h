@@ -16,9 +16,9 @@ typedef struct loami_quantize_options {
     loami_progress progress;
 } loami_quantize_options;
 
-/* Reads dir (safetensors in f32, f16 or bf16, as transformers or mlx-lm wrote it), writes the store's name.
- * Codes, scales and "quantization" are those of mlx_lm.convert; tokenizer and templates are copied. Nothing
- * is left behind on failure. */
+/* Reads dir (safetensors in f32, f16 or bf16, as transformers or mlx-lm wrote it; or quantised already, which
+ * is unpacked first), writes the store's name. Codes, scales and "quantization" are those of mlx_lm.convert;
+ * tokenizer and templates are copied. Nothing is left behind on failure. */
 int loami_quantize(const char *dir, const loami_quantize_options *o, loam_err *err);
 
 #endif

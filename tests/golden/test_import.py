@@ -45,7 +45,7 @@ def numbers(folder):
             out[name] = np.array(w.astype(mx.float32))
             continue
         q = quantisation.get(stem, quantisation)
-        how = dict(group_size=q["group_size"], bits=q["bits"], mode=q["mode"])
+        how = dict(group_size=q["group_size"], bits=q["bits"], mode=q.get("mode", "affine"))
         if how["mode"] == "affine":
             w = mx.dequantize(w, weights[stem + ".scales"].astype(mx.float32), weights[stem + ".biases"].astype(mx.float32), **how)
         else:

@@ -12,6 +12,7 @@ import pytest
 from mlx_lm.convert import convert
 
 from golden import tiny
+from golden.test_import import numbers
 
 FAMILIES = {**tiny.FAMILIES, **tiny.MORE_FAMILIES}
 TYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -129,7 +130,30 @@ def test_refusals(loam, tiny_model, options, word):
     assert loam("show", "never", ok=False).returncode == 1
 
 
-def test_refuses_what_is_quantised(loam, tiny_model):
-    folder, _ = tiny_model("llama", "q4g64")
-    done = loam("quantize", folder, "--name", "never", ok=False)
-    assert done.returncode == 1 and "already" in done.stderr
+@pytest.mark.parametrize("storage", ["q8g32", "q4g64-f32", "q3g64", "mxfp4", "nvfp4", "mixed-4-8"])
+def test_quantised_again(loam, tiny_model, storage):
+    """What is quantised already is unpacked and packed anew."""
+    folder, _ = tiny_model("llama", storage)
+    ours, config = quantized(loam, folder, "--bits", 5, "--group-size", 32)
+    assert config["quantization"] == {"group_size": 32, "bits": 5, "mode": "affine"}
+    type = mx.float32 if storage == "q4g64-f32" else mx.bfloat16
+    for name, value in numbers(folder).items():
+        value = mx.array(value).astype(type)
+        if value.ndim < 2:
+            continue
+        stem = name.removesuffix(".weight")
+        for part, array in zip(("weight", "scales", "biases"), mx.quantize(value, group_size=32, bits=5)):
+            np.testing.assert_array_equal(ours[f"{stem}.{part}"][0], np.array(array.view(mx.uint8)), f"{stem}.{part}")
+
+
+def test_refuses_what_does_not_fit(loam, tiny_model, tmp_path):
+    """Codes and scales that disagree with config.json, or with one another."""
+    folder, _ = tiny_model("llama", "q8g32")
+    for i, change in enumerate((dict(bits=4), dict(group_size=64), dict(mode="mxfp8"))):
+        bad = tmp_path / str(i)
+        shutil.copytree(folder, bad)
+        config = json.loads((bad / "config.json").read_text())
+        config["quantization"].update(change)
+        (bad / "config.json").write_text(json.dumps(config))
+        done = loam("quantize", bad, "--name", "never", ok=False)
+        assert done.returncode == 1 and "fit together" in done.stderr, done.stderr
