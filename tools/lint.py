@@ -24,7 +24,7 @@ ARROWS = {
     "api": ["net"],
     "gateway": ["net", "base"],
     "store": ["net", "file", "base"],
-    "web": [],
+    "web": ["net"],
     "cmd": ["api", "gateway", "store", "net", "text", "file", "base", "web"],
 }
 # loam.h is for all; the seam only for those on its two sides, and for the names of number types.
@@ -33,19 +33,21 @@ SEES_THE_SEAM = {"file", "substrate", "model", "engine", "store"}
 DOORS = {"jansson.h": {"base"}, "pcre2.h": {"text"}, "utf8proc.h": {"text"}, "editline/": {"cmd"}, "histedit.h": {"cmd"}}
 
 # Files above src/substrate that may choose by platform: their names say so. err.h asks for a compiler's attribute.
-PLATFORM_FILE = re.compile(r"(_linux|_darwin|_posix|_x86|_arm)\.[ch]$|^src/base/err\.h$")
+PLATFORM_FILE = re.compile(r"(_linux|_darwin|_posix|_x86|_arm)\.[ch]$|^src/base/(err\.h|system\.c)$")
 
 LINES_OF_A_FUNCTION, LINES_OF_A_FILE, COLUMNS = 70, 600, 110
 
 CPPCHECK = [
-    "cppcheck", "--quiet", "--std=c11", "--language=c", "--error-exitcode=1", "--inline-suppr", "-j2", "--template=gcc",
+    "cppcheck", "--quiet", "--std=c11", "--language=c", "--inline-suppr", "-j2", "--template=gcc",
     "--enable=warning,performance,portability", "-Isrc", "-Iinclude",
     "-DPRIx64=\"lx\"", "-DPRIX64=\"lX\"", "-DPRIo64=\"lo\"", "-DPRIu64=\"lu\"", "-DPRId64=\"ld\"",
     "-DLIST_HEAD(name,type)=void*",  # of headers that it does not read
     "--suppress=missingIncludeSystem",
     "--suppress=zerodivcond:src/text/jinja/*",                # after the check stands loami_j_fail, which does not come
     "--suppress=nullPointerRedundantCheck:src/text/jinja/*",  # back; its attributes hide _Noreturn from cppcheck
-    "--suppress=internalAstError",            # a compound literal after '?' is beyond version 2.10
+    "--suppress=invalidPointerCast:src/substrate/cpu/*",      # scratch memory that several types share in turn, aligned to 64
+    "--suppress=negativeIndex:src/substrate/cpu/pick.c",      # a machine without any of the rungs: the loop does not run
+    "-isrc/substrate/mlx",                    # C++
     "--suppress=uninitvar",                   # gcc's and clang's own analysis is better, and their warnings are errors here
     "--suppress=duplicateAssignExpression",   # two names that start at the same place are no slip
     "--suppress=arrayIndexOutOfBoundsCond",   # takes `c >= 8 && c <= 13 && t[c - 8] || c == '"'` for one condition
@@ -137,6 +139,17 @@ def check_exports(library):
             fail(library, f"exports {m[2]}, which is neither loam_ nor loami_")
 
 
+def check_cppcheck():
+    """Its findings fail; what it cannot read is only told: old versions stumble over macros and compound literals."""
+    said = subprocess.run([*CPPCHECK, "src"], stderr=subprocess.PIPE, text=True).stderr.splitlines()
+    found = [line for line in said if re.search(r": (warning|error): .*\[\w+\]$", line)]
+    unread = [line for line in found if line.endswith(("[syntaxError]", "[unknownMacro]", "[internalAstError]"))]
+    print(f"cppcheck could not read {len(unread)} files" + "".join("\n  " + line[:160] for line in unread))
+    for line in found:
+        if line not in unread:
+            fail("cppcheck", line)
+
+
 def report_format(files):
     changed = collections.Counter()
     for f in files:
@@ -175,8 +188,7 @@ def main():
             fail(p, "larger than 1 MB")
     if args.library:
         check_exports(args.library)
-    if subprocess.run([*CPPCHECK, "src"]).returncode != 0:
-        fail("cppcheck", "see above")
+    check_cppcheck()
 
     scripts = [p for p in ours if not p.suffix and p.is_file() and p.read_text(encoding="utf-8").startswith("#!/bin/sh")]
     if subprocess.run(["shellcheck", *scripts, *(p for p in ours if p.suffix == ".sh")]).returncode != 0:

@@ -4,7 +4,7 @@
 
 #include "cmd/cmd.h"
 
-#include <jansson.h>
+#include "base/json.h"
 
 typedef struct loami_model_opts {
     const char *model;
