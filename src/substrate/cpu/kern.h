@@ -28,6 +28,12 @@ typedef struct loami_mat {
     loami_scale scale;
 } loami_mat;
 
+/* The largest code; fp4's 16 values are 2 v + 12, see loami_mat_codes. */
+static inline uint32_t loami_mat_top(const loami_mat *m)
+{
+    return m->code == LOAMI_CODE_FP4 ? 24 : (1u << m->bits) - 1;
+}
+
 /* Whether the integer path can take it: everything but plain numbers and 8-bit floats, which have no such codes. */
 static inline bool loami_mat_is_int(const loami_mat *m)
 {
@@ -70,7 +76,7 @@ typedef struct loami_panel {
     float *scale, *bias;        /* [k / group][panel_rows] */
     float *floats;              /* [k][panel_rows], float path */
     uint32_t k;                 /* a multiple of 32; codes beyond the matrix are 0 */
-    uint32_t group;
+    uint32_t group, top;        /* top: the largest code there can be */
     loami_order order;
 } loami_panel;
 

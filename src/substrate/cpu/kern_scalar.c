@@ -102,6 +102,7 @@ static void unpack(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n,
     p->k = (have + 31) & ~31u;
     p->group = w->group;
     p->order = loami_mat_order(w);
+    p->top = loami_mat_top(w);
     for (uint32_t r = 0; r < n; r++) {
         uint8_t q[32];
         for (uint32_t i = 0; i < p->k; i += 32) {
@@ -229,7 +230,7 @@ static void quantise16(int16_t *codes, float *scale, const float *x, uint32_t n,
 {
     float most = 0;
     for (uint32_t i = 0; i < n; i++) most = !(fabsf(x[i]) <= most) ? fabsf(x[i]) : most; /* a NaN stays */
-    float inv = most > 1e-35f && most < INFINITY ? (float)top / most : 0;
+    float inv = most > 1e-30f && most < INFINITY ? (float)top / most : 0;
     for (uint32_t i = 0; i < n; i++) codes[i] = inv > 0 ? (int16_t)lrintf(x[i] * inv) : 0;
     *scale = inv > 0 ? most / (float)top : 0;
 }
@@ -254,7 +255,7 @@ static float softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, uint32_t
         if (s[t] > here) here = s[t];
     }
     float top = here > old ? here : old, rescale = top == old ? 1 : exp2f(old - top);
-    float most = lo < hi ? exp2f(here - top) * v_top : 0, inv = most > 1e-35f ? LOAMI_P_TOP / most : 0;
+    float most = lo < hi ? exp2f(here - top) * v_top : 0, inv = most > 1e-30f ? LOAMI_P_TOP / most : 0;
     for (uint32_t j = 0; j < LOAMI_SUMS; j++) sum[j] *= rescale;
     for (uint32_t t = 0; t < LOAMI_PAGE; t++) {
         float e = t < lo || t >= hi ? 0 : exp2f(s[t] - top);

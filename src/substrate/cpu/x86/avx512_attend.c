@@ -21,7 +21,7 @@ void loami_avx512_quantise16(int16_t *codes, float *scale, const float *x, uint3
         bad |= _mm512_fpclass_ps_mask(v, 0x99); /* NaN, infinite */
         most16 = _mm512_max_ps(most16, _mm512_abs_ps(v));
     }
-    float most = _mm512_reduce_max_ps(most16), inv = !bad && most > 1e-35f ? (float)top / most : 0;
+    float most = _mm512_reduce_max_ps(most16), inv = !bad && most > 1e-30f ? (float)top / most : 0;
     *scale = inv > 0 ? most / (float)top : 0;
     __m512 inv16 = _mm512_set1_ps(inv);
     for (uint32_t i = 0; i < n; i += 16) {
@@ -125,7 +125,7 @@ float loami_avx512_softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, ui
     float top = here > old ? here : old, from = top == -INFINITY ? 0 : top;
     __m512 two = exp2_16(_mm512_sub_ps(_mm512_castps128_ps512(_mm_setr_ps(old, here, 0, 0)), _mm512_set1_ps(from)));
     float rescale = top == old ? 1 : _mm512_cvtss_f32(two), most = _mm_cvtss_f32(_mm_movehdup_ps(_mm512_castps512_ps128(two))) * v_top;
-    float inv = most > 1e-35f ? LOAMI_P_TOP / most : 0;
+    float inv = most > 1e-30f ? LOAMI_P_TOP / most : 0;
     __m512 base = _mm512_set1_ps(from), inv16 = _mm512_set1_ps(inv);
     x0 = exp2_16(_mm512_sub_ps(x0, base));
     x1 = exp2_16(_mm512_sub_ps(x1, base));
@@ -145,7 +145,7 @@ float loami_avx512_softmax(int16_t *p, float *p_scale, float *s, uint32_t lo, ui
     x3 = _mm512_mul_ps(_mm512_mul_ps(x3, inv16), _mm512_loadu_ps(v_scale + 48));
     _mm512_storeu_si512(p, to_codes16(x0, x1));
     _mm512_storeu_si512(p + 32, to_codes16(x2, x3));
-    *p_scale = most > 1e-35f ? most * (1.0f / LOAMI_P_TOP) : 0;
+    *p_scale = most > 1e-30f ? most * (1.0f / LOAMI_P_TOP) : 0;
     *max = top;
     return rescale;
 }

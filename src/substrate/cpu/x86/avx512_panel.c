@@ -113,6 +113,7 @@ void loami_avx512_unpack(loami_panel *p, const loami_mat *w, uint32_t row, uint3
     p->k = (have + 31) & ~31u;
     p->group = w->group;
     p->order = loami_mat_order(w);
+    p->top = loami_mat_top(w);
     for (uint32_t half = 0; half < NR / 16 && half * 16 < n; half++) {
         uint8_t *out = p->codes + half * 64;
         row_starts(at, w->data, w->row_bytes, row, n, half);

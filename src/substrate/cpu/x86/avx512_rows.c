@@ -119,7 +119,7 @@ void loami_avx512_quantise(int8_t *codes, float *scale, float *sum, const float 
 /* 1 / (1 + 2^-z), by an estimate and one step of Newton's: a division takes as long as the rest. */
 INLINE __m512 sigmoid2(__m512 z)
 {
-    const __m512 one = _mm512_set1_ps(1), most = _mm512_set1_ps(120);
+    const __m512 one = _mm512_set1_ps(1), most = _mm512_set1_ps(126);
     __m512 d = _mm512_add_ps(one, exp2_16(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), z), most)));
     __m512 r = _mm512_rcp14_ps(d);
     return _mm512_mul_ps(r, _mm512_fnmadd_ps(d, r, _mm512_set1_ps(2)));
