@@ -17,6 +17,7 @@ typedef struct loami_map_slot {
 typedef struct loami_map {
     loami_map_slot *slots;   /* [cap], a power of two, key NULL = free */
     uint32_t cap, count;
+    uint64_t seed;           /* of the hash, so that nobody can choose keys that collide */
 } loami_map;
 
 /* Room for n keys at once; false when memory ran out. */
