@@ -5,6 +5,7 @@
 #include "base/map.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@ enum {
     TENSOR_BYTES_MIN = 8 + 4 + 4 + 8,
     DEFAULT_ALIGNMENT = 32,
     ALIGNMENT_MAX = 1 << 20,
+    PARTS_MAX = 1000,
 };
 
 struct loami_gguf {
@@ -26,6 +28,8 @@ struct loami_gguf {
     loami_gguf_tensor *tensors; /* [n_tensors] */
     uint32_t n_tensors;
     loami_map keys, names;
+    loami_gguf **parts; /* [n_parts] the other files of a model that was split */
+    uint32_t n_parts;
 };
 
 /* What is left to read. */
@@ -370,7 +374,7 @@ int loami_gguf_parse(loami_gguf **out, const void *bytes, size_t n, const char *
     return rc;
 }
 
-int loami_gguf_open(loami_gguf **out, const char *path, loam_err *err)
+static int open_one(loami_gguf **out, const char *path, loam_err *err)
 {
     loami_gguf *g;
     int rc = start(&g, path, err);
@@ -384,11 +388,82 @@ int loami_gguf_open(loami_gguf **out, const char *path, loam_err *err)
     return rc;
 }
 
+/* Opens part i of n, "NAME-00002-of-00003.gguf" beside the first. */
+static int open_part(loami_gguf *g, uint32_t i, uint32_t n, loam_err *err)
+{
+    char path[LOAMI_PATH_MAX], end[40];
+    uint32_t number = 0;
+    size_t len = strlen(g->what), n_end = (size_t)snprintf(end, sizeof end, "-%05u-of-%05u.gguf", 1u, n);
+    if (len <= n_end || len >= sizeof path || strcmp(g->what + len - n_end, end) != 0)
+        return loami_fail(err, LOAM_E_FORMAT,
+                          "%s: is the first of %u files, and its name does not end with %s", g->what, n, end);
+    snprintf(path, sizeof path, "%.*s-%05u-of-%05u.gguf", (int)(len - n_end), g->what, i + 1, n);
+    int rc = open_one(&g->parts[g->n_parts], path, err);
+    if (rc < 0) return rc;
+    rc = loami_gguf_u32(g->parts[g->n_parts++], "split.no", 0, UINT32_MAX, &number, err);
+    if (rc >= 0 && number != i)
+        rc = loami_fail(err, LOAM_E_FORMAT, "%s: says it is file %u, not %u", path, number + 1, i + 1);
+    return rc < 0 ? rc : 0;
+}
+
+/* The tensors of all files, as if they were in the first. */
+static int join_parts(loami_gguf *g, loam_err *err)
+{
+    size_t n = g->n_tensors;
+    for (uint32_t i = 0; i < g->n_parts; i++) n += g->parts[i]->n_tensors;
+    loami_gguf_tensor *all = loami_arena_array(&g->text, n + 1, sizeof *all);
+    if (!all) return loami_fail_nomem(err);
+    memcpy(all, g->tensors, g->n_tensors * sizeof *all);
+    g->tensors = all;
+    for (uint32_t i = 0; i < g->n_parts; i++) {
+        for (uint32_t k = 0; k < g->parts[i]->n_tensors; k++) {
+            const loami_gguf_tensor *t = &g->parts[i]->tensors[k];
+            if (loami_gguf_find(g, t->name))
+                return loami_fail(err, LOAM_E_FORMAT, "%s: %s: is in another file of this model too",
+                                  g->parts[i]->what, t->name);
+            all[g->n_tensors] = *t;
+            if (!loami_map_put(&g->names, t->name, strlen(t->name), g->n_tensors++))
+                return loami_fail_nomem(err);
+        }
+    }
+    return 0;
+}
+
+/* Opens the other files, when this is the first of several (llama-gguf-split). */
+static int add_parts(loami_gguf *g, loam_err *err)
+{
+    uint32_t n = 1, number = 0;
+    int rc = loami_gguf_u32(g, "split.count", 0, PARTS_MAX, &n, err);
+    if (rc >= 0) rc = loami_gguf_u32(g, "split.no", 0, UINT32_MAX, &number, err);
+    if (rc < 0 || n < 2) return rc < 0 ? rc : 0;
+    if (number != 0)
+        return loami_fail(err, LOAM_E_ARG, "%s: is file %u of %u; give the first", g->what, number + 1, n);
+    g->parts = calloc(n, sizeof *g->parts);
+    rc = g->parts ? 0 : loami_fail_nomem(err);
+    for (uint32_t i = 1; rc == 0 && i < n; i++) rc = open_part(g, i, n, err);
+    return rc < 0 ? rc : join_parts(g, err);
+}
+
+int loami_gguf_open(loami_gguf **out, const char *path, loam_err *err)
+{
+    loami_gguf *g;
+    int rc = open_one(&g, path, err);
+    if (rc < 0) return rc;
+    rc = add_parts(g, err);
+    if (rc < 0)
+        loami_gguf_close(g);
+    else
+        *out = g;
+    return rc;
+}
+
 void loami_gguf_close(loami_gguf *g)
 {
     if (!g) return;
     loami_map_free(&g->keys);
     loami_map_free(&g->names);
+    for (uint32_t i = 0; i < g->n_parts; i++) loami_gguf_close(g->parts[i]);
+    free(g->parts);
     loami_file_unmap(&g->map);
     loami_arena_free(&g->text);
     free(g);

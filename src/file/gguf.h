@@ -68,6 +68,8 @@ typedef struct loami_gguf_tensor {
 
 typedef struct loami_gguf loami_gguf;
 
+/* A model that was split over several files is opened by the first, "NAME-00001-of-00003.gguf", and read as
+ * one. */
 int loami_gguf_open(loami_gguf **out, const char *path, loam_err *err);
 
 /* The same from memory, which is borrowed; what names it in messages. */

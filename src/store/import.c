@@ -274,14 +274,7 @@ static void report(const job *j)
 
 static int import_into(job *j, loam_err *err)
 {
-    uint32_t parts = 1;
-    int rc = loami_gguf_u32(j->g, "split.count", 0, 65535, &parts, err);
-    if (rc < 0) return rc;
-    if (parts > 1)
-        return loami_fail(err, LOAM_E_UNSUPPORTED,
-                          "%s: is one of %u files; join them first (llama-gguf-split --merge)",
-                          loami_gguf_what(j->g), parts);
-    rc = loami_arch_find(&j->arch, j->g, err);
+    int rc = loami_arch_find(&j->arch, j->g, err);
     if (rc == 0) rc = loami_arch_config(j->arch, j->g, &j->config, err);
     if (rc == 0) rc = loami_import_text(j->g, j->dir, j->config, j->o, err);
     if (rc == 0) rc = write_weights(j, err);

@@ -167,6 +167,44 @@ def test_exact_option(loam, tmp_path, type):
     tiny.Reference(ours).logits([1, 2, 3])
 
 
+def write_part(whole, out, number, tensors):
+    """One file of several, as llama-gguf-split makes them: the first has all the metadata."""
+    reader = gguf.GGUFReader(whole)
+    w = gguf.GGUFWriter(out, "llama")
+    for field in reader.fields.values():
+        if number == 0 and not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            kind = field.types[0]
+            w.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    w.add_uint16("split.no", number)
+    w.add_uint16("split.count", 3)
+    w.add_int32("split.tensors.count", len(reader.tensors))
+    for t in reader.tensors[tensors]:
+        w.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def test_split_files(loam, tmp_path):
+    values = write_types(tmp_path / "m.gguf", T.Q4_0, np.random.default_rng(1))
+    for i, tensors in enumerate((slice(0, 0), slice(0, 5), slice(5, None))):
+        write_part(tmp_path / "m.gguf", tmp_path / f"m-{i + 1:05}-of-00003.gguf", i, tensors)
+    ours, _ = imported(loam, tmp_path / "m-00001-of-00003.gguf", "tiny-type")
+    found = numbers(ours)
+    for name, value in values.items():
+        np.testing.assert_array_equal(found[HF[name] + ".weight"], value, name)
+    for wrong, word in (("m-00002-of-00003.gguf", "the first"), ("x.gguf", "does not end")):
+        if not (tmp_path / wrong).exists():
+            (tmp_path / wrong).write_bytes((tmp_path / "m-00001-of-00003.gguf").read_bytes())
+        done = loam("import", tmp_path / wrong, "--name", "never", ok=False)
+        assert done.returncode == 1 and word in done.stderr
+    (tmp_path / "m-00003-of-00003.gguf").write_bytes((tmp_path / "m-00002-of-00003.gguf").read_bytes())
+    assert "says it is file 2" in loam("import", tmp_path / "m-00001-of-00003.gguf", "--name", "never", ok=False).stderr
+    (tmp_path / "m-00003-of-00003.gguf").unlink()
+    assert "m-00003" in loam("import", tmp_path / "m-00001-of-00003.gguf", "--name", "never", ok=False).stderr
+
+
 def test_large_scales(loam, tmp_path):
     """128 times the scale is beyond float16: then scales are float32, and still exact."""
     c = tmp_path / "m.gguf"
