@@ -56,12 +56,14 @@ $(BUILD)/libloam.a: $(LIB_OBJ)
 $(BUILD)/loam: $(PROG_OBJ) $(BUILD)/libloam.a
 	$(CC) -o $@ $^ $(LINK)
 
-# The web page's files as bytes of C.
-WEB := $(wildcard src/web/*.html src/web/*.css src/web/*.js src/web/*.svg)
+# The pages' files, and the API's description, as bytes of C.
+WEB      := $(wildcard src/web/*.html src/web/*.css src/web/*.js src/web/*.svg)
+AS_BYTES = mkdir -p $(@D); od -An -v -tx1 $< | sed 's/[0-9a-f][0-9a-f]/0x&,/g' > $@
 $(BUILD)/web/%.inc: src/web/%
-	@mkdir -p $(@D)
-	@od -An -v -tx1 $< | sed 's/[0-9a-f][0-9a-f]/0x&,/g' > $@
-$(BUILD)/obj/src/web/web.o $(BUILD)/obj/src/web/gateway.o: $(WEB:src/web/%=$(BUILD)/web/%.inc)
+	@$(AS_BYTES)
+$(BUILD)/web/%.inc: docs/%
+	@$(AS_BYTES)
+$(BUILD)/obj/src/web/web.o $(BUILD)/obj/src/web/gateway.o: $(WEB:src/web/%=$(BUILD)/web/%.inc) $(BUILD)/web/openapi.yaml.inc
 $(BUILD)/obj/src/web/web.o $(BUILD)/obj/src/web/gateway.o: FLAGS += -I$(BUILD)
 
 $(BUILD)/obj/%.o: %.c

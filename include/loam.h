@@ -221,6 +221,43 @@ void loam_stream_result(const loam_stream *s, loam_result *out);
 /* Cancels if still running, frees; on_ready is not called any more. Does not wait. NULL is fine. */
 void loam_stream_close(loam_stream *s);
 
+/* ---- what an answer is made of ---------------------------------------------------------------------------- */
+
+/* Models write reasoning and calls of tools into their text, each family with markers of its own; a parser takes
+ * the text in pieces and gives these. */
+typedef enum loam_part_kind {
+    LOAM_PART_TEXT,            /* for the user */
+    LOAM_PART_REASONING,       /* what led to it */
+    LOAM_PART_CALL,            /* a call begins: text is the tool's name */
+    LOAM_PART_ARGUMENTS,       /* a piece of its arguments, which are a JSON object */
+    LOAM_PART_CALL_END,
+} loam_part_kind;
+
+typedef struct loam_part {
+    loam_part_kind kind;
+    uint32_t call;             /* of the last three: its number, from 0 */
+    const char *text;          /* [text_len], not NUL-terminated; valid during the call of emit */
+    size_t text_len;
+    const char *id;            /* of CALL: the id that the model gave it, NUL-terminated, or NULL */
+} loam_part;
+
+typedef struct loam_parser loam_parser;
+
+/* prompt: as rendered, whose end may have begun the reasoning; may be NULL. tools_json: the tools that the template
+ * was given, an array; NULL: nothing is taken for a call. emit is called within put and end. */
+int loam_parser_open(loam_parser **out, const loam_text *t, const char *prompt, const char *tools_json,
+                     void (*emit)(void *arg, const loam_part *part), void *arg, loam_err *err);
+
+/* The next n bytes of the answer, cut anywhere between characters. Fails only for want of memory. */
+int loam_parser_put(loam_parser *p, const char *text, size_t n, loam_err *err);
+
+/* The answer is over: what was held back, lest it were a marker, comes out. */
+int loam_parser_end(loam_parser *p, loam_err *err);
+void loam_parser_close(loam_parser *p);
+
+/* Whether the markers are special tokens, so that a parser needs an answer with loam_request.keep_special. */
+bool loam_parser_wants_special(const loam_text *t, const char *tools_json);
+
 /* ---- state, checking ------------------------------------------------------------------------------------ */
 
 typedef struct loam_engine_state {

@@ -10,6 +10,7 @@ typedef struct chat_request {
     loami_dialogue d;
     bool logprobs;
     uint32_t top_logprobs;
+    bool one_call, hide_reasoning;
 } chat_request;
 
 static int read_response_format(void *to, const json_t *v, const char *where, loami_fault *f)
@@ -49,7 +50,8 @@ static const loami_field fields[] = {
     LOAMI_READ("modalities", read_modalities),
     LOAMI_READ("service_tier", read_service_tier),
     LOAMI_REFUSE_TRUE("store", "no answer is stored"),
-    LOAMI_HINT("parallel_tool_calls", TRUE),
+    LOAMI_READ_AT("parallel_tool_calls", offsetof(chat_request, one_call), loami_read_not),
+    LOAMI_READ_AT("include_reasoning", offsetof(chat_request, hide_reasoning), loami_read_not),
     LOAMI_REFUSE("audio", "answers are text"),
     LOAMI_REFUSE("prediction", "answers are not predicted"),
     LOAMI_REFUSE("web_search_options", "nothing is fetched for a client"),
@@ -80,6 +82,11 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     int n = loam_encode(a->text, p->text, strlen(p->text), LOAM_NO_SPECIAL, &p->ids, &err);
     if (n < 0) return loami_fault_from(f, &err, "messages");
     p->n = (uint32_t)n;
+    run->parsed = true;
+    run->one_call = q->one_call;
+    run->hide_reasoning = q->hide_reasoning;
+    if (loami_dialogue_has_tools(&q->d) && !(run->tools = loami_json_text(q->d.tools)))
+        return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     return 0;
 }
 
@@ -159,14 +166,40 @@ static void begin(loami_run *run)
     }
 }
 
-static void piece(loami_run *run, loami_choice *c)
+static void put_call(loami_buf *out, const loami_call *call, uint32_t index, const loam_part *p)
 {
+    loami_buf_printf(out, "\"tool_calls\":[{\"index\":%u,", index);
+    if (p->kind == LOAM_PART_CALL) {
+        loami_buf_puts(out, "\"id\":");
+        loami_json_put(out, call->id, strlen(call->id));
+        loami_buf_puts(out, ",\"type\":\"function\",\"function\":{\"name\":");
+        loami_json_put(out, p->text, p->text_len);
+        loami_buf_puts(out, ",\"arguments\":\"\"}}]");
+    } else {
+        loami_buf_puts(out, "\"function\":{\"arguments\":");
+        loami_json_put(out, p->text, p->text_len);
+        loami_buf_puts(out, "}}]");
+    }
+}
+
+static void part(loami_run *run, loami_choice *c, const loam_part *p)
+{
+    loami_buf *out = &run->out;
     open_chunk(run, c->index);
-    loami_buf_puts(&run->out, "\"content\":");
-    loami_json_put(&run->out, c->text.data, c->text.len);
-    loami_buf_puts(&run->out, "},\"logprobs\":");
+    if (p->kind == LOAM_PART_TEXT) {
+        loami_buf_puts(out, "\"content\":");
+        loami_json_put(out, p->text, p->text_len);
+    } else if (p->kind == LOAM_PART_REASONING) { /* by both names that clients look for */
+        loami_buf_puts(out, "\"reasoning_content\":");
+        loami_json_put(out, p->text, p->text_len);
+        loami_buf_puts(out, ",\"reasoning\":");
+        loami_json_put(out, p->text, p->text_len);
+    } else {
+        put_call(out, &c->calls[c->n_calls - 1], c->n_calls - 1, p);
+    }
+    loami_buf_puts(out, "},\"logprobs\":");
     put_logprobs(run, c);
-    loami_buf_puts(&run->out, ",\"finish_reason\":null");
+    loami_buf_puts(out, ",\"finish_reason\":null");
     put_token_ids(run, c);
     close_chunk(run);
 }
@@ -179,7 +212,7 @@ static void finish(loami_run *run, loami_choice *c)
         put_logprobs(run, c);
     else
         loami_buf_puts(&run->out, "null");
-    loami_buf_printf(&run->out, ",\"finish_reason\":\"%s\"", loami_finish_name(c->result.finish));
+    loami_buf_printf(&run->out, ",\"finish_reason\":\"%s\"", loami_finish_name(c));
     if (c->ids.len) put_token_ids(run, c);
     close_chunk(run);
 }
@@ -194,17 +227,44 @@ static void end(loami_run *run)
     loami_buf_puts(&run->out, "}\n\n");
 }
 
+static void put_message(loami_buf *out, const loami_choice *c)
+{
+    loami_buf_puts(out, "{\"role\":\"assistant\",\"content\":");
+    if (c->n_calls && c->text.len == 0)
+        loami_buf_puts(out, "null");
+    else
+        loami_json_put(out, c->text.data ? c->text.data : "", c->text.len);
+    if (c->reasoning.len) {
+        loami_buf_puts(out, ",\"reasoning_content\":");
+        loami_json_put(out, c->reasoning.data, c->reasoning.len);
+        loami_buf_puts(out, ",\"reasoning\":");
+        loami_json_put(out, c->reasoning.data, c->reasoning.len);
+    }
+    if (c->n_calls) loami_buf_puts(out, ",\"tool_calls\":[");
+    for (uint32_t i = 0; i < c->n_calls; i++) {
+        const loami_call *call = &c->calls[i];
+        loami_buf_puts(out, i ? ",{\"id\":" : "{\"id\":");
+        loami_json_put(out, call->id, strlen(call->id));
+        loami_buf_puts(out, ",\"type\":\"function\",\"function\":{\"name\":");
+        loami_json_put(out, call->name.data ? call->name.data : "", call->name.len);
+        loami_buf_puts(out, ",\"arguments\":");
+        loami_json_put(out, call->arguments.data ? call->arguments.data : "", call->arguments.len);
+        loami_buf_puts(out, "}}");
+    }
+    if (c->n_calls) loami_buf_putc(out, ']');
+    loami_buf_puts(out, ",\"refusal\":null}");
+}
+
 static void whole(loami_run *run)
 {
     put_head(run, "chat.completion");
     for (uint32_t i = 0; i < run->n_choices; i++) {
         loami_choice *c = &run->choices[i];
-        loami_buf_printf(&run->out,
-                         "%s{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":", i ? "," : "", i);
-        loami_json_put(&run->out, c->text.data ? c->text.data : "", c->text.len);
-        loami_buf_puts(&run->out, ",\"refusal\":null},\"logprobs\":");
+        loami_buf_printf(&run->out, "%s{\"index\":%u,\"message\":", i ? "," : "", i);
+        put_message(&run->out, c);
+        loami_buf_puts(&run->out, ",\"logprobs\":");
         put_logprobs(run, c);
-        loami_buf_printf(&run->out, ",\"finish_reason\":\"%s\"", loami_finish_name(c->result.finish));
+        loami_buf_printf(&run->out, ",\"finish_reason\":\"%s\"", loami_finish_name(c));
         put_token_ids(run, c);
         loami_buf_putc(&run->out, '}');
     }
@@ -220,7 +280,7 @@ const loami_shape loami_chat_shape = {
     .parse = parse,
     .logprob = logprob,
     .begin = begin,
-    .piece = piece,
+    .part = part,
     .finish = finish,
     .end = end,
     .whole = whole,

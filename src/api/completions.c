@@ -30,8 +30,8 @@ static int read_prompt(void *to, const json_t *v, const char *where, loami_fault
 static int read_logprobs(void *request, const json_t *v, const char *where, loami_fault *f)
 {
     text_request *q = request;
-    json_int_t k = json_integer_value(v);
-    if (!json_is_integer(v) || k < 0 || k > LOAM_MAX_LOGPROBS)
+    json_int_t k = -1;
+    if (!loami_whole(v, &k) || k < 0 || k > LOAM_MAX_LOGPROBS)
         return loami_field_wrong(f, where, "an integer from 0 to 20");
     q->has_logprobs = true;
     q->logprobs = (uint32_t)k;
@@ -69,6 +69,7 @@ static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const cha
     loam_err err;
     p->ids = loami_token_array(ids, where, &p->n, f);
     if (!p->ids) return -1;
+    if (p->n == 0) return loami_field_wrong(f, where, "not empty");
     if (loam_decode(run->api->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0)
         return loami_fault_from(f, &err, where);
     return 0;
@@ -76,7 +77,7 @@ static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const cha
 
 static int add_prompts(loami_run *run, const json_t *v, loami_fault *f)
 {
-    bool one = json_is_string(v) || json_is_integer(json_array_get(v, 0));
+    bool one = json_is_string(v) || json_is_number(json_array_get(v, 0));
     size_t n = one ? 1 : json_array_size(v);
     char where[32] = "prompt";
     if (n == 0 || n > MAX_PROMPTS) return loami_field_wrong(f, "prompt", "1 to 64 prompts");
@@ -146,28 +147,21 @@ static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
         }
         loami_buf_putc(&list[2], '}');
     }
-    loami_buf_printf(&list[3], "%zu",
-                     echoed + c->text_offset +
-                         count_chars(c->text.data ? c->text.data : "", c->text.len - t->text_len));
+    loami_buf_printf(&list[3], "%zu", echoed + c->n_chars);
 }
 
-static void put_choice(loami_run *run, loami_choice *c, const char *finish)
+static void put_choice(loami_run *run, loami_choice *c, const char *text, size_t n, bool first,
+                       const char *finish)
 {
     static const char *const names[4] = { "tokens", "token_logprobs", "top_logprobs", "text_offset" };
     text_request *q = (text_request *)run->request;
-    loami_buf *out = &run->out;
-    bool echo = q->echo && c->text_offset == 0;
+    loami_buf *out = &run->out, echo = { 0 };
 
     loami_buf_printf(out, "{\"index\":%u,\"text\":", c->index);
-    if (echo) {
-        loami_buf text = { 0 };
-        loami_buf_puts(&text, c->prompt->text);
-        loami_buf_put(&text, c->text.data, c->text.len);
-        loami_json_put(out, text.data ? text.data : "", text.len);
-        loami_buf_free(&text);
-    } else {
-        loami_json_put(out, c->text.data ? c->text.data : "", c->text.len);
-    }
+    if (q->echo && first) loami_buf_puts(&echo, c->prompt->text);
+    loami_buf_put(&echo, text, n);
+    loami_json_put(out, echo.data ? echo.data : "", echo.len);
+    loami_buf_free(&echo);
     loami_buf_puts(out, ",\"logprobs\":");
     if (q->has_logprobs) {
         for (int k = 0; k < 4; k++) {
@@ -200,27 +194,31 @@ static void put_head(loami_run *run)
     loami_buf_printf(&run->out, ",\"system_fingerprint\":\"loam-%s\",\"choices\":[", loam_version());
 }
 
-static void put_event(loami_run *run, loami_choice *c, const char *finish)
+static void put_event(loami_run *run, loami_choice *c, const char *text, size_t n, bool first,
+                      const char *finish)
 {
     loami_buf_puts(&run->out, "data: ");
     put_head(run);
-    put_choice(run, c, finish);
+    put_choice(run, c, text, n, first, finish);
     loami_buf_puts(&run->out, run->request->include_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
 }
 
+/* What is echoed goes ahead. */
 static void begin(loami_run *run)
 {
-    (void)run;
+    text_request *q = (text_request *)run->request;
+    for (uint32_t i = 0; q->echo && i < run->n_choices; i++)
+        put_event(run, &run->choices[i], "", 0, true, NULL);
 }
 
-static void piece(loami_run *run, loami_choice *c)
+static void part(loami_run *run, loami_choice *c, const loam_part *p)
 {
-    put_event(run, c, NULL);
+    put_event(run, c, p->text, p->text_len, false, NULL);
 }
 
 static void finish(loami_run *run, loami_choice *c)
 {
-    put_event(run, c, loami_finish_name(c->result.finish));
+    put_event(run, c, "", 0, false, loami_finish_name(c));
 }
 
 static void put_usage(loami_run *run)
@@ -244,7 +242,8 @@ static void whole(loami_run *run)
     put_head(run);
     for (uint32_t i = 0; i < run->n_choices; i++) {
         if (i) loami_buf_putc(&run->out, ',');
-        put_choice(run, &run->choices[i], loami_finish_name(run->choices[i].result.finish));
+        loami_choice *c = &run->choices[i];
+        put_choice(run, c, c->text.data, c->text.len, true, loami_finish_name(c));
     }
     put_usage(run);
 }
@@ -256,7 +255,7 @@ const loami_shape loami_text_shape = {
     .parse = parse,
     .logprob = logprob,
     .begin = begin,
-    .piece = piece,
+    .part = part,
     .finish = finish,
     .end = end,
     .whole = whole,

@@ -15,13 +15,20 @@ void loami_field_path(char *out, const char *parent, const char *name)
     snprintf(out, 128, "%s%s%.64s", parent, parent[0] && name[0] != '[' ? "." : "", name);
 }
 
+bool loami_whole(const json_t *v, json_int_t *out)
+{
+    double d = json_number_value(v);
+    if (!json_is_integer(v) && !(json_is_real(v) && d == floor(d) && fabs(d) < 9e15)) return false;
+    *out = json_is_integer(v) ? json_integer_value(v) : (json_int_t)d;
+    return true;
+}
+
 static int read_integer(const loami_field *t, const json_t *v, const char *where, json_int_t *out,
                         loami_fault *f)
 {
     char words[96];
-    double d = json_number_value(v);
-    bool whole = json_is_integer(v) || (json_is_real(v) && d == floor(d) && fabs(d) < 9e15); /* 5.0 is 5 */
-    json_int_t i = !whole ? 0 : json_is_integer(v) ? json_integer_value(v) : (json_int_t)d;
+    json_int_t i = 0;
+    bool whole = loami_whole(v, &i);
     bool ranged = t->lo < t->hi;
     if (whole && (!ranged || ((double)i >= t->lo && (double)i <= t->hi))) {
         *out = i;
@@ -161,8 +168,8 @@ int32_t *loami_token_array(const json_t *v, const char *where, uint32_t *n, loam
     }
     json_array_foreach(v, i, one)
     {
-        json_int_t id = json_integer_value(one);
-        if (!json_is_integer(one) || id < 0 || id > INT32_MAX) {
+        json_int_t id = -1;
+        if (!loami_whole(one, &id) || id < 0 || id > INT32_MAX) {
             char path[128];
             snprintf(path, sizeof path, "%.80s[%zu]", where, i);
             loami_field_wrong(f, path, "a token id");

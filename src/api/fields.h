@@ -57,6 +57,9 @@ int loami_field_wrong(loami_fault *f, const char *where, const char *what);
 /* "messages[1].content" into out[128]; parent may be "". */
 void loami_field_path(char *out, const char *parent, const char *name);
 
+/* A whole number, however it is written (5, 5.0, 5e0). */
+bool loami_whole(const json_t *v, json_int_t *out);
+
 /* An array of token ids as numbers, malloc'd; NULL with f filled. */
 int32_t *loami_token_array(const json_t *v, const char *where, uint32_t *n, loami_fault *f);
 

@@ -16,8 +16,8 @@ int loami_read_top_p(void *params, const json_t *v, const char *where, loami_fau
 int loami_read_top_k(void *params, const json_t *v, const char *where, loami_fault *f)
 {
     loami_params *p = params;
-    json_int_t i = json_integer_value(v);
-    if (!json_is_integer(v) || i < -1 || i > 1 << 20)
+    json_int_t i;
+    if (!loami_whole(v, &i) || i < -1 || i > 1 << 20)
         return loami_field_wrong(f, where, "an integer from -1 to 1048576 (0 and -1 are off)");
     p->how.top_k = i > 0 ? (uint32_t)i : 0;
     return 0;
@@ -26,8 +26,9 @@ int loami_read_top_k(void *params, const json_t *v, const char *where, loami_fau
 int loami_read_seed(void *params, const json_t *v, const char *where, loami_fault *f)
 {
     loami_params *p = params;
-    if (!json_is_integer(v)) return loami_field_wrong(f, where, "an integer");
-    p->how.seed = (uint64_t)json_integer_value(v);
+    json_int_t i;
+    if (!loami_whole(v, &i)) return loami_field_wrong(f, where, "an integer");
+    p->how.seed = (uint64_t)i;
     p->how.has_seed = true;
     return 0;
 }
@@ -68,8 +69,8 @@ int loami_read_stop_tokens(void *params, const json_t *v, const char *where, loa
         return loami_field_wrong(f, where, "an array of at most 64 token ids");
     json_array_foreach(v, i, one)
     {
-        json_int_t id = json_integer_value(one);
-        if (!json_is_integer(one) || id < 0 || id > INT32_MAX)
+        json_int_t id = -1;
+        if (!loami_whole(one, &id) || id < 0 || id > INT32_MAX)
             return loami_field_wrong(f, where, "an array of token ids");
         p->stop_tokens[p->n_stop_tokens++] = (int32_t)id;
     }

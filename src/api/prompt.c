@@ -67,19 +67,46 @@ out:
     return out;
 }
 
+typedef struct call {
+    const char *id, *type, *name;
+    const json_t *function, *arguments;
+} call;
+
+static int read_any(void *to, const json_t *v, const char *where, loami_fault *f)
+{
+    (void)where, (void)f;
+    *(const json_t **)to = v;
+    return 0;
+}
+
+static const loami_field call_fields[] = {
+    LOAMI_FIELD(STRING, "id", call, id),
+    { .name = "type", .kind = LOAMI_F_CHOICE, .at = offsetof(call, type), .words = "function" },
+    { .name = "function", .kind = LOAMI_F_OBJECT, .at = offsetof(call, function), .required = true },
+    { 0 },
+};
+
+static const loami_field called_fields[] = {
+    { .name = "name", .kind = LOAMI_F_STRING, .at = offsetof(call, name), .required = true },
+    LOAMI_READ_AT("arguments", offsetof(call, arguments), read_any),
+    { 0 },
+};
+
 /* One of an assistant's calls, its arguments parsed: OpenAI sends them as a string, templates want the
  * object. */
-static json_t *read_call(const json_t *call, const char *where, loami_fault *f)
+static json_t *read_call(const json_t *v, const char *where, loami_fault *f)
 {
-    const json_t *function = json_is_object(call) ? json_object_get(call, "function") : NULL;
-    const json_t *name = json_is_object(function) ? json_object_get(function, "name") : NULL;
-    const json_t *arguments = json_is_object(function) ? json_object_get(function, "arguments") : NULL;
+    call c = { 0 };
     char path[128];
-    if (!json_is_string(name)) {
-        loami_field_path(path, where, "function.name");
-        loami_field_wrong(f, path, "a string");
+    if (!json_is_object(v)) {
+        loami_field_wrong(f, where, "an object");
         return NULL;
     }
+    loami_field_path(path, where, "function");
+    if (loami_fields_read(call_fields, v, where, true, &c, f) < 0 ||
+        loami_fields_read(called_fields, c.function, path, true, &c, f) < 0)
+        return NULL;
+    const json_t *arguments = c.arguments, *function = c.function;
     json_t *parsed = NULL, *copy = NULL, *inner = NULL;
     if (json_is_string(arguments)) {
         const char *text = json_string_value(arguments);
@@ -93,7 +120,7 @@ static json_t *read_call(const json_t *call, const char *where, loami_fault *f)
         json_decref(parsed);
         return NULL;
     }
-    copy = json_copy((json_t *)call);
+    copy = json_copy((json_t *)v);
     inner = json_copy((json_t *)function);
     if (!copy || !inner || json_object_set_new(inner, "arguments", parsed) < 0 ||
         json_object_set(copy, "function", inner) < 0) {
@@ -127,13 +154,6 @@ typedef struct message {
     const json_t *content, *tool_calls;
     const char *name, *tool_call_id, *reasoning_content, *reasoning;
 } message;
-
-static int read_any(void *to, const json_t *v, const char *where, loami_fault *f)
-{
-    (void)where, (void)f;
-    *(const json_t **)to = v;
-    return 0;
-}
 
 #define ROLES "system|developer|user|assistant|tool"
 
@@ -230,25 +250,45 @@ fail:
 
 /* ---- tools -------------------------------------------------------------------------------------------- */
 
+typedef struct tool {
+    const char *type, *name;
+    const json_t *function, *parameters;
+} tool;
+
+static const loami_field tool_fields[] = {
+    { .name = "type",
+      .kind = LOAMI_F_CHOICE,
+      .at = offsetof(tool, type),
+      .words = "function",
+      .required = true },
+    { .name = "function", .kind = LOAMI_F_OBJECT, .at = offsetof(tool, function), .required = true },
+    { 0 },
+};
+
+static const loami_field function_fields[] = {
+    { .name = "name", .kind = LOAMI_F_STRING, .at = offsetof(tool, name), .required = true },
+    LOAMI_FIELD(OBJECT, "parameters", tool, parameters),
+    LOAMI_HINT("description", STRING),
+    LOAMI_HINT("strict", TRUE),
+    { 0 },
+};
+
+/* The template gets them as they are: fields that nobody knows may be meant for it. */
 static int check_tools(const json_t *tools, loami_fault *f)
 {
     size_t i;
-    json_t *tool;
+    json_t *one;
     char path[128];
     if (json_array_size(tools) > LOAMI_MAX_TOOLS)
         return loami_field_wrong(f, "tools", "an array of at most 256 tools");
-    json_array_foreach(tools, i, tool)
+    json_array_foreach(tools, i, one)
     {
-        const char *type = json_string_value(json_object_get(tool, "type"));
-        const json_t *function = json_object_get(tool, "function"),
-                     *parameters = json_object_get(function, "parameters");
-        path_at(path, "tools", i, "type");
-        if (!type || strcmp(type, "function") != 0) return loami_field_wrong(f, path, "\"function\"");
-        path_at(path, "tools", i, "function.name");
-        if (!json_is_string(json_object_get(function, "name"))) return loami_field_wrong(f, path, "a string");
-        path_at(path, "tools", i, "function.parameters");
-        if (parameters && !json_is_null(parameters) && !json_is_object(parameters))
-            return loami_field_wrong(f, path, "an object (a JSON Schema)");
+        tool t = { 0 };
+        path_at(path, "tools", i, "");
+        if (!json_is_object(one)) return loami_field_wrong(f, path, "an object");
+        if (loami_fields_read(tool_fields, one, path, true, &t, f) < 0) return -1;
+        path_at(path, "tools", i, "function");
+        if (loami_fields_read(function_fields, t.function, path, true, &t, f) < 0) return -1;
     }
     return 0;
 }
@@ -295,15 +335,18 @@ static int cut_after_last(char *prompt, const json_t *messages, loami_fault *f)
     return 0;
 }
 
+bool loami_dialogue_has_tools(const loami_dialogue *d)
+{
+    return d->tools && json_array_size(d->tools) && !(d->tool_choice && strcmp(d->tool_choice, "none") == 0);
+}
+
 static json_t *variables(const loami_dialogue *d, json_t *messages)
 {
-    bool with_tools = d->tools && json_array_size(d->tools) &&
-                      !(d->tool_choice && strcmp(d->tool_choice, "none") == 0);
     bool generate = !d->no_generation_prompt && !d->continue_final;
     json_t *vars = d->kwargs ? json_copy((json_t *)d->kwargs) : json_object();
     bool ok = vars && json_object_set(vars, "messages", messages) == 0 &&
               json_object_set_new(vars, "add_generation_prompt", json_boolean(generate)) == 0;
-    if (ok && with_tools) ok = json_object_set(vars, "tools", (json_t *)d->tools) == 0;
+    if (ok && loami_dialogue_has_tools(d)) ok = json_object_set(vars, "tools", (json_t *)d->tools) == 0;
     if (ok && d->reasoning_effort)
         ok = json_object_set_new(vars, "reasoning_effort", json_string(d->reasoning_effort)) == 0;
     if (ok) return vars;

@@ -30,6 +30,9 @@ int loami_read_tool_choice(void *to, const json_t *v, const char *where, loami_f
 /* A boolean, stored as its opposite, so that an absent one is true. */
 int loami_read_not(void *to, const json_t *v, const char *where, loami_fault *f);
 
+/* Whether the template gets tools. */
+bool loami_dialogue_has_tools(const loami_dialogue *d);
+
 /* The prompt, malloc'd. Messages are checked one by one; what is wrong is named ("messages[1].content"). Any
  * thread. */
 int loami_prompt_render(char **prompt, const loam_text *text, const loami_dialogue *d, loami_fault *f);

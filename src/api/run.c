@@ -7,7 +7,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { KEEP_ALIVE_S = 15 }; /* proxies give up on a silent stream after 30 to 60 */
+enum {
+    KEEP_ALIVE_S = 15,  /* proxies give up on a silent stream after 30 to 60 */
+    TOKENS_A_TURN = 64, /* of one answer; then the loop looks at its other sockets */
+};
 
 /* ---- what the endpoints share ------------------------------------------------------------------------- */
 
@@ -52,9 +55,10 @@ int loami_fault_from(loami_fault *f, const loam_err *err, const char *param)
     return loami_fault_set(f, 500, "engine_failed", "", "%s", err->msg);
 }
 
-const char *loami_finish_name(loam_finish f)
+const char *loami_finish_name(const loami_choice *c)
 {
-    return f == LOAM_FINISH_LENGTH ? "length" : "stop";
+    if (c->result.finish == LOAM_FINISH_LENGTH) return "length";
+    return c->n_calls ? "tool_calls" : "stop";
 }
 
 void loami_put_usage(loami_buf *out, const loami_run *run)
@@ -87,7 +91,14 @@ static void run_free(loami_run *run)
     for (uint32_t i = 0; i < run->n_choices; i++) {
         loami_choice *c = &run->choices[i];
         loam_stream_close(c->stream);
+        loam_parser_close(c->parser);
+        for (uint32_t k = 0; k < c->n_calls; k++) {
+            loami_buf_free(&c->calls[k].name);
+            loami_buf_free(&c->calls[k].arguments);
+        }
+        free(c->calls);
         loami_buf_free(&c->text);
+        loami_buf_free(&c->reasoning);
         loami_buf_free(&c->ids);
         for (int k = 0; k < 4; k++) loami_buf_free(&c->logprobs[k]);
     }
@@ -101,6 +112,7 @@ static void run_free(loami_run *run)
     free(run->request);
     free(run->prompts);
     free(run->choices);
+    free(run->tools);
     loami_buf_free(&run->out);
     free(run);
 }
@@ -159,7 +171,7 @@ static void end_failed(loami_run *run)
 
 static void end_well(loami_run *run)
 {
-    note(run, loami_finish_name(run->choices[0].result.finish));
+    note(run, loami_finish_name(&run->choices[0]));
     if (run->started) {
         run->shape->end(run);
         loami_buf_puts(&run->out, "data: [DONE]\n\n");
@@ -191,22 +203,92 @@ void loami_api_cancel_all(loami_api *a)
 
 /* ---- tokens ------------------------------------------------------------------------------------------- */
 
+/* Nine letters and digits: some templates take no other ids. */
+static void make_id(loami_run *run, char *id)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
+    uint64_t x = (run->api->id_salt ^ ++run->api->n_calls) * 0x9e3779b97f4a7c15u;
+    x ^= x >> 29;
+    x *= 0xbf58476d1ce4e5b9u;
+    for (int i = 0; i < 9; i++, x >>= 5) id[i] = letters[x >> 7 & 31];
+    id[9] = 0;
+}
+
+static bool add_call(loami_choice *c, const loam_part *p)
+{
+    loami_call *calls = realloc(c->calls, (c->n_calls + 1) * sizeof *calls);
+    if (!calls) return false;
+    c->calls = calls;
+    loami_call *call = &calls[c->n_calls++];
+    *call = (loami_call){ 0 };
+    if (p->id && p->id[0] && strlen(p->id) < sizeof call->id)
+        snprintf(call->id, sizeof call->id, "%s", p->id);
+    else
+        make_id(c->run, call->id);
+    return true;
+}
+
+static void fail_nomem(loami_run *run)
+{
+    run->failed = true;
+    loami_fault_set(&run->fault, 503, "out_of_memory", "", "Out of memory.");
+}
+
+static void keep(loami_choice *c, const loam_part *p)
+{
+    loami_call *call = c->n_calls ? &c->calls[c->n_calls - 1] : NULL;
+    switch (p->kind) {
+    case LOAM_PART_TEXT: loami_buf_put(&c->text, p->text, p->text_len); break;
+    case LOAM_PART_REASONING: loami_buf_put(&c->reasoning, p->text, p->text_len); break;
+    case LOAM_PART_CALL: loami_buf_put(&call->name, p->text, p->text_len); break;
+    case LOAM_PART_ARGUMENTS: loami_buf_put(&call->arguments, p->text, p->text_len); break;
+    case LOAM_PART_CALL_END: break;
+    }
+}
+
+/* One part of an answer, from its parser. */
+static void on_part(void *arg, const loam_part *p)
+{
+    loami_choice *c = arg;
+    loami_run *run = c->run;
+    if (c->cut || run->failed || (p->kind == LOAM_PART_REASONING && run->hide_reasoning)) return;
+    if (p->kind == LOAM_PART_CALL) {
+        if (run->one_call && c->n_calls) {
+            c->cut = true;
+            if (c->stream) loam_stream_cancel(c->stream);
+            return;
+        }
+        if (!add_call(c, p)) {
+            fail_nomem(run);
+            return;
+        }
+    }
+    if (p->kind == LOAM_PART_TEXT)
+        for (size_t i = 0; i < p->text_len; i++) c->n_chars += ((unsigned char)p->text[i] & 0xc0) != 0x80;
+    if (!run->started) {
+        keep(c, p);
+        return;
+    }
+    if (p->kind == LOAM_PART_CALL_END) return;
+    run->shape->part(run, c, p);
+    loami_buf_clear(&c->ids);
+    for (int k = 0; k < 4; k++) loami_buf_clear(&c->logprobs[k]);
+}
+
 static void take(loami_run *run, loami_choice *c, const loam_token *t)
 {
-    loami_buf_put(&c->text, t->text, t->text_len);
+    if (c->cut) return;
     if (t->id >= 0) {
         c->n_tokens++;
         if (run->request->want_logprobs) run->shape->logprob(run, c, t);
         if (run->request->return_token_ids)
             loami_buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", (int)t->id);
     }
-    if (!run->started || !t->text_len) return;
-    run->shape->piece(run, c);
-    for (size_t i = 0; i < c->text.len; i++)
-        c->text_offset += ((unsigned char)c->text.data[i] & 0xc0) != 0x80;
-    loami_buf_clear(&c->text);
-    loami_buf_clear(&c->ids);
-    for (int k = 0; k < 4; k++) loami_buf_clear(&c->logprobs[k]);
+    if (!t->text_len) return;
+    if (!c->parser)
+        on_part(c, &(loam_part){ .kind = LOAM_PART_TEXT, .text = t->text, .text_len = t->text_len });
+    else if (loam_parser_put(c->parser, t->text, t->text_len, NULL) < 0)
+        fail_nomem(run);
 }
 
 static void take_end(loami_run *run, loami_choice *c)
@@ -214,6 +296,8 @@ static void take_end(loami_run *run, loami_choice *c)
     loam_stream_result(c->stream, &c->result);
     loam_stream_close(c->stream);
     c->stream = NULL;
+    if (c->parser && loam_parser_end(c->parser, NULL) < 0) fail_nomem(run);
+    if (c->cut) c->result.finish = LOAM_FINISH_STOP;
     c->done = true;
     run->n_done++;
     if (c->result.finish == LOAM_FINISH_ERROR || c->result.finish == LOAM_FINISH_CANCELLED) {
@@ -243,7 +327,11 @@ static void pump(void *arg)
     if (!run->live) return;
     for (uint32_t i = 0; i < run->n_choices && !run->failed; i++) {
         loami_choice *c = &run->choices[i];
-        while (!c->done && !run->paused) {
+        for (int taken = 0; !c->done && !run->paused && !run->failed; taken++) {
+            if (taken == TOKENS_A_TURN) { /* the others first */
+                loami_loop_post(run->api->loop, &run->ready);
+                break;
+            }
             int rc = loam_stream_next(c->stream, &t, 0);
             if (rc < 0) break;
             if (rc > 0)
@@ -314,6 +402,7 @@ static int submit(loami_run *run, loami_fault *f)
     uint32_t n = run->request->n;
 
     loami_params_request(run->request, run->api->config.max_tokens, &request);
+    if (run->parsed && loam_parser_wants_special(run->api->text, run->tools)) request.keep_special = true;
     request.on_ready = on_ready;
     request.on_ready_arg = run;
     run->choices = calloc((size_t)run->n_prompts * n, sizeof *run->choices);
@@ -325,9 +414,12 @@ static int submit(loami_run *run, loami_fault *f)
         c->prompt = &run->prompts[i / n];
         request.tokens = c->prompt->ids;
         request.n_tokens = c->prompt->n;
+        run->n_choices++;
+        if (run->parsed &&
+            loam_parser_open(&c->parser, run->api->text, c->prompt->text, run->tools, on_part, c, &err) < 0)
+            return loami_fault_from(f, &err, "tools");
         if (loam_submit(run->api->engine, &c->stream, &request, &err) < 0)
             return loami_fault_from(f, &err, run->shape->prompt_field);
-        run->n_choices++;
         request.how.seed++; /* the answers to one request differ, and the same request gives the same ones */
     }
     return 0;

@@ -24,7 +24,7 @@ struct loami_api {
     const loam_model_info *info; /* its */
     bool draining;
     int64_t opened_s; /* unix time */
-    uint64_t id_salt, n_runs;
+    uint64_t id_salt, n_runs, n_calls;
     LIST_HEAD(loami_runs, loami_run) runs;
     LIST_HEAD(loami_errands, loami_errand) errands;
 };
@@ -35,19 +35,28 @@ typedef struct loami_prompt {
     char *text; /* malloc'd, for echo; may be NULL */
 } loami_prompt;
 
-/* One of the answers to a request (n, times the prompts). */
+typedef struct loami_call {
+    char id[64];
+    loami_buf name, arguments;
+} loami_call;
+
+/* One of the answers to a request (n, times the prompts). An answer that streams holds no more of its text than was
+ * not sent yet, which is nothing between two tokens. */
 typedef struct loami_choice {
     struct loami_run *run;
     uint32_t index;
     const loami_prompt *prompt;
     loam_stream *stream;
-    bool done;
-    loam_result result;    /* once done */
-    loami_buf text;        /* not yet sent: all of it, unless the answer streams */
-    loami_buf logprobs[4]; /* likewise; the shape's lists of entries, with commas between */
-    loami_buf ids;         /* likewise, for return_token_ids */
+    loam_parser *parser;             /* NULL: all is text */
+    bool done, cut;                  /* over; what still comes is not wanted */
+    loam_result result;              /* once done */
+    loami_buf text, reasoning;       /* what it consists of */
+    loami_call *calls;               /* [n_calls] likewise; when it streams, their ids alone */
+    uint32_t n_calls;
+    loami_buf logprobs[4];           /* not sent yet: the shape's lists of entries, with commas between */
+    loami_buf ids;                   /* likewise, for return_token_ids */
     uint32_t n_tokens;
-    size_t text_offset; /* characters of the answer that were sent before this piece */
+    size_t n_chars;                  /* of text so far */
 } loami_choice;
 
 typedef struct loami_run loami_run;
@@ -66,7 +75,7 @@ typedef struct loami_shape {
 
     /* Streaming: whole SSE events appended to run->out. */
     void (*begin)(loami_run *run);                   /* before the first token */
-    void (*piece)(loami_run *run, loami_choice *c);  /* c->text (and logprobs, ids) are to be sent */
+    void (*part)(loami_run *run, loami_choice *c, const loam_part *p); /* with the logprobs and ids so far */
     void (*finish)(loami_run *run, loami_choice *c); /* c->result is there; what is left of logprobs too */
     void (*end)(loami_run *run);                     /* after the last finish */
 
@@ -87,6 +96,10 @@ struct loami_run {
     uint32_t n_prompts;
     loami_choice *choices; /* [n_choices], prompt by prompt */
     uint32_t n_choices, n_done;
+    bool parsed;           /* answers go through a loam_parser */
+    bool one_call;         /* no more than one call of a tool is wanted */
+    bool hide_reasoning;
+    char *tools;           /* JSON for the parser, malloc'd, or NULL */
 
     loami_fault fault; /* failed: what is wrong */
     bool failed;
@@ -124,7 +137,7 @@ bool loami_run_prompts(loami_run *run, uint32_t n);
 /* {"prompt_tokens":…} over all choices. */
 void loami_put_usage(loami_buf *out, const loami_run *run);
 
-/* "stop", "length". */
-const char *loami_finish_name(loam_finish f);
+/* "stop", "length", "tool_calls". */
+const char *loami_finish_name(const loami_choice *c);
 
 #endif

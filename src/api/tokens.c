@@ -42,7 +42,7 @@ static int tokenize(const loami_api *a, const json_t *body, loami_buf *out, loam
     if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f))
         return -1;
     const char *text = q.prompt ? q.prompt : q.content;
-    if ((text != NULL) + (q.d.messages != NULL) != 1)
+    if ((q.prompt != NULL) + (q.content != NULL) + (q.d.messages != NULL) != 1)
         return loami_fault_set(f, 400, "invalid_value", "prompt",
                                "Say either 'prompt' (or 'content') or 'messages'.");
     if (q.d.messages) {

@@ -47,7 +47,7 @@ typedef struct watch {
     loami_client *client;
 } watch;
 
-/* ---- the end of a call --------------------------------------------------------------------------- */
+/* ---- the end of a call -------------------------------------------------------------------------------- */
 
 static void give_back(loami_client *c, CURL *easy)
 {
@@ -101,7 +101,7 @@ static loami_call_fate fate_of(const loami_call *call, CURLcode code)
     }
 }
 
-/* ---- turning libcurl's wheel --------------------------------------------------------------------- */
+/* ---- turning libcurl's wheel -------------------------------------------------------------------------- */
 
 /* What callbacks asked for while libcurl was busy. */
 static void settle(loami_client *c)
@@ -194,7 +194,7 @@ static int set_timer(CURLM *multi, long ms, void *arg)
     return 0;
 }
 
-/* ---- what comes in ------------------------------------------------------------------------------- */
+/* ---- what comes in ------------------------------------------------------------------------------------ */
 
 static void put_header(loami_call *call, const char *line, size_t n)
 {
@@ -280,7 +280,7 @@ static void start_clock(loami_call *call)
     if (first < 1e300) loami_timer_set(call->client->loop, &call->clock, first, on_clock, call);
 }
 
-/* ---- calls --------------------------------------------------------------------------------------- */
+/* ---- calls -------------------------------------------------------------------------------------------- */
 
 static bool set_headers(loami_call *call, const loami_call_request *q)
 {
@@ -401,7 +401,7 @@ double loami_call_connect_s(const loami_call *call)
     return (double)us * 1e-6;
 }
 
-/* ---- open and close ------------------------------------------------------------------------------ */
+/* ---- open and close ----------------------------------------------------------------------------------- */
 
 int loami_client_open(loami_client **out, loami_loop *loop, uint32_t max_connections, loam_err *err)
 {

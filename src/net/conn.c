@@ -100,7 +100,9 @@ static void refuse(loami_conn *c, const loami_fault *f)
                         "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: "
                         "%zu\r\n%sConnection: close\r\n\r\n",
                         f->status, loami_status_phrase(f->status), body.len,
-                        f->status == 503 ? "Retry-After: 1\r\n" : "");
+                        f->status == 503   ? "Retry-After: 1\r\n"
+                        : f->status == 405 ? "Allow: GET, HEAD, POST, OPTIONS\r\n"
+                                           : "");
     evbuffer_add(out, body.data, body.len);
     loami_buf_free(&body);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);
@@ -124,8 +126,8 @@ static void reword(loami_conn *c)
                         "The request body is larger than the %zu bytes allowed.", config->max_body_bytes);
     else if (status == 417)
         loami_fault_set(&f, 417, NULL, "", "Only \"Expect: 100-continue\" is understood.");
-    else if (status == 501 || status == 0)
-        loami_fault_set(&f, 501, "method_not_supported", "", "This HTTP method is not supported.");
+    else if (status == 501 || status == 0) /* a method that evhttp does not know has no path yet */
+        loami_fault_set(&f, 405, "method_not_allowed", "", "This HTTP method is not known here.");
     else
         loami_fault_set(
             &f, 400, "malformed_request", "",

@@ -17,11 +17,16 @@ static const unsigned char icon_svg[] = {
 #include "web/icon.svg.inc"
 };
 
+static const unsigned char openapi_json[] = {
+#include "web/openapi.yaml.inc"
+};
+
 const loami_web_file loami_web_files[] = {
     { "/", "text/html; charset=utf-8", index_html, sizeof index_html },
     { "/app.css", "text/css; charset=utf-8", app_css, sizeof app_css },
     { "/app.js", "text/javascript; charset=utf-8", app_js, sizeof app_js },
     { "/markdown.js", "text/javascript; charset=utf-8", markdown_js, sizeof markdown_js },
     { "/icon.svg", "image/svg+xml", icon_svg, sizeof icon_svg },
+    { "/openapi.json", "application/json", openapi_json, sizeof openapi_json },
     { NULL, NULL, NULL, 0 },
 };

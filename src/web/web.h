@@ -1,4 +1,4 @@
-/* web/web.h: the pages of this folder, compiled into the program. */
+/* web/web.h: the pages of this folder and docs/openapi.yaml, compiled into the program. */
 #ifndef LOAMI_WEB_H
 #define LOAMI_WEB_H
 

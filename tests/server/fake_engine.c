@@ -4,10 +4,12 @@
  *
  * The last "[fake k=v k=v]" in a prompt says: tokens=N (default 8), delay=MS a token, prefill=MS before the
  * first, fail=N (the machine fails after N tokens), busy=1 (queue full). The answer is "abcdefghij" over and
- * over, or with echo=1 the prompt. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading. */
+ * over, or with echo=1 the
+ * prompt, with say=1 what follows the "]". LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading. */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "text/chat.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,10 +19,6 @@
 #include <time.h>
 
 enum { EOS = 256, VOCAB = 257, CONTEXT = 200000, RING = 64 };
-
-struct loam_text {
-    int nothing;
-};
 
 struct loam_stream {
     loam_engine *engine;
@@ -63,11 +61,16 @@ static uint32_t option(const char *prompt, const char *key, uint32_t otherwise)
 
 /* ---- text --------------------------------------------------------------------------------------------- */
 
+/* What the real parsers of answers take for this engine's template. */
+static char markers[] = "<tool_call> </tool_call> <think> </think>";
+
 int loam_text_open(loam_text **out, const char *path, loam_err *err)
 {
     (void)path;
     *out = calloc(1, sizeof **out);
-    return *out ? 0 : loami_fail_nomem(err);
+    if (!*out) return loami_fail_nomem(err);
+    (*out)->chat.text = markers;
+    return 0;
 }
 
 void loam_text_close(loam_text *t)
@@ -231,6 +234,7 @@ int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *e
                                  .vocab_tokens = VOCAB,
                                  .context_tokens = options->context_tokens ? options->context_tokens
                                                                            : CONTEXT };
+    e->text.chat.text = markers;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->change, NULL);
     pthread_create(&e->thread, NULL, engine, e);
@@ -288,6 +292,19 @@ int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprob
 
 /* ---- streams ------------------------------------------------------------------------------------------ */
 
+/* Leaves of the prompt's text what the answer shall be: from the last command to the end of its message. */
+static bool say(loam_stream *s)
+{
+    char *from = s->prompt, *end;
+    if (!option(s->prompt, "say", 0)) return false;
+    for (char *p = strstr(from, "[fake "); p; p = strstr(p + 1, "[fake ")) from = p;
+    from = strchr(from, ']') + 1;
+    end = strstr(from, "\n<");
+    if (end) *end = 0;
+    memmove(s->prompt, from, strlen(from) + 1);
+    return true;
+}
+
 int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_err *err)
 {
     if (r->n_tokens >= e->info.context_tokens)
@@ -309,15 +326,17 @@ int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_e
     s->arg = r->on_ready_arg;
     s->hungry = true;
     s->n_prompt = r->n_tokens;
-    s->echo = option(s->prompt, "echo", 0);
     s->delay_ms = option(s->prompt, "delay", 0);
     s->fail_at = option(s->prompt, "fail", 0);
-    s->max_new = s->echo ? s->n_prompt : option(s->prompt, "tokens", 8);
+    s->max_new = option(s->prompt, "tokens", 8);
+    double prefill_s = option(s->prompt, "prefill", 0) * 1e-3;
+    s->echo = option(s->prompt, "echo", 0) || say(s);
+    if (s->echo) s->max_new = (uint32_t)strlen(s->prompt);
     if (r->max_new && r->max_new < s->max_new) s->max_new = r->max_new;
     s->want_logprobs = r->want_logprobs;
     s->n_logprobs = r->n_logprobs;
     s->submitted_s = loami_now_s();
-    s->next_s = s->submitted_s + option(s->prompt, "prefill", 0) * 1e-3;
+    s->next_s = s->submitted_s + prefill_s;
     pthread_mutex_lock(&e->lock);
     e->prompt_tokens += s->n_prompt;
     s->next = e->streams;

@@ -1,5 +1,7 @@
 """The endpoints' contract: what is taken, what is refused and in which words, and the shape of answers."""
 
+import json
+
 import pytest
 
 from servers import events
@@ -92,6 +94,68 @@ def test_health_and_models(server):
     refused(server.get("/v1/models/other"), 404, "model", "model_not_found")
 
 
+# ---- reasoning and calls of tools
+
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}}}]
+CALLS = ('<think>hmm, let me see</think> B <tool_call>{"name": "f", "arguments": {"x": 1, "s": "e\\n\\"q\\""}}</tool_call>'
+         '<tool_call>{"name": "g", "arguments": {}}</tool_call>')
+
+
+def gather(chunks):
+    """A streamed message, put together as clients do."""
+    m = {"content": "", "reasoning_content": "", "tool_calls": []}
+    for c in chunks:
+        d = c["choices"][0]["delta"]
+        m["content"] += d.get("content") or ""
+        m["reasoning_content"] += d.get("reasoning_content") or ""
+        assert d.get("reasoning_content") == d.get("reasoning")
+        for t in d.get("tool_calls", []):
+            if t["index"] == len(m["tool_calls"]):
+                m["tool_calls"].append({"id": t["id"], "type": t["type"], "function": dict(t["function"])})
+            else:
+                m["tool_calls"][t["index"]]["function"]["arguments"] += t["function"]["arguments"]
+    return m, chunks[-1]["choices"][0]["finish_reason"]
+
+
+def test_calls_and_reasoning(server):
+    _, _, body = server.chat("[fake say=1]" + CALLS, tools=TOOLS)
+    choice = body["choices"][0]
+    message = choice["message"]
+    assert message["reasoning_content"] == message["reasoning"] == "hmm, let me see"
+    assert message["content"].strip() == "B" and choice["finish_reason"] == "length"
+    first, second = message["tool_calls"]
+    assert first["type"] == "function" and len(first["id"]) == 9 and first["id"] != second["id"]
+    assert first["function"]["name"] == "f" and json.loads(first["function"]["arguments"]) == {"x": 1, "s": 'e\n"q"'}
+    assert second["function"] == {"name": "g", "arguments": "{}"}
+    chunks = stream_of(server, "[fake say=1]" + CALLS, tools=TOOLS)
+    streamed, reason = gather(chunks)
+    ids = [t.pop("id") for t in streamed["tool_calls"]]
+    assert len(set(ids)) == 2 and [len(i) for i in ids] == [9, 9] and reason == "length"
+    assert streamed["tool_calls"] == [{k: v for k, v in t.items() if k != "id"} for t in message["tool_calls"]]
+    assert streamed["content"] == message["content"] and streamed["reasoning_content"] == message["reasoning_content"]
+
+
+def test_calls_need_tools(server):
+    assert "<tool_call>" in server.chat("[fake say=1]" + CALLS)[2]["choices"][0]["message"]["content"]
+    message = server.chat("[fake say=1]" + CALLS, tools=TOOLS, tool_choice="none")[2]["choices"][0]["message"]
+    assert "<tool_call>" in message["content"] and "tool_calls" not in message
+
+
+def test_one_call_at_most(server):
+    for stream in (False, True):
+        if stream:
+            message, reason = gather(stream_of(server, "[fake say=1 delay=1]" + CALLS, tools=TOOLS, parallel_tool_calls=False))
+        else:
+            choice = server.chat("[fake say=1 delay=1]" + CALLS, tools=TOOLS, parallel_tool_calls=False)[2]["choices"][0]
+            message, reason = choice["message"], choice["finish_reason"]
+        assert [t["function"]["name"] for t in message["tool_calls"]] == ["f"] and reason == "tool_calls"
+
+
+def test_reasoning_can_be_left_out(server):
+    message = server.chat("[fake say=1]" + CALLS, include_reasoning=False)[2]["choices"][0]["message"]
+    assert "reasoning_content" not in message and "hmm" not in message["content"]
+
+
 # ---- what is refused
 
 @pytest.mark.parametrize("field, value", [
@@ -139,7 +203,8 @@ def test_what_is_taken(server, field, value):
     ({"top_logprobs": 3}, "top_logprobs"), ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"), ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
     ({"logit_bias": {"x": 1}}, "logit_bias.x"), ({"logit_bias": {"5": 101}}, "logit_bias.5"), ({"stop": ["s"] * 17}, "stop"), ({"stop": ["a", 5]}, "stop[1]"),
-    ({"tools": [{"type": "function"}]}, "tools[0].function.name"), ({"tools": [{"type": "x"}]}, "tools[0].type"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function"), ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "description": 5}}]}, "tools[0].function.description"), ({"tools": [{"type": "x"}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 5}}]}, "tools[0].function.parameters"),
 ])
 def test_wrong_inside(server, more, param):
@@ -219,7 +284,7 @@ def test_completions(server):
     _, _, body = server.post("/v1/completions", {"prompt": [[104], [105]], "max_tokens": 1, "logprobs": 2})
     assert body["choices"][1]["logprobs"] == {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"a": -0.5, "b": -1.5}], "text_offset": [0]}
     chunks = stream_of(server, "", "/v1/completions", messages=None, prompt="[fake tokens=3]", echo=True)
-    assert [c["choices"][0]["text"] for c in chunks] == ["[fake tokens=3]a", "b", "c", ""]
+    assert [c["choices"][0]["text"] for c in chunks] == ["[fake tokens=3]", "a", "b", "c", ""]
     chunks = stream_of(server, "", "/v1/completions", messages=None, prompt="[fake tokens=3]", logprobs=1)
     assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks] == [[0], [1], [2], []]
 

@@ -89,7 +89,7 @@ def test_expect_100_continue(server):
     (b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 413),
     (b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 400),
     (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", 400),
-    (b"BREW /coffee HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+    (b"BREW /coffee HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
     (b"GET /health HTTP/1.1\r\nHost: localhost\r\nExpect: miracles\r\nContent-Length: 3\r\n\r\nabc", 417),
     (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\nGET /health HTTP/1.1\r\n\r\n", 400),
