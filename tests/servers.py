@@ -144,6 +144,19 @@ def read_answer(s):
     return int(lines[0].split()[1]), headers, body[:want]
 
 
+def dechunk(data):
+    """The body of an answer that came in chunks."""
+    at, out = data.index(b"\r\n\r\n") + 4, []
+    while at < len(data):
+        end = data.index(b"\r\n", at)
+        n = int(data[at:end], 16)
+        out.append(data[end + 2:end + 2 + n])
+        at = end + 4 + n
+        if n == 0:
+            break
+    return b"".join(out)
+
+
 def events(data):
     """The JSON of every data: line of an SSE body, and whether it ended with [DONE]."""
     lines = [line[6:] for line in data.decode().split("\n") if line.startswith("data: ")]

@@ -64,6 +64,7 @@ static void linger_read(struct bufferevent *bev, void *arg)
 static void linger_written(struct bufferevent *bev, void *arg)
 {
     (void)arg;
+    if (evbuffer_get_length(bufferevent_get_output(bev))) return; /* see loami_conn_guard_end */
     shutdown(bufferevent_getfd(bev), SHUT_WR);
 }
 
@@ -177,6 +178,26 @@ static void on_output(struct evbuffer *out, const struct evbuffer_cb_info *info,
     loami_conn *c = arg;
     (void)out;
     if (info->n_added && !c->reply && !c->lingering) event_active(c->look, EV_READ, 0);
+}
+
+static bufferevent_data_cb evhttp_written; /* evhttp's own, the same for every connection */
+
+static void guarded_written(struct bufferevent *bev, void *evcon)
+{
+    if (evbuffer_get_length(bufferevent_get_output(bev)) == 0) evhttp_written(bev, evcon);
+}
+
+/* A TLS bufferevent finds its output empty and says so a little later. By then there may be more in it, and evhttp,
+ * which does not look again, would close the connection on that. */
+void loami_conn_guard_end(loami_conn *c)
+{
+    bufferevent_data_cb read_cb, write_cb;
+    bufferevent_event_cb event_cb;
+    void *arg;
+    if (!c->server->config.tls) return;
+    bufferevent_getcb(c->bev, &read_cb, &write_cb, &event_cb, &arg);
+    if (write_cb != guarded_written) evhttp_written = write_cb;
+    bufferevent_setcb(c->bev, read_cb, guarded_written, event_cb, arg);
 }
 
 void loami_conn_request_done(loami_conn *c)

@@ -78,6 +78,9 @@ loami_conn *loami_conn_of(struct loami_server *s, struct evhttp_connection *evco
 void loami_conn_request_done(loami_conn *c); /* a reply is out: wait for the next request */
 void loami_conn_close_idle(struct loami_server *s);
 
+/* After the last bytes of an answer were given to evhttp: it must not think them sent before they are. */
+void loami_conn_guard_end(loami_conn *c);
+
 /* reply.c */
 const char *loami_status_phrase(int status);
 void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_request *req);

@@ -335,10 +335,12 @@ void loami_reply_send(loami_reply *r, int status, const char *type, const void *
         evbuffer_add(out, bytes, n);
         r->sent_bytes = n;
     }
-    struct bufferevent *bev = r->conn->bev;
+    loami_conn *c = r->conn;
+    struct bufferevent *bev = c->bev;
     bool tls = r->server->config.tls;
     bufferevent_incref(bev); /* the connection may end with this */
     evhttp_send_reply(r->req, status, loami_status_phrase(status), NULL);
+    loami_conn_guard_end(c);
     flush_last(bev, tls);
 }
 
@@ -402,10 +404,15 @@ void loami_reply_end(loami_reply *r)
         release(r);
         return;
     }
-    struct bufferevent *bev = r->conn->bev;
+    /* Without chunks, and with everything out, this is over at once, and r and its connection may be gone. */
+    loami_conn *c = r->conn;
+    struct bufferevent *bev = c->bev;
     bool tls = r->server->config.tls;
+    bool at_once = !evhttp_find_header(evhttp_request_get_output_headers(r->req), "Transfer-Encoding") &&
+                   evbuffer_get_length(bufferevent_get_output(bev)) == 0;
     bufferevent_incref(bev);
     evhttp_send_reply_end(r->req);
+    if (!at_once) loami_conn_guard_end(c);
     flush_last(bev, tls);
 }
 

@@ -7,10 +7,11 @@ import shutil
 import signal
 import ssl
 import subprocess
+import threading
 
 import pytest
 
-from servers import FAKE, chat_bytes, events, read_all, read_answer, read_until
+from servers import FAKE, chat_bytes, dechunk, events, read_all, read_answer, read_until
 
 CHAT = {"messages": [{"role": "user", "content": "hi [fake tokens=5]"}]}
 
@@ -207,6 +208,28 @@ def test_tls(start, certificate, tmp_path):
         pass
     assert https(s, fresh, path="/health")[0] == 200
     assert s.stop() == 0
+
+
+def test_tls_streams_are_whole(start, certificate):
+    """Several full-speed streams at once: not a byte is missing at their ends."""
+    cert, key = certificate("first")
+    s = start("--tls-cert", cert, "--tls-key", key)
+    context, wrong = ssl.create_default_context(cafile=str(cert)), []
+
+    def read_streams():
+        for _ in range(3):
+            with context.wrap_socket(s.connect(), server_hostname="127.0.0.1") as c:
+                c.sendall(chat_bytes("[fake tokens=20000]", stream=True, connection="close"))
+                chunks, done = events(dechunk(read_all(c)))
+            if not done or "".join(x["choices"][0]["delta"].get("content", "") for x in chunks) != "abcdefghij" * 2000:
+                wrong.append(len(chunks))
+
+    threads = [threading.Thread(target=read_streams) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
 
 
 def test_tls_refusals_are_readable(start, certificate):

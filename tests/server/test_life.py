@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from servers import PATIENCE, FAKE, Server, chat_bytes, environment, events, read_all, read_answer, read_until
+from servers import PATIENCE, FAKE, Server, chat_bytes, dechunk, environment, events, read_all, read_answer, read_until
 
 def free_port():
     with socket.socket() as s:
@@ -167,17 +167,6 @@ def test_slow_reader_stops_its_own_stream_only(server):
         chunks, done = events(dechunk(read_all(slow)))
         text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks)
         assert done and text == ("abcdefghij" * 6000)
-
-
-def dechunk(data):
-    body, out = data.partition(b"\r\n\r\n")[2], b""
-    while body:
-        size, _, body = body.partition(b"\r\n")
-        n = int(size, 16)
-        out, body = out + body[:n], body[n + 2:]
-        if n == 0:
-            break
-    return out
 
 
 def test_failure_before_and_in_a_stream(server):
