@@ -1,5 +1,5 @@
 # What the Makefile includes for its tests: programs, fuzz targets, sanitizers, the cross build, lint.
-TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c tests/kern/test_*.c))
+TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c $(if $(QUICK),,tests/kern/test_*.c)))
 HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c tests/gateway/*.c)) $(BUILD)/tests/loam-fake
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -52,7 +52,7 @@ lint: ## warnings of gcc and clang, include arrows, global names, cppcheck; coun
 	@$(MAKE) BUILD=build-lint/clang CC=clang OPT=-O2 WERROR=1 all
 	@tools/lint.py --library build-lint/gcc/libloam.a
 
-asan: ## address and undefined-behaviour sanitizers: build in build-asan, C and Python tests
+asan: ## address and undefined-behaviour sanitizers: build in build-asan, C and Python tests (QUICK=1: no kernels)
 	@$(SETUP) test
 	@$(MAKE) BUILD=build-asan OPT="-O1 -g -fno-omit-frame-pointer" \
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" check-c check-py
@@ -73,9 +73,9 @@ fuzz-smoke:
 	@$(MAKE) fuzz FUZZ_SECONDS=5
 
 ARM_PC := PKG_CONFIG_LIBDIR=$(CURDIR)/.arm64/usr/lib/aarch64-linux-gnu/pkgconfig:/usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig
-aarch64: ## cross-build for aarch64; C and golden tests under qemu (Debian)
+aarch64: ## cross-build for aarch64; C tests and whole models under qemu (Debian)
 	@$(SETUP) aarch64 test
 	@$(ARM_PC) $(MAKE) BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar RUN=qemu-aarch64 \
-	  PYTEST="$(or $(PYTEST),tests/golden)" check-c check-py
+	  PYTEST="$(or $(PYTEST),tests/golden/test_families.py)" check-c check-py
 
 -include $(KERN_OBJ:.o=.d) $(addsuffix .d,$(TESTS) $(HELPERS) $(FUZZERS))
