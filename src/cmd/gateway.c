@@ -156,6 +156,7 @@ int loami_cmd_gateway(int argc, char **argv)
         { "status", loami_gateway_status },       { "drain", loami_gateway_drain_cmd },
         { "undrain", loami_gateway_undrain_cmd }, { "reload", loami_gateway_reload_cmd },
         { "restart", loami_gateway_restart_cmd }, { "usage", loami_gateway_usage },
+        { "export", loami_gateway_export },
     };
     if (argc < 2 || argv[1][0] == '-') return run(argc, argv);
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {

@@ -12,7 +12,7 @@
 loami_cmd loami_gateway_status, loami_gateway_drain_cmd, loami_gateway_undrain_cmd, loami_gateway_reload_cmd,
     loami_gateway_restart_cmd;
 
-/* gateway_usage.c */
-loami_cmd loami_gateway_usage;
+/* gateway_usage.c, gateway_export.c */
+loami_cmd loami_gateway_usage, loami_gateway_export;
 
 #endif

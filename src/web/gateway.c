@@ -12,6 +12,10 @@ static const unsigned char script[] = {
 #include "web/gateway.js.inc"
 };
 
+static const unsigned char icon[] = {
+#include "web/icon.svg.inc"
+};
+
 static const struct {
     const char *path, *type;
     const unsigned char *data;
@@ -20,10 +24,12 @@ static const struct {
     { "/gateway", "text/html; charset=utf-8", page, sizeof page },
     { "/gateway/gateway.css", "text/css; charset=utf-8", style, sizeof style },
     { "/gateway/gateway.js", "text/javascript; charset=utf-8", script, sizeof script },
+    { "/gateway/icon.svg", "image/svg+xml", icon, sizeof icon },
 };
 
-static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-                             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+static const char policy[] =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 static void get(loami_reply *r, void *arg)
 {
@@ -42,5 +48,6 @@ const loami_route loami_gateway_pages[] = {
     { "GET", "/gateway", get, true },
     { "GET", "/gateway/gateway.css", get, true },
     { "GET", "/gateway/gateway.js", get, true },
+    { "GET", "/gateway/icon.svg", get, true },
     { NULL, NULL, NULL, false },
 };
