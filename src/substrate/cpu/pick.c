@@ -47,6 +47,43 @@ static const rung rungs[] = {
 };
 enum { N_RUNGS = 2 };
 
+#elif defined(__aarch64__)
+
+static bool has_neon(void)
+{
+    return true;                /* part of the architecture */
+}
+
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static bool has_dotprod(void)
+{
+    int v = 0;
+    size_t size = sizeof v;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &v, &size, NULL, 0) == 0 && v;
+}
+#elif defined(__linux__)
+#include <sys/auxv.h>
+
+static bool has_dotprod(void)
+{
+    const unsigned long asimddp = 1ul << 20; /* HWCAP_ASIMDDP */
+    return getauxval(AT_HWCAP) & asimddp;
+}
+#else
+static bool has_dotprod(void)
+{
+    return false;
+}
+#endif
+
+static const rung rungs[] = {
+    { "neon", has_neon, loami_kern_neon },
+    { "dotprod", has_dotprod, loami_kern_dotprod },
+};
+enum { N_RUNGS = 2 };
+
 #else
 
 static const rung rungs[] = { { "none", NULL, NULL } };
