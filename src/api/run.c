@@ -369,7 +369,7 @@ static void on_gone(void *arg)
 {
     loami_run *run = arg;
     atomic_store(&run->gone, true);
-    if (run->live) end_gone(run); /* otherwise the worker still has it */
+    if (run->live || loami_hold_waits(&run->hold)) end_gone(run); /* otherwise a worker still has it */
 }
 
 static void on_keep_alive(void *arg);
@@ -478,6 +478,7 @@ static void on_late(void *arg)
 static void wait_for_model(loami_run *run)
 {
     double left_s = run->deadline_s - loami_now_s();
+    run->live = false; /* a worker gets it again */
     if (run->deadline_s > 0)
         loami_timer_set(run->api->loop, &run->late, left_s > 0 ? left_s : 0, on_late, run);
     if (loami_hold_wait(&run->hold, run->api->workers, &run->task, fail_waiting, run, &run->fault) < 0)

@@ -99,8 +99,8 @@ static void on_loaded(void *arg)
     loami_models *m = s->models;
     loami_fault f;
     m->busy = false;
-    if (s->loaded == LOAM_E_NOMEM && victim(m, s)) { /* not beside the others */
-        s->bytes = m->config.memory_bytes;
+    if (s->loaded == LOAM_E_NOMEM && s->options.memory_bytes && victim(m, s)) { /* not beside the others */
+        s->bytes = s->options.memory_bytes + 1;
         TAILQ_INSERT_HEAD(&m->queue, s, queue);
         set_state(s, LOAMI_SERVED_QUEUED);
     } else if (s->loaded < 0) {
