@@ -18,7 +18,8 @@ typedef struct node {
 struct loami_pages {
     uint32_t n, page_tokens;
     uint32_t *free;            /* [n_free] a stack */
-    uint32_t n_free, n_kept;
+    uint32_t n_free, n_kept, n_promised;
+    uint32_t kept_most;
     node *nodes;               /* [n] by page */
     int32_t *tokens;           /* [n][page_tokens] of the nodes */
     uint32_t *buckets;         /* [n_buckets] a power of two */
@@ -26,12 +27,13 @@ struct loami_pages {
     uint32_t oldest, newest;   /* unpinned nodes. A parent is always newer than its children, so the oldest is a leaf */
 };
 
-int loami_pages_open(loami_pages **out, uint32_t n, uint32_t page_tokens, loam_err *err)
+int loami_pages_open(loami_pages **out, uint32_t n, uint32_t page_tokens, uint32_t kept_most, loam_err *err)
 {
     loami_pages *p = calloc(1, sizeof *p);
     if (!p) return loami_fail_nomem(err);
     p->n = p->n_free = n;
     p->page_tokens = page_tokens;
+    p->kept_most = kept_most;
     p->oldest = p->newest = NONE;
     for (p->n_buckets = 16; p->n_buckets < n && p->n_buckets < 1u << 30;) p->n_buckets *= 2;
     p->free = calloc((size_t)n + 1, sizeof *p->free);
@@ -73,6 +75,12 @@ uint32_t loami_pages_kept(const loami_pages *p)
     return p->n_kept;
 }
 
+uint32_t loami_pages_left(const loami_pages *p)
+{
+    uint32_t all = p->n_free + p->n_kept;
+    return all > p->n_promised ? all - p->n_promised : 0;
+}
+
 /* ---- the list of unpinned nodes ------------------------------------------------------------------------- */
 
 static void list_remove(loami_pages *p, uint32_t at)
@@ -106,7 +114,7 @@ static void unpin(loami_pages *p, uint32_t at)
 
 /* ---- the tree ------------------------------------------------------------------------------------------- */
 
-static uint64_t hash_page(uint64_t h, const int32_t *tokens, uint32_t n)
+uint64_t loami_pages_hash(uint64_t h, const int32_t *tokens, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         h = (h ^ (uint32_t)tokens[i]) * 0x9e3779b97f4a7c15u;
@@ -147,25 +155,54 @@ static void evict(loami_pages *p)
     p->free[p->n_free++] = at;
 }
 
-bool loami_pages_take(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_tokens)
+/* Pins nodes that follow h's, as far as tokens go on in the tree. Returns how many. */
+static uint32_t follow(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_full)
 {
-    uint32_t full = h->keep && n_tokens ? (n_tokens - 1) / p->page_tokens : 0, parent = NONE;
-    uint64_t hash = h->salt;
-
-    for (h->n_shared = 0; h->n_shared < full; h->n_shared++) {
+    uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE, before = h->n_shared;
+    uint64_t hash = h->n_shared ? p->nodes[parent].hash : h->salt;
+    for (; h->keep && h->n_shared < n_full; h->n_shared++) {
         const int32_t *these = tokens + (size_t)h->n_shared * p->page_tokens;
-        uint32_t at = find(p, hash = hash_page(hash, these, p->page_tokens), parent, these);
+        uint32_t at = find(p, hash = loami_pages_hash(hash, these, p->page_tokens), parent, these);
         if (at == NONE) break;
         pin(p, at);
         h->pages[h->n_shared] = parent = at;
     }
-    uint32_t fresh = h->n_pages - h->n_shared;
-    if (fresh > p->n_free + p->n_kept) {
+    h->n_pages = h->n_shared;
+    return h->n_shared - before;
+}
+
+bool loami_pages_take(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_tokens, uint32_t n_most)
+{
+    h->n_shared = h->n_pages = h->n_promised = 0;
+    follow(p, h, tokens, n_tokens ? (n_tokens - 1) / p->page_tokens : 0);
+    uint32_t more = n_most > h->n_pages ? n_most - h->n_pages : 0;
+    if (p->n_promised > p->n_free + p->n_kept || more > loami_pages_left(p)) {
         while (h->n_shared) unpin(p, h->pages[--h->n_shared]);
+        h->n_pages = 0;
         return false;
     }
-    while (p->n_free < fresh) evict(p);
-    for (uint32_t i = h->n_shared; i < h->n_pages; i++) h->pages[i] = p->free[--p->n_free];
+    h->n_promised = more;
+    p->n_promised += more;
+    return true;
+}
+
+void loami_pages_extend(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_tokens, bool all)
+{
+    assert(h->n_pages == h->n_shared);
+    uint32_t came = follow(p, h, tokens, (n_tokens - !all) / p->page_tokens);
+    uint32_t kept = came < h->n_promised ? came : h->n_promised; /* promises that were kept this way */
+    h->n_promised -= kept;
+    p->n_promised -= kept;
+}
+
+bool loami_pages_grow(loami_pages *p, loami_holding *h, uint32_t n)
+{
+    while (h->n_pages < n) {
+        if (!h->n_promised && loami_pages_left(p) == 0) return false;
+        if (p->n_free == 0) evict(p);
+        if (h->n_promised) h->n_promised--, p->n_promised--;
+        h->pages[h->n_pages++] = p->free[--p->n_free];
+    }
     return true;
 }
 
@@ -178,7 +215,7 @@ void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens
     for (; h->n_shared < full; h->n_shared++) {
         uint32_t *page = &h->pages[h->n_shared];
         const int32_t *these = tokens + (size_t)h->n_shared * p->page_tokens;
-        hash = hash_page(hash, these, p->page_tokens);
+        hash = loami_pages_hash(hash, these, p->page_tokens);
         uint32_t same = find(p, hash, parent, these);
         if (same == NONE) {
             insert(p, *page, hash, parent, these);
@@ -196,7 +233,9 @@ void loami_pages_give(loami_pages *p, loami_holding *h, const int32_t *tokens, u
     loami_pages_publish(p, h, tokens, n_done);
     for (uint32_t i = h->n_pages; i > h->n_shared; i--) p->free[p->n_free++] = h->pages[i - 1];
     while (h->n_shared) unpin(p, h->pages[--h->n_shared]); /* the deepest first: see oldest */
-    h->n_pages = 0;
+    p->n_promised -= h->n_promised;
+    h->n_pages = h->n_promised = 0;
+    while (p->n_kept > p->kept_most) evict(p);
     assert(p->n_free <= p->n);
 }
 

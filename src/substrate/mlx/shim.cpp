@@ -68,6 +68,8 @@ static size_t device_size(const char *key)
 static int open(loam_sub **out, const loam_sub_options *options, loam_err *err)
 {
     return guarded(err, [&] {
+        if (options->invariant)
+            return loami_fail(err, LOAM_E_UNSUPPORTED, "mlx: its sums depend on what is computed together: --batch-invariant is not offered here");
         auto s = std::make_unique<loam_sub>();
         const char *page = getenv("LOAM_MLX_PAGE");
         s->options = *options;
@@ -226,6 +228,11 @@ static int weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint
     return guarded(err, [&] { return loami_mlx_weight(s, out, parts, n_parts, err); });
 }
 
+static uint64_t kv_page_bytes(const loam_sub *s, const loam_kv_config *c)
+{
+    return 2ull * c->n_layers * c->n_kv * c->head_dim * (uint64_t)s->page_tokens * mx::size_of(s->type.value_or(mx::bfloat16));
+}
+
 static int kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
 {
     return guarded(err, [&] { return loami_mlx_kv_open(s, config, bytes, err); });
@@ -296,8 +303,11 @@ static const loam_substrate seam = {
     .close = close,
     .info = info,
     .weight = weight,
+    .kv_page_bytes = kv_page_bytes,
     .kv_open = kv_open,
     .kv_copy = kv_copy,
+    .kv_read = nullptr,
+    .kv_write = nullptr,
     .begin = begin,
     .embed = embed,
     .norm = norm,
@@ -310,6 +320,7 @@ static const loam_substrate seam = {
     .moe = moe,
     .gather = gather,
     .end = end,
+    .rehearse = nullptr,
     .read = read,
 };
 
