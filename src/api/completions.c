@@ -57,7 +57,7 @@ static const loami_field fields[] = {
 static int add_text(loami_run *run, loami_prompt *p, const char *text, loami_fault *f)
 {
     loam_err err;
-    int n = loam_encode(run->api->text, text, strlen(text), 0, &p->ids, &err);
+    int n = loam_encode(run->hold.served->text, text, strlen(text), 0, &p->ids, &err);
     if (n < 0) return loami_fault_from(f, &err, "prompt");
     p->n = (uint32_t)n;
     p->text = strdup(text);
@@ -70,7 +70,7 @@ static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const cha
     p->ids = loami_token_array(ids, where, &p->n, f);
     if (!p->ids) return -1;
     if (p->n == 0) return loami_field_wrong(f, where, "not empty");
-    if (loam_decode(run->api->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0)
+    if (loam_decode(run->hold.served->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0)
         return loami_fault_from(f, &err, where);
     return 0;
 }
@@ -134,7 +134,7 @@ static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
     size_t echoed = q->echo ? count_chars(c->prompt->text, strlen(c->prompt->text)) : 0;
     for (int k = 0; k < 4; k++)
         if (more) loami_buf_putc(&list[k], ',');
-    loami_put_token_text(&list[0], run->api->text, t->id);
+    loami_put_token_text(&list[0], run->hold.served->text, t->id);
     loami_buf_printf(&list[1], "%.6f", t->logprob);
     if (q->logprobs == 0) {
         loami_buf_puts(&list[2], "null");
@@ -142,7 +142,7 @@ static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
         loami_buf_putc(&list[2], '{');
         for (uint32_t i = 0; i < t->n_top; i++) {
             if (i) loami_buf_putc(&list[2], ',');
-            loami_put_token_text(&list[2], run->api->text, t->top[i].id);
+            loami_put_token_text(&list[2], run->hold.served->text, t->top[i].id);
             loami_buf_printf(&list[2], ":%.6f", t->top[i].logprob);
         }
         loami_buf_putc(&list[2], '}');

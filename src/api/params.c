@@ -1,5 +1,7 @@
 #include "api/params.h"
 
+#include "base/fnv.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +124,34 @@ int loami_read_skip_special(void *params, const json_t *v, const char *where, lo
     return 0;
 }
 
+int loami_read_timeout(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    double s = json_number_value(v);
+    if (!json_is_number(v) || !(s > 0 && s <= LOAMI_TIMEOUT_MAX_S))
+        return loami_field_wrong(f, where, "a number of seconds, above 0 and at most 1000000");
+    p->timeout_s = (float)s;
+    return 0;
+}
+
+int loami_read_priority(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    json_int_t i;
+    if (!loami_whole(v, &i) || i < INT32_MIN || i > INT32_MAX)
+        return loami_field_wrong(f, where, "an integer of 32 bits (the lower, the sooner)");
+    p->priority = (int32_t)i;
+    return 0;
+}
+
+int loami_read_cache_salt(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    if (!json_is_string(v) || json_string_length(v) == 0) return loami_field_wrong(f, where, "a string, not empty");
+    p->cache_salt = loami_fnv(json_string_value(v), json_string_length(v));
+    return 0;
+}
+
 int loami_params_check(loami_params *p, loami_fault *f)
 {
     if (p->include_usage && !p->stream)
@@ -157,5 +187,7 @@ void loami_params_request(const loami_params *p, uint32_t default_max_tokens, lo
         .keep_special = p->keep_special,
         .n_logprobs = p->n_logprobs,
         .want_logprobs = p->want_logprobs,
+        .priority = p->priority,
+        .cache_salt = p->cache_salt,
     };
 }

@@ -4,7 +4,7 @@
 
 #include "api/fields.h"
 
-enum { LOAMI_MAX_CHOICES = 32, LOAMI_MAX_STOP_TOKENS = 64, LOAMI_MAX_BIAS = 1024 };
+enum { LOAMI_TIMEOUT_MAX_S = 1000000, LOAMI_MAX_CHOICES = 32, LOAMI_MAX_STOP_TOKENS = 64, LOAMI_MAX_BIAS = 1024 };
 
 typedef struct loami_params {
     const char *model;
@@ -17,6 +17,9 @@ typedef struct loami_params {
     uint32_t n_stop_tokens;
     bool ignore_eos, stream, include_usage, keep_special, return_token_ids, want_logprobs;
     uint32_t n_logprobs;
+    float timeout_s; /* from arrival to the last token; 0 = not said */
+    int32_t priority;
+    uint64_t cache_salt;
 } loami_params;
 
 /* The rows of a field table for a struct whose first member is a loami_params. */
@@ -41,6 +44,9 @@ typedef struct loami_params {
     LOAMI_READ("stream_options", loami_read_stream_options),                                                 \
     LOAMI_READ("skip_special_tokens", loami_read_skip_special),                                              \
     LOAMI_FIELD(BOOL, "return_token_ids", loami_params, return_token_ids),                                   \
+    LOAMI_READ("timeout", loami_read_timeout),                                                               \
+    LOAMI_READ("priority", loami_read_priority),                                                             \
+    LOAMI_READ("cache_salt", loami_read_cache_salt),                                                         \
     LOAMI_HINT("user", STRING),                                                                              \
     LOAMI_HINT("metadata", OBJECT),                                                                          \
     LOAMI_HINT("safety_identifier", STRING),                                                                 \
@@ -55,6 +61,9 @@ int loami_read_stop(void *params, const json_t *v, const char *where, loami_faul
 int loami_read_stop_tokens(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_bias(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_stream_options(void *params, const json_t *v, const char *where, loami_fault *f);
+int loami_read_timeout(void *params, const json_t *v, const char *where, loami_fault *f);
+int loami_read_priority(void *params, const json_t *v, const char *where, loami_fault *f);
+int loami_read_cache_salt(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_skip_special(void *params, const json_t *v, const char *where, loami_fault *f);
 
 /* What only makes sense together. After the table. */

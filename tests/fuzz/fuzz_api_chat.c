@@ -63,8 +63,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!text) text = open_text();
     if (size == 0) return 0;
 
-    loami_api api = { .config = { .names = names, .n_names = 1, .lenient = data[0] & 2 }, .text = text };
-    loami_run run = { .api = &api, .shape = data[0] & 1 ? &loami_text_shape : &loami_chat_shape };
+    loami_served_config config = { .names = names, .n_names = 1 };
+    loami_served served = { .config = &config, .text = text };
+    loami_api api = { .config = { .lenient = data[0] & 2 },
+                      .models = { .config = { .n_models = 1 }, .list = &served } };
+    loami_run run = { .api = &api,
+                      .shape = data[0] & 1 ? &loami_text_shape : &loami_chat_shape,
+                      .hold = { .served = &served } };
     loami_fault f = { 0 };
     json_t *body = json_loadb((const char *)data + 1, size - 1, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(body)) goto out;
