@@ -103,6 +103,8 @@ typedef struct loam_options {
     bool overcommit;          /* start requests when their prompt fits, not their longest answer; when pages run out, the
                                  one that came last gives its own back and is run again later */
     bool batch_invariant;     /* the same request and seed give the same text, whatever else runs. Costs some speed */
+    uint32_t speculate_tokens; /* guesses a step at what comes next, from what stood in the prompt or answer before, checked
+                                 by the model: the same text, sooner where it repeats itself. 0 = none, at most 32 */
     const char *kv_dir;       /* a folder where pages of prompts outlive memory and restarts; NULL = none */
     uint64_t kv_disk_bytes;   /* limit of that folder; 0 = 8 GiB */
 } loam_options;
@@ -305,6 +307,7 @@ typedef struct loam_engine_state {
     uint64_t prefix_queries, prefix_hits; /* prompt tokens of requests started; of them, found in the cache */
     uint64_t disk_hits;             /* of those, tokens that came from kv_dir */
     uint64_t preemptions;
+    uint64_t speculated, speculated_right; /* tokens guessed; of them, what the model chose */
     uint64_t finished[LOAM_FINISHES]; /* requests by loam_finish */
     uint64_t timeouts;              /* of finished[LOAM_FINISH_ERROR] */
     uint64_t refused;               /* submits that found the queue full */

@@ -34,6 +34,8 @@ SERIES(prefix_queries, m->e.prefix_queries + m->s->gone.prefix_queries)
 SERIES(prefix_hits, m->e.prefix_hits + m->s->gone.prefix_hits)
 SERIES(disk_hits, m->e.disk_hits + m->s->gone.disk_hits)
 SERIES(preemptions, m->e.preemptions + m->s->gone.preemptions)
+SERIES(speculated, m->e.speculated + m->s->gone.speculated)
+SERIES(speculated_right, m->e.speculated_right + m->s->gone.speculated_right)
 SERIES(steps, m->e.steps + m->s->gone.steps)
 SERIES(step_s, m->e.step_s)
 SERIES(step_max_s, m->e.step_max_s)
@@ -51,6 +53,8 @@ static const series table[] = {
     { "vllm:prefix_cache_queries_total", "counter", "Tokens of prompts looked up in the prefix cache.", prefix_queries },
     { "vllm:prefix_cache_hits_total", "counter", "Of them, found.", prefix_hits },
     { "vllm:num_preemptions_total", "counter", "Times a request gave its pages back to start over.", preemptions },
+    { "vllm:spec_decode_num_draft_tokens_total", "counter", "Tokens guessed ahead.", speculated },
+    { "vllm:spec_decode_num_accepted_tokens_total", "counter", "Of them, what the model chose.", speculated_right },
     { "vllm:prompt_tokens_total", "counter", "Tokens of prompts that were computed.", prompt_tokens },
     { "vllm:generation_tokens_total", "counter", "Tokens of answers.", new_tokens },
     { "loam_kv_pages_kept", "gauge", "Pages that nobody holds, kept for prompts that begin alike.", kv_kept },

@@ -171,6 +171,8 @@ static void remember(loami_served *s)
     g->prefix_hits += e.prefix_hits;
     g->disk_hits += e.disk_hits;
     g->preemptions += e.preemptions;
+    g->speculated += e.speculated;
+    g->speculated_right += e.speculated_right;
     g->steps += e.steps;
 }
 

@@ -25,7 +25,7 @@ typedef struct settings {
     loami_opt_list served, hosts, origins;
     loami_opt_list models, pinned;
     const char *folder, *kv_type, *kv_dir;
-    uint32_t ttl_s, timeout_s, stall_s, step_ms;
+    uint32_t ttl_s, timeout_s, stall_s, step_ms, speculate;
     uint64_t memory, kv_memory, prefix_memory, kv_disk;
     bool log_prompts, exit_on_stall, overcommit, batch_invariant;
 } settings;
@@ -124,6 +124,10 @@ static int read_settings(settings *s, int argc, char **argv)
           9007199254740992.0 },
         { "--overcommit", 0, NULL, "start requests when their prompt fits, not their longest answer",
           LOAMI_OPT_FLAG, &s->overcommit, NULL, 0, 0 },
+        { "--speculate", 0, "N",
+          "guess up to N tokens a step from what stood in prompt and answer before: the same text, sooner where it "
+          "repeats itself [0]",
+          LOAMI_OPT_U32, &s->speculate, NULL, 0, 32 },
         { "--batch-invariant", 0, NULL, "the same request and seed give the same text, whatever else runs",
           LOAMI_OPT_FLAG, &s->batch_invariant, NULL, 0, 0 },
         { "--max-queued", 0, "N", "requests that may wait; more get 429 [256]", LOAMI_OPT_U32, &s->max_queued,
@@ -393,6 +397,7 @@ static loam_options engine_options(const settings *s)
         .prefix_bytes = s->prefix_memory,
         .kv_type = s->kv_type,
         .overcommit = s->overcommit,
+        .speculate_tokens = s->speculate,
         .batch_invariant = s->batch_invariant,
         .kv_dir = s->kv_dir,
         .kv_disk_bytes = s->kv_disk,

@@ -57,8 +57,8 @@ static bool ends(const loam_engine *e, const loam_stream *s, int32_t id)
     return false;
 }
 
-/* Chooses a token from a row of logits and sends it up. */
-static void sample(loam_engine *e, loam_stream *s, const float *row)
+/* Chooses a token from a row of logits and sends it up. True: the answer goes on, and s is still there. */
+static bool sample(loam_engine *e, loam_stream *s, const float *row)
 {
     const loam_request *r = &s->request;
     uint32_t vocab = e->info.vocab_tokens, n_new = s->n_tokens - s->n_prompt;
@@ -85,6 +85,28 @@ static void sample(loam_engine *e, loam_stream *s, const float *row)
     loami_stream_push(s, &item, top);
     if (item.silent) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
     else if (n_new + 1 == r->max_new) release(e, s, LOAM_FINISH_LENGTH, LOAM_OK, "");
+    else return true;
+    return false;
+}
+
+/* The same for a row and the guesses behind it, up to the first that is not what the sampler chose. */
+static void sample_drafted(loam_engine *e, loam_stream *s, const float *logits)
+{
+    uint32_t n = s->n_drafted, right = 0;
+    bool more = true;
+    e->meter.drafted += n;
+    while (more && right < n) {
+        uint32_t at = s->n_tokens;
+        int32_t guess = s->tokens[at];
+        if (!sample(e, s, logits + (size_t)right * e->info.vocab_tokens)) return;
+        more = s->tokens[at] == guess;
+        if (!more) break;
+        s->n_past++;
+        e->meter.drafted_right++;
+        right++;
+    }
+    loami_draft_learn(&s->draft, n, right);
+    if (more) sample(e, s, logits + (size_t)right * e->info.vocab_tokens);
 }
 
 /* Log-probabilities of the tokens that follow the rows just run. */
@@ -105,17 +127,17 @@ static void take_results(loam_engine *e, const loam_batch *b, const float *logit
     uint32_t vocab = e->info.vocab_tokens;
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         loam_stream *s = e->step_seqs[i];
-        bool prompt = s->n_past < s->n_prompt, whole = s->n_past + s->n_rows == s->n_tokens;
-        uint32_t n_wanted = s->job == LOAMI_JOB_SCORE ? s->n_rows : whole;
+        bool prompt = s->n_past < s->n_prompt, whole = s->n_past + s->n_rows >= s->n_tokens;
+        uint32_t n_wanted = s->job == LOAMI_JOB_SCORE ? s->n_rows : whole ? 1 + s->n_drafted : 0;
         s->share->got += s->n_rows * (double)(prompt ? 1 : ANSWER_COSTS);
-        if (i >= e->n_decode) e->prompts_run += s->n_rows;
+        if (i >= e->n_decode_seqs) e->prompts_run += s->n_rows;
         if (prompt) e->meter.prompt_tokens += s->n_rows;
         if (s->job == LOAMI_JOB_SCORE) score(e, s, logits);
         if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out, logits, vocab * sizeof *logits);
-        s->n_past += s->n_rows;
+        s->n_past += s->n_rows - s->n_drafted;
         if (prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, s->n_past);
         if (prompt && whole) loami_sched_twins(e, s, sample, logits);
-        if (whole && s->job == LOAMI_JOB_GENERATE) sample(e, s, logits);
+        if (whole && s->job == LOAMI_JOB_GENERATE) sample_drafted(e, s, logits);
         else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
         logits += (size_t)n_wanted * vocab;
     }

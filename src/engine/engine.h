@@ -6,6 +6,7 @@
 #define LOAMI_ENGINE_H
 
 #include "engine/meter.h"
+#include "engine/draft.h"
 #include "engine/pages.h"
 #include "engine/sample.h"
 #include "engine/shares.h"
@@ -19,6 +20,7 @@ enum {
     RING_CAP = 64,             /* tokens a reader may lag behind; then its sequence rests. About a second's worth */
     ROWS_MAX = 512,            /* rows of a step: enough to make prefill compute-bound */
     ROWS_SCORED = 64,          /* rows of a step whose every logit is wanted: their logits are vocab floats each */
+    ROWS_DRAFTED = 32,         /* rows of a step with guesses among them: with so many, arithmetic is what takes time, not weights */
 };
 
 typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE } loami_job;
@@ -50,6 +52,8 @@ struct loam_stream {
     loami_holding holding;     /* its KV pages, from admission to release */
     uint32_t n_pages_most;     /* for its longest answer */
     uint32_t n_rows;           /* in the step being run */
+    uint32_t n_drafted;        /* of them, guesses: tokens[n_tokens ...] */
+    loami_draft draft;
     uint32_t n_preempted;
     uint64_t arrival;
     loami_share *share;        /* its client's, from when the engine thread has seen it */
@@ -114,7 +118,7 @@ struct loam_engine {
     loam_stream **running;     /* [max_running] in order of priority, then of starting */
     loam_stream **by_due;      /* [max_running] see sched.c */
     uint32_t n_running, max_running;
-    uint32_t n_decode;         /* rows of the step that aren't of prompts */
+    uint32_t n_decode, n_decode_seqs; /* of the step: rows that aren't of prompts, sequences that they are of */
     double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
     loami_shares shares;
@@ -139,7 +143,7 @@ void loami_engine_timeout(loam_engine *e, loam_stream *s, const char *where);
 int loami_engine_load(loam_engine *e, loam_err *err);
 
 /* stream.c, engine's side */
-bool loami_stream_full(loam_stream *s);
+uint32_t loami_stream_room(loam_stream *s); /* tokens that its reader can still be sent */
 void loami_stream_push(loam_stream *s, const loami_ring_item *item, const loam_logprob *top);
 void loami_stream_finish(loam_stream *s, loam_finish finish, int code, const char *msg); /* and lets go of it */
 void loami_stream_unref(loam_stream *s);

@@ -63,6 +63,8 @@ void loami_meter_read(const loami_meter *m, double now, loam_engine_state *out)
     out->prefix_hits = m->prefix_hits;
     out->disk_hits = m->disk_hits;
     out->preemptions = m->preemptions;
+    out->speculated = m->drafted;
+    out->speculated_right = m->drafted_right;
     memcpy(out->finished, m->finished, sizeof out->finished);
     out->timeouts = m->timeouts;
     out->refused = m->refused;

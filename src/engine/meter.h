@@ -12,6 +12,7 @@ typedef struct loami_meter {
     double step_max_s;
     uint64_t steps;
     uint64_t prompt_tokens, new_tokens, prefix_queries, prefix_hits, disk_hits, preemptions, timeouts, refused;
+    uint64_t drafted, drafted_right;
     uint64_t finished[LOAM_FINISHES];
     double busy_s, tokens, done; /* fading: seconds in steps, rows run in them, requests finished */
 } loami_meter;

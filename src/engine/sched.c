@@ -191,7 +191,7 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
     uint32_t first = b->n_rows;
     for (uint32_t i = 0; i < n; i++) {
         e->row_tokens[first + i] = s->tokens[s->n_past + i];
-        bool last = s->n_past + i + 1 == s->n_tokens;
+        bool last = s->n_past + i + 1 >= s->n_tokens;
         if (last || s->job == LOAMI_JOB_SCORE) e->row_wanted[b->n_wanted++] = first + i;
     }
     s->n_rows = n;
@@ -200,18 +200,34 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
     b->n_rows += n;
 }
 
+/* Guesses after the tokens of s, as far as its answer may go, its reader follows, and rows and pages are to spare. */
+static uint32_t guess(loam_engine *e, const loam_batch *b, loam_stream *s, uint32_t room)
+{
+    uint32_t most = e->options.speculate_tokens, others = e->n_running - b->n_seqs, left = s->n_reserved - s->n_tokens;
+    if (!most) return 0;
+    if (most > room - 1) most = room - 1;
+    if (left == 0 || most > left - 1) most = left ? left - 1 : 0;
+    if (b->n_rows + others + most > ROWS_DRAFTED) most = b->n_rows + others < ROWS_DRAFTED ? ROWS_DRAFTED - b->n_rows - others : 0;
+    most = most ? loami_draft_length(&s->draft, most) : 0;
+    uint32_t n = most ? loami_draft_guess(s->tokens, s->n_tokens, most) : 0;
+    return n && loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_tokens + n)) ? n : 0;
+}
+
 static void plan_decodes(loam_engine *e, loam_batch *b)
 {
     for (uint32_t i = 0; i < e->n_running; i++) {
         loam_stream *s = e->running[i];
         bool here = true;
-        if (!decodes(s) || loami_stream_full(s)) continue;
+        uint32_t room = decodes(s) ? loami_stream_room(s) : 0;
+        if (room == 0) continue;
         while (here && !loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_past + 1))) {
             loam_stream *last = e->running[e->n_running - 1];
             here = last != s;
             preempt(e, last);
         }
-        if (here) take_rows(e, b, s, 1);
+        if (!here) continue;
+        s->n_drafted = guess(e, b, s, room);
+        take_rows(e, b, s, 1 + s->n_drafted);
     }
 }
 
@@ -244,7 +260,7 @@ static uint32_t list_prompts(loam_engine *e)
     uint32_t n = 0;
     for (uint32_t i = 0; i < e->n_running; i++) {
         loam_stream *s = e->running[i];
-        if (decodes(s) || follows(e, s) || (s->n_preempted && loami_stream_full(s))) continue;
+        if (decodes(s) || follows(e, s) || (s->n_preempted && loami_stream_room(s) == 0)) continue;
         uint32_t at = n++;
         for (; at > 0 && due_before(s, e->by_due[at - 1]); at--) e->by_due[at] = e->by_due[at - 1];
         e->by_due[at] = s;
@@ -270,9 +286,10 @@ static void plan_prompts(loam_engine *e, loam_batch *b)
 static loam_batch plan(loam_engine *e)
 {
     loam_batch b = { .tokens = e->row_tokens, .seqs = e->row_seqs, .wanted = e->row_wanted };
-    for (uint32_t i = 0; i < e->n_running; i++) e->running[i]->n_rows = 0;
+    for (uint32_t i = 0; i < e->n_running; i++) e->running[i]->n_rows = e->running[i]->n_drafted = 0;
     plan_decodes(e, &b);
     e->n_decode = b.n_rows;
+    e->n_decode_seqs = b.n_seqs;
     plan_prompts(e, &b);
     return b;
 }
@@ -307,7 +324,7 @@ static bool join(loam_engine *e, const loam_stream *s, loam_stream *t)
     return true;
 }
 
-void loami_sched_twins(loam_engine *e, loam_stream *s, void (*fn)(loam_engine *e, loam_stream *twin, const float *row), const float *row)
+void loami_sched_twins(loam_engine *e, loam_stream *s, bool (*fn)(loam_engine *e, loam_stream *twin, const float *row), const float *row)
 {
     for (uint32_t i = e->n_running; i > 0; i--) {
         loam_stream *t = e->running[i - 1];

@@ -30,6 +30,6 @@ void loami_sched_leave(loam_engine *e, loam_stream *s);
 
 /* After s has run its prompt, before its token is chosen: those with the same prompt stand where it stands, too. Calls
  * fn for each. */
-void loami_sched_twins(loam_engine *e, loam_stream *s, void (*fn)(loam_engine *e, loam_stream *twin, const float *row), const float *row);
+void loami_sched_twins(loam_engine *e, loam_stream *s, bool (*fn)(loam_engine *e, loam_stream *twin, const float *row), const float *row);
 
 #endif

@@ -110,12 +110,12 @@ void loami_stream_unref(loam_stream *s)
 
 /* ---- the engine's side ---------------------------------------------------------------------------------- */
 
-bool loami_stream_full(loam_stream *s)
+uint32_t loami_stream_room(loam_stream *s)
 {
     pthread_mutex_lock(&s->lock);
-    bool full = s->head - s->tail == RING_CAP;
+    uint32_t room = RING_CAP - (s->head - s->tail);
     pthread_mutex_unlock(&s->lock);
-    return full;
+    return room;
 }
 
 /* With the lock held. on_ready runs under it, so that close can't free what it is called with. */
