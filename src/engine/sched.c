@@ -274,6 +274,7 @@ static loam_batch plan(loam_engine *e)
     plan_decodes(e, &b);
     e->n_decode = b.n_rows;
     plan_prompts(e, &b);
+    b.steady = e->options.batch_invariant || b.n_rows > e->n_decode; /* prompts leave pages for others: see loam.h */
     return b;
 }
 

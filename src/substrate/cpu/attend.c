@@ -198,7 +198,7 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
 static uint32_t parts_of(const loam_sub *s, uint32_t from, uint32_t end, uint32_t n)
 {
     enum { EACH = 4 };          /* jobs a thread should get, to even them out */
-    if (s->invariant) return (end - 1) / FIXED_PAGES - from / FIXED_PAGES + 1;
+    if (s->batch->steady) return (end - 1) / FIXED_PAGES - from / FIXED_PAGES + 1;
     uint32_t want = n < s->threads * EACH ? (s->threads * EACH + n - 1) / n : 1, most = (end - from) / PART_PAGES;
     return want < most ? want : most ? most : 1;
 }
@@ -211,8 +211,8 @@ static uint32_t least(uint32_t a, uint32_t b)
 /* The pages of part j; those from `own` on, which this step writes, stay together in the last one. */
 static void part_pages(const loam_sub *s, uint32_t from, uint32_t end, uint32_t own, uint32_t parts, uint32_t j, job *to)
 {
-    uint32_t step = s->invariant ? FIXED_PAGES : (end - from + parts - 1) / parts, first = s->invariant ? from / step * step : from;
-    if (s->invariant) own = end;
+    uint32_t step = s->batch->steady ? FIXED_PAGES : (end - from + parts - 1) / parts, first = s->batch->steady ? from / step * step : from;
+    if (s->batch->steady) own = end;
     uint32_t p0 = least(first + j * step, own), p1 = least(first + (j + 1) * step, own);
     to->page = p0 < from ? from : least(p0, end);
     to->page_end = j + 1 == parts ? end : p1 < to->page ? to->page : p1;
@@ -265,7 +265,7 @@ static uint32_t rows_a_job(const loam_heads *h)
 bool loami_attend_stores(const loam_sub *s, const loami_node *store, const loami_node *attend)
 {
     const loam_heads *h = store->heads;
-    return !s->invariant && store->taken == 1 && store->layer == attend->layer && store->heads == attend->heads && is_own_norm(h->q_norm, h->head_dim) &&
+    return !s->batch->steady && store->taken == 1 && store->layer == attend->layer && store->heads == attend->heads && is_own_norm(h->q_norm, h->head_dim) &&
            is_own_norm(h->k_norm, h->head_dim) && one_job_each(s, rows_a_job(h));
 }
 
