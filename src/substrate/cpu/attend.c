@@ -1,6 +1,6 @@
 /* Keys and values into the cache, and attention over it.
  *
- * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order), K scales and V scales
+ * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order; 16 or 8 bits), K scales and V scales
  * of LOAMI_PAGE tokens. Dimensions from head_dim to head_pad are 0.
  *
  * One job is a kv head and some rows of one sequence: all query heads that share the kv head go along, so each page
@@ -47,11 +47,12 @@ typedef struct state {
     float *q_scale, *p_scale, *max, *rescale; /* [queries] */
     float *sum;                 /* [queries][LOAMI_SUMS] */
     float *head;                /* [head_dim * 3] */
+    int16_t *wide;              /* [2][LOAMI_PAGE][head_pad], see loami_kv_open_head */
 } state;
 
 static size_t state_floats(size_t queries, uint32_t pad)
 {
-    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 4 + LOAMI_SUMS) + 3 * (size_t)pad;
+    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 4 + LOAMI_SUMS) + (3 + LOAMI_PAGE) * (size_t)pad;
 }
 
 static state state_in(float *at, size_t queries, uint32_t pad)
@@ -66,6 +67,7 @@ static state state_in(float *at, size_t queries, uint32_t pad)
     st.rescale = st.max + queries;
     st.sum = st.rescale + queries;
     st.head = st.sum + queries * LOAMI_SUMS;
+    st.wide = (int16_t *)(st.head + 3 * (size_t)pad);
     return st;
 }
 
@@ -119,14 +121,14 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
     uint32_t share = p->node->heads->n_q / p->node->heads->n_kv, pad = s->head_pad, pos0 = b->seq->n_past + b->first;
     uint32_t r0 = start > pos0 ? start - pos0 : 0, i0 = r0 * share, n = (b->n - r0) * share;
     uint32_t last = pos0 + b->n - 1 - start, tokens = last + 1 < LOAMI_PAGE ? last + 1 : LOAMI_PAGE;
-    const int16_t *k = (const int16_t *)head, *v = k + (size_t)LOAMI_PAGE * pad;
-    const float *k_scale = (const float *)(v + (size_t)LOAMI_PAGE * pad), *v_scale = k_scale + LOAMI_PAGE;
+    const loami_kv_view in = loami_kv_open_head(s, head, st->wide);
+    const float *v_scale = in.v_scale;
     float v_top[LOAMI_PAGE + 1]; /* of the first so many tokens */
 
     v_top[0] = 0;
     for (uint32_t t = 0; t < tokens; t++) v_top[t + 1] = v_scale[t] > v_top[t] ? v_scale[t] : v_top[t];
 
-    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, k, k_scale, n, pad);
+    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, in.k, in.k_scale, n, pad);
     for (uint32_t i = i0; i < i0 + n; i++) {
         uint32_t pos = pos0 + i / share, lo = 0, hi = pos - start + 1 < LOAMI_PAGE ? pos - start + 1 : LOAMI_PAGE;
         if (attn->window && pos + 1 > attn->window + start) lo = pos + 1 - attn->window - start;
@@ -134,7 +136,7 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
         st->rescale[i] = s->k->softmax(st->p + (size_t)i * LOAMI_PAGE, &st->p_scale[i], st->score + (size_t)i * LOAMI_PAGE, lo, hi,
                                        attn->softcap * LOG2_E, v_scale, v_top[hi], &st->max[i], st->sum + (size_t)i * LOAMI_SUMS);
     }
-    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, v, n, tokens, pad);
+    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, in.v, n, tokens, pad);
 }
 
 static float total(const state *st, uint32_t i)
