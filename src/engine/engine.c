@@ -200,6 +200,7 @@ static void serve(loam_engine *e)
         double now = loami_now_s();
         drop(e, now);
         loami_sched_admit(e, now);
+        publish(e);
         pthread_mutex_unlock(&e->lock);
         loam_batch b = loami_sched_plan(e);
         idle = b.n_rows == 0;
