@@ -5,6 +5,7 @@
 #ifndef LOAMI_ENGINE_H
 #define LOAMI_ENGINE_H
 
+#include "engine/disk.h"
 #include "engine/meter.h"
 #include "engine/pages.h"
 #include "engine/sample.h"
@@ -117,6 +118,10 @@ struct loam_engine {
     uint32_t n_decode;         /* rows of the step that aren't of prompts */
     double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
+    loami_disk *disk;          /* or NULL; see tier.h */
+    int32_t *spelled;          /* [context] */
+    double load_until_s;       /* pages may be read until then */
+    bool loading;              /* there are more to read, at once */
     loami_shares shares;
     loami_pace pace;
     loami_meter meter;

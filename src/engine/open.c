@@ -2,7 +2,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/system.h"
-#include "engine/engine.h"
+#include "engine/tier.h"
 #include "substrate/registry.h"
 
 #include <string.h>
@@ -91,6 +91,7 @@ static int choose_pages(loam_engine *e, uint64_t page_bytes, uint32_t *n_pages, 
 {
     const loam_options *o = &e->options;
     uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3, taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
+    if (e->disk) taken += loami_disk_memory(e->disk);
     uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, each = (e->info.context_tokens + page - 1) / page;
     uint64_t n = o->kv_bytes ? o->kv_bytes / page_bytes : each * (e->max_running < CONTEXTS_DEFAULT ? e->max_running : CONTEXTS_DEFAULT);
 
@@ -122,7 +123,8 @@ static int open_cache(loam_engine *e, loam_err *err)
     if (rc == 0 && api->rehearse) rc = rehearse_all(e, err);
     if (rc < 0) return rc;
     uint64_t page_bytes = api->kv_page_bytes(e->machine.sub, &kv);
-    rc = choose_pages(e, page_bytes, &kv.n_pages, err);
+    rc = loami_tier_open(e, &kv, err);
+    if (rc == 0) rc = choose_pages(e, page_bytes, &kv.n_pages, err);
     if (rc == 0) rc = api->kv_open(e->machine.sub, &kv, &e->info.kv_bytes, err);
     uint64_t kept = o->prefix_bytes ? o->prefix_bytes / page_bytes : kv.n_pages;
     if (rc == 0)

@@ -1,6 +1,7 @@
 #include "engine/sched.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "engine/tier.h"
 
 #include <string.h>
 
@@ -229,7 +230,7 @@ static bool follows(loam_engine *e, loam_stream *s)
         s->n_cached += came;
         e->meter.prefix_hits += came;
     }
-    return false;
+    return loami_tier_restore(e, s);
 }
 
 static bool due_before(const loam_stream *a, const loam_stream *b)
@@ -280,11 +281,13 @@ static loam_batch plan(loam_engine *e)
 
 static bool someone_stuck(loam_engine *e)
 {
-    return e->options.overcommit && e->n_running > 1 && list_prompts(e) > 0;
+    return e->options.overcommit && !e->loading && e->n_running > 1 && list_prompts(e) > 0;
 }
 
 loam_batch loami_sched_plan(loam_engine *e)
 {
+    e->loading = false;
+    e->load_until_s = loami_now_s() + e->pace.step_s / 2;
     loam_batch b = plan(e);
     while (b.n_rows == 0 && someone_stuck(e)) {
         preempt(e, e->running[e->n_running - 1]);
