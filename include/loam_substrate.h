@@ -85,6 +85,8 @@ typedef struct loam_batch {
     const loam_seq_rows *seqs;   /* [n_seqs], in order of first_row, covering all rows */
     uint32_t n_wanted;
     const uint32_t *wanted;      /* [n_wanted] ascending rows whose results are read back; see gather */
+    bool steady;                 /* each row's results must be, to the last bit, what they would be in any other steady batch,
+                                    whatever else is in it and however the row's sequence is cut into steps */
 } loam_batch;
 
 /* ---- parameters of operations; they belong to the caller and stay valid until end ---------------------- */
@@ -155,14 +157,13 @@ typedef struct loam_sub_options {
     uint32_t threads;            /* 0 = physical cores */
     uint32_t max_rows;           /* the longest batch that will be begun */
     bool exact;                  /* float activations, no integer shortcuts */
-    bool invariant;              /* a row's results don't depend on what else is in the batch, to the last bit, nor on how
-                                    its sequence was cut into steps. LOAM_E_UNSUPPORTED from open: it can't be had */
 } loam_sub_options;
 
 typedef struct loam_sub_info {
     char device[96];             /* for people: "cpu (avx512-vnni)" */
     uint32_t page_tokens;        /* tokens a KV page holds */
     uint32_t threads;
+    bool steady;                 /* it can do what loam_batch.steady asks for; otherwise it does not mind it */
     uint64_t scratch_bytes;      /* what steps so far have taken beside weights and pages; kept for those to come */
     double tolerance;            /* largest |difference| of logits from reference, relative to their spread,
                                     that conformance allows it */

@@ -11,7 +11,8 @@ enum { LOAMI_EXIT_OK = 0, LOAMI_EXIT_FAIL = 1, LOAMI_EXIT_USAGE = 2 };
 typedef struct loami_opt {
     const char *name;         /* "--model"; NULL with arg = a positional argument */
     char letter;              /* 'm' for -m, or 0 */
-    const char *arg;          /* "M" in help; NULL = a flag without value */
+    const char *arg;          /* "M" in help; NULL = a flag without value; "BYTES" = a number that may end in K, M, G, T
+                                 (1024 and its powers; KiB, KB, ... mean the same) */
     const char *help;
     enum { LOAMI_OPT_FLAG, LOAMI_OPT_STRING, LOAMI_OPT_U32, LOAMI_OPT_U64, LOAMI_OPT_FLOAT, LOAMI_OPT_LIST } kind;
     void *value;              /* bool*, const char**, uint32_t*, uint64_t*, float*, loami_opt_list* */

@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 #include "engine/sched.h"
+#include "engine/tier.h"
 #include "base/clock.h"
 #include "base/err.h"
 
@@ -175,7 +176,7 @@ static void publish(loam_engine *e)
     e->stat.page_tokens = e->sub_info.page_tokens;
     e->stat.weight_bytes = e->info.weight_bytes;
     e->stat.kv_bytes = e->info.kv_bytes;
-    e->stat.scratch_bytes = e->sub_info.scratch_bytes;
+    e->stat.scratch_bytes = e->sub_info.scratch_bytes + (e->disk ? loami_disk_memory(e->disk) : 0);
     e->stat.pages = loami_pages_count(e->pages);
     e->stat.pages_used = loami_pages_used(e->pages);
     e->stat.pages_kept = loami_pages_kept(e->pages);
@@ -222,16 +223,19 @@ static void serve(loam_engine *e)
         double now = loami_now_s();
         drop(e, now);
         loami_sched_admit(e, now);
+        publish(e);
         pthread_mutex_unlock(&e->lock);
         loam_batch b = loami_sched_plan(e);
-        idle = b.n_rows == 0;
+        loami_tier_save(e);
+        idle = b.n_rows == 0 && !e->loading;
         if (idle) loami_meter_idle(&e->meter, loami_now_s());
-        else loami_meter_begin(&e->meter, loami_now_s(), b.n_rows - e->n_decode);
+        else if (b.n_rows) loami_meter_begin(&e->meter, loami_now_s(), b.n_rows - e->n_decode);
         pthread_mutex_lock(&e->lock);
         publish(e);
         if (idle) continue;
         pthread_mutex_unlock(&e->lock);
-        step_timed(e, &b);
+        if (b.n_rows) step_timed(e, &b);
+        loami_tier_save(e);
         pthread_mutex_lock(&e->lock);
     }
     fail_all(e);
@@ -262,6 +266,7 @@ static void *engine_thread(void *arg)
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
     if (rc == 0) serve(e);
+    loami_tier_close(e);
     loami_model_close(e->model);
     if (e->machine.sub) e->machine.api->close(e->machine.sub);
     return NULL;

@@ -5,6 +5,7 @@
 #ifndef LOAMI_ENGINE_H
 #define LOAMI_ENGINE_H
 
+#include "engine/disk.h"
 #include "engine/meter.h"
 #include "engine/draft.h"
 #include "engine/pages.h"
@@ -121,6 +122,10 @@ struct loam_engine {
     uint32_t n_decode, n_decode_seqs; /* of the step: rows that aren't of prompts, sequences that they are of */
     double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
+    loami_disk *disk;          /* or NULL; see tier.h */
+    int32_t *spelled;          /* [context] */
+    double load_until_s;       /* pages may be read until then */
+    bool loading;              /* there are more to read, at once */
     loami_shares shares;
     loami_pace pace;
     loami_meter meter;

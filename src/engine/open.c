@@ -2,7 +2,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/system.h"
-#include "engine/engine.h"
+#include "engine/tier.h"
 #include "substrate/registry.h"
 
 #include <string.h>
@@ -47,16 +47,18 @@ static int kv_config(const loam_engine *e, loam_kv_config *kv, loam_err *err)
 }
 
 /* Rehearses one step of n_seqs sequences, n_rows in all, those but the last one row each, at the end of their context. */
-static int rehearse(loam_engine *e, uint32_t n_seqs, uint32_t n_rows, uint32_t n_wanted, const uint32_t *pages, loam_err *err)
+static int rehearse(loam_engine *e, uint32_t n_seqs, uint32_t n_rows, uint32_t n_wanted, const uint32_t *pages, bool steady,
+                    loam_err *err)
 {
     const loami_machine *m = &e->machine;
     uint32_t context = e->info.context_tokens, last = n_rows - (n_seqs - 1);
     if (last > context) last = context;
-    loam_batch b = { n_seqs - 1 + last, e->row_tokens, n_seqs, e->row_seqs, n_wanted < last ? n_wanted : last, e->row_wanted };
+    loam_batch b = { n_seqs - 1 + last, e->row_tokens, n_seqs, e->row_seqs, n_wanted, e->row_wanted, steady };
     for (uint32_t i = 0; i < n_seqs; i++) {
         uint32_t rows = i + 1 < n_seqs ? 1 : last;
         e->row_seqs[i] = (loam_seq_rows){ i, rows, context - rows, pages };
     }
+    if (b.n_wanted > b.n_rows) b.n_wanted = b.n_rows;
     for (uint32_t i = 0; i < b.n_wanted; i++) e->row_wanted[i] = i;
     m->api->begin(m->sub, &b);
     e->model->family->forward(e->model);
@@ -70,11 +72,11 @@ static int rehearse_all(loam_engine *e, loam_err *err)
     uint32_t page = e->sub_info.page_tokens, n_pages = (e->info.context_tokens + page - 1) / page, most = e->max_running;
     uint32_t *pages = loami_arena_array(&e->arena, n_pages, sizeof *pages);
     if (!pages) return loami_fail_nomem(err);
-    int rc = rehearse(e, 1, ROWS_MAX, ROWS_SCORED, pages, err);
-    for (uint32_t rows = 1; rc == 0 && rows <= 4 * ROWS_SCORED; rows *= 2) rc = rehearse(e, 1, rows, 1, pages, err);
-    if (rc == 0) rc = rehearse(e, most, ROWS_MAX, most, pages, err);
-    for (uint32_t n = 2; rc == 0 && n <= most; n *= 2) rc = rehearse(e, n, n, n, pages, err);
-    if (rc == 0) rc = rehearse(e, most, most, most, pages, err);
+    int rc = rehearse(e, 1, ROWS_MAX, 1, pages, true, err);
+    if (rc == 0) rc = rehearse(e, 1, ROWS_SCORED, ROWS_SCORED, pages, true, err);
+    if (rc == 0) rc = rehearse(e, most, ROWS_MAX, most, pages, true, err);
+    for (uint32_t n = 1; rc == 0 && n < most; n *= 2) rc = rehearse(e, n, n, n, pages, e->options.batch_invariant, err);
+    if (rc == 0) rc = rehearse(e, most, most, most, pages, e->options.batch_invariant, err);
     e->machine.api->info(e->machine.sub, &e->sub_info);
     return rc;
 }
@@ -89,6 +91,7 @@ static int choose_pages(loam_engine *e, uint64_t page_bytes, uint32_t *n_pages, 
 {
     const loam_options *o = &e->options;
     uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3, taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
+    if (e->disk) taken += loami_disk_memory(e->disk);
     uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, each = (e->info.context_tokens + page - 1) / page;
     uint64_t n = o->kv_bytes ? o->kv_bytes / page_bytes : each * (e->max_running < CONTEXTS_DEFAULT ? e->max_running : CONTEXTS_DEFAULT);
 
@@ -120,7 +123,8 @@ static int open_cache(loam_engine *e, loam_err *err)
     if (rc == 0 && api->rehearse) rc = rehearse_all(e, err);
     if (rc < 0) return rc;
     uint64_t page_bytes = api->kv_page_bytes(e->machine.sub, &kv);
-    rc = choose_pages(e, page_bytes, &kv.n_pages, err);
+    rc = loami_tier_open(e, &kv, err);
+    if (rc == 0) rc = choose_pages(e, page_bytes, &kv.n_pages, err);
     if (rc == 0) rc = api->kv_open(e->machine.sub, &kv, &e->info.kv_bytes, err);
     uint64_t kept = o->prefix_bytes ? o->prefix_bytes / page_bytes : kv.n_pages;
     if (rc == 0)
@@ -166,11 +170,14 @@ static void describe(loam_engine *e)
 int loami_engine_load(loam_engine *e, loam_err *err)
 {
     const loam_options *o = &e->options;
-    loam_sub_options so = { .threads = o->threads, .max_rows = ROWS_MAX, .exact = o->exact, .invariant = o->batch_invariant };
+    loam_sub_options so = { .threads = o->threads, .max_rows = ROWS_MAX, .exact = o->exact };
     int rc = loami_substrate_find(&e->machine.api, o->substrate, err);
     if (rc == 0) rc = e->machine.api->open(&e->machine.sub, &so, err);
     if (rc < 0) return rc;
     e->machine.api->info(e->machine.sub, &e->sub_info);
+    if (o->batch_invariant && !e->sub_info.steady)
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: its results depend on what is computed together: --batch-invariant is not offered there",
+                          e->machine.api->name);
     e->max_running = o->max_running ? o->max_running : RUNNING_DEFAULT;
     if (e->max_running > RUNNING_MAX) return loami_fail(err, LOAM_E_ARG, "%u requests at once: at most %d", e->max_running, RUNNING_MAX);
     rc = loami_model_open(&e->model, o->model, e->machine, err);

@@ -56,7 +56,16 @@ void loami_pages_give(loami_pages *p, loami_holding *h, const int32_t *tokens, u
 /* Forgets every node that nobody pins. */
 void loami_pages_forget(loami_pages *p);
 
-/* The hash of the node that follows one with hash `before` (a salt at the root) and holds these page_tokens tokens. */
-uint64_t loami_pages_hash(uint64_t before, const int32_t *tokens, uint32_t page_tokens);
+/* ---- for those who keep pages elsewhere (tier.h) ---- */
+
+/* The hash that the page after h's nodes would have, with the tokens that follow. */
+uint64_t loami_pages_next(const loami_pages *p, const loami_holding *h, const int32_t *tokens);
+
+/* The node longest new and not yet asked for; false: there is none. again: it is new once more. */
+bool loami_pages_fresh(loami_pages *p, uint32_t *page, uint64_t *hash);
+void loami_pages_fresh_again(loami_pages *p, uint32_t page);
+
+/* All tokens from the root to the end of a node: out[returned], at most `most`; 0 if they don't fit. */
+uint32_t loami_pages_spell(const loami_pages *p, uint32_t page, int32_t *out, uint32_t most, uint64_t *salt);
 
 #endif

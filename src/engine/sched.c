@@ -1,6 +1,7 @@
 #include "engine/sched.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "engine/tier.h"
 
 #include <string.h>
 
@@ -245,7 +246,7 @@ static bool follows(loam_engine *e, loam_stream *s)
         s->n_cached += came;
         e->meter.prefix_hits += came;
     }
-    return false;
+    return loami_tier_restore(e, s);
 }
 
 static bool due_before(const loam_stream *a, const loam_stream *b)
@@ -291,16 +292,19 @@ static loam_batch plan(loam_engine *e)
     e->n_decode = b.n_rows;
     e->n_decode_seqs = b.n_seqs;
     plan_prompts(e, &b);
+    b.steady = e->options.batch_invariant || b.n_rows > e->n_decode; /* prompts leave pages for others: see loam.h */
     return b;
 }
 
 static bool someone_stuck(loam_engine *e)
 {
-    return e->options.overcommit && e->n_running > 1 && list_prompts(e) > 0;
+    return e->options.overcommit && !e->loading && e->n_running > 1 && list_prompts(e) > 0;
 }
 
 loam_batch loami_sched_plan(loam_engine *e)
 {
+    e->loading = false;
+    e->load_until_s = loami_now_s() + e->pace.step_s / 2;
     loam_batch b = plan(e);
     while (b.n_rows == 0 && someone_stuck(e)) {
         preempt(e, e->running[e->n_running - 1]);

@@ -1,6 +1,6 @@
 /* Keys and values into the cache, and attention over it.
  *
- * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order), K scales and V scales
+ * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order; 16 or 8 bits), K scales and V scales
  * of LOAMI_PAGE tokens. Dimensions from head_dim to head_pad are 0.
  *
  * One job is a kv head and some rows of one sequence: all query heads that share the kv head go along, so each page
@@ -47,11 +47,12 @@ typedef struct state {
     float *q_scale, *p_scale, *max, *rescale; /* [queries] */
     float *sum;                 /* [queries][LOAMI_SUMS] */
     float *head;                /* [head_dim * 3] */
+    int16_t *wide;              /* [2][LOAMI_PAGE][head_pad], see loami_kv_open_head */
 } state;
 
 static size_t state_floats(size_t queries, uint32_t pad)
 {
-    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 4 + LOAMI_SUMS) + 3 * (size_t)pad;
+    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 4 + LOAMI_SUMS) + (3 + LOAMI_PAGE) * (size_t)pad;
 }
 
 static state state_in(float *at, size_t queries, uint32_t pad)
@@ -66,6 +67,7 @@ static state state_in(float *at, size_t queries, uint32_t pad)
     st.rescale = st.max + queries;
     st.sum = st.rescale + queries;
     st.head = st.sum + queries * LOAMI_SUMS;
+    st.wide = (int16_t *)(st.head + 3 * (size_t)pad);
     return st;
 }
 
@@ -119,14 +121,14 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
     uint32_t share = p->node->heads->n_q / p->node->heads->n_kv, pad = s->head_pad, pos0 = b->seq->n_past + b->first;
     uint32_t r0 = start > pos0 ? start - pos0 : 0, i0 = r0 * share, n = (b->n - r0) * share;
     uint32_t last = pos0 + b->n - 1 - start, tokens = last + 1 < LOAMI_PAGE ? last + 1 : LOAMI_PAGE;
-    const int16_t *k = (const int16_t *)head, *v = k + (size_t)LOAMI_PAGE * pad;
-    const float *k_scale = (const float *)(v + (size_t)LOAMI_PAGE * pad), *v_scale = k_scale + LOAMI_PAGE;
+    const loami_kv_view in = loami_kv_open_head(s, head, st->wide);
+    const float *v_scale = in.v_scale;
     float v_top[LOAMI_PAGE + 1]; /* of the first so many tokens */
 
     v_top[0] = 0;
     for (uint32_t t = 0; t < tokens; t++) v_top[t + 1] = v_scale[t] > v_top[t] ? v_scale[t] : v_top[t];
 
-    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, k, k_scale, n, pad);
+    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, in.k, in.k_scale, n, pad);
     for (uint32_t i = i0; i < i0 + n; i++) {
         uint32_t pos = pos0 + i / share, lo = 0, hi = pos - start + 1 < LOAMI_PAGE ? pos - start + 1 : LOAMI_PAGE;
         if (attn->window && pos + 1 > attn->window + start) lo = pos + 1 - attn->window - start;
@@ -134,7 +136,7 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
         st->rescale[i] = s->k->softmax(st->p + (size_t)i * LOAMI_PAGE, &st->p_scale[i], st->score + (size_t)i * LOAMI_PAGE, lo, hi,
                                        attn->softcap * LOG2_E, v_scale, v_top[hi], &st->max[i], st->sum + (size_t)i * LOAMI_SUMS);
     }
-    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, v, n, tokens, pad);
+    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, in.v, n, tokens, pad);
 }
 
 static float total(const state *st, uint32_t i)
@@ -198,7 +200,7 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
 static uint32_t parts_of(const loam_sub *s, uint32_t from, uint32_t end, uint32_t n)
 {
     enum { EACH = 4 };          /* jobs a thread should get, to even them out */
-    if (s->invariant) return (end - 1) / FIXED_PAGES - from / FIXED_PAGES + 1;
+    if (s->batch->steady) return (end - 1) / FIXED_PAGES - from / FIXED_PAGES + 1;
     uint32_t want = n < s->threads * EACH ? (s->threads * EACH + n - 1) / n : 1, most = (end - from) / PART_PAGES;
     return want < most ? want : most ? most : 1;
 }
@@ -211,8 +213,8 @@ static uint32_t least(uint32_t a, uint32_t b)
 /* The pages of part j; those from `own` on, which this step writes, stay together in the last one. */
 static void part_pages(const loam_sub *s, uint32_t from, uint32_t end, uint32_t own, uint32_t parts, uint32_t j, job *to)
 {
-    uint32_t step = s->invariant ? FIXED_PAGES : (end - from + parts - 1) / parts, first = s->invariant ? from / step * step : from;
-    if (s->invariant) own = end;
+    uint32_t step = s->batch->steady ? FIXED_PAGES : (end - from + parts - 1) / parts, first = s->batch->steady ? from / step * step : from;
+    if (s->batch->steady) own = end;
     uint32_t p0 = least(first + j * step, own), p1 = least(first + (j + 1) * step, own);
     to->page = p0 < from ? from : least(p0, end);
     to->page_end = j + 1 == parts ? end : p1 < to->page ? to->page : p1;
@@ -265,7 +267,7 @@ static uint32_t rows_a_job(const loam_heads *h)
 bool loami_attend_stores(const loam_sub *s, const loami_node *store, const loami_node *attend)
 {
     const loam_heads *h = store->heads;
-    return !s->invariant && store->taken == 1 && store->layer == attend->layer && store->heads == attend->heads && is_own_norm(h->q_norm, h->head_dim) &&
+    return !s->batch->steady && store->taken == 1 && store->layer == attend->layer && store->heads == attend->heads && is_own_norm(h->q_norm, h->head_dim) &&
            is_own_norm(h->k_norm, h->head_dim) && one_job_each(s, rows_a_job(h));
 }
 

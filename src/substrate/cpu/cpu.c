@@ -37,7 +37,6 @@ static int cpu_open(loam_sub **out, const loam_sub_options *options, loam_err *e
     s->k = loami_kern_pick(NULL);
     s->threads = options->threads ? options->threads : loami_physical_cores();
     s->exact = options->exact;
-    s->invariant = options->invariant;
     s->scratch = calloc(s->threads, sizeof *s->scratch);
     int rc = s->scratch ? loami_pool_open(&s->pool, s->threads, err) : loami_fail_nomem(err);
     if (rc < 0) {
@@ -50,7 +49,7 @@ static int cpu_open(loam_sub **out, const loam_sub_options *options, loam_err *e
 
 static void cpu_info(const loam_sub *s, loam_sub_info *out)
 {
-    *out = (loam_sub_info){ .page_tokens = LOAMI_PAGE, .threads = s->threads, .tolerance = s->exact ? 2e-3 : 5e-2 };
+    *out = (loam_sub_info){ .page_tokens = LOAMI_PAGE, .threads = s->threads, .steady = true, .tolerance = s->exact ? 2e-3 : 5e-2 };
     out->scratch_bytes = loami_store_bytes(s) + s->notes_bytes + s->cap_nodes * sizeof *s->node + s->cap_phases * sizeof *s->phase;
     for (uint32_t i = 0; i < s->threads; i++) out->scratch_bytes += s->scratch[i].raw_size;
     snprintf(out->device, sizeof out->device, "cpu (%s)", s->k->name);

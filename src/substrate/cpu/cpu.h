@@ -145,7 +145,7 @@ struct loam_sub {
     const loami_kern *k;
     loami_pool *pool;
     uint32_t threads;
-    bool exact, invariant;
+    bool exact;
     loam_weight *weights;
 
     loam_kv_config kv;

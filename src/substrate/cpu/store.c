@@ -37,7 +37,7 @@ void *loami_store_take(loam_sub *s, size_t n)
     block *best = NULL;
     for (uint32_t i = 0; s->store && i < s->store->n; i++) {
         block *b = &s->store->block[i];
-        if (!b->used && b->size >= n && b->size / 4 <= n && (!best || b->size < best->size)) best = b;
+        if (!b->used && b->size >= n && (!best || b->size < best->size)) best = b;
     }
     if (best) best->used = true;
     void *p = best ? best->p : s->store && n <= SIZE_MAX / 2 ? fresh(s, (n + 63) & ~(size_t)63) : NULL;

@@ -68,8 +68,6 @@ static size_t device_size(const char *key)
 static int open(loam_sub **out, const loam_sub_options *options, loam_err *err)
 {
     return guarded(err, [&] {
-        if (options->invariant)
-            return loami_fail(err, LOAM_E_UNSUPPORTED, "mlx: its sums depend on what is computed together: --batch-invariant is not offered here");
         auto s = std::make_unique<loam_sub>();
         const char *page = getenv("LOAM_MLX_PAGE");
         s->options = *options;

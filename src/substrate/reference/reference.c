@@ -34,7 +34,7 @@ static void ref_close(loam_sub *s)
 static void ref_info(const loam_sub *s, loam_sub_info *out)
 {
     (void)s;
-    *out = (loam_sub_info){ .page_tokens = LOAMI_REF_PAGE, .threads = 1 };
+    *out = (loam_sub_info){ .page_tokens = LOAMI_REF_PAGE, .threads = 1, .steady = true };
     snprintf(out->device, sizeof out->device, "cpu (reference)");
 }
 
