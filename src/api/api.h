@@ -41,6 +41,9 @@ const char *loami_api_device(const loami_api *a);
 /* A model is being loaded or unloaded, which nothing can hurry: closing waits for it. */
 bool loami_api_busy(const loami_api *a);
 
+/* A step of some engine takes longer than stall_s. Loop's thread. */
+bool loami_api_stalled(const loami_api *a);
+
 /* The server is about to end: /health says so. */
 void loami_api_drain(loami_api *a);
 
