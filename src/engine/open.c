@@ -14,7 +14,7 @@ enum {
     CONTEXTS_DEFAULT = 8,       /* whole ones that the KV cache has room for; most requests need far less than one */
     RUNNING_DEFAULT = 32,
     RUNNING_MAX = 256,          /* with prompts beside, they still fit into ROWS_MAX */
-    STEP_MS_DEFAULT = 100,      /* ten tokens a second while somebody's prompt is being read: still as fast as one reads */
+    STEP_MS_DEFAULT = 150,      /* six tokens a second while somebody else's prompt is being read: still as fast as one reads */
 };
 
 static int open_text(loam_engine *e, loam_err *err)
