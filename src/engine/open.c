@@ -75,6 +75,7 @@ static int rehearse_all(loam_engine *e, loam_err *err)
     int rc = rehearse(e, 1, ROWS_MAX, 1, pages, true, err);
     if (rc == 0) rc = rehearse(e, 1, ROWS_SCORED, ROWS_SCORED, pages, true, err);
     if (rc == 0) rc = rehearse(e, most, ROWS_MAX, most, pages, true, err);
+    if (rc == 0 && e->options.speculate_tokens) rc = rehearse(e, 1, ROWS_DRAFTED, ROWS_DRAFTED, pages, e->options.batch_invariant, err);
     for (uint32_t n = 1; rc == 0 && n < most; n *= 2) rc = rehearse(e, n, n, n, pages, e->options.batch_invariant, err);
     if (rc == 0) rc = rehearse(e, most, most, most, pages, e->options.batch_invariant, err);
     e->machine.api->info(e->machine.sub, &e->sub_info);
