@@ -95,7 +95,7 @@ typedef struct loam_options {
     uint32_t max_running;     /* requests that run together; 0 = 32 */
     bool exact;               /* float activations throughout: slower, for checking */
     uint32_t step_ms;         /* what a step should take at most that somebody decodes in: prompts beside are cut into
-                                 pieces that fit, by the measured cost of a token; 0 = 100 */
+                                 pieces that fit, by the measured cost of a token; 0 = 150 */
     uint64_t memory_bytes;    /* limit of weights + KV cache + scratch; 0 = three quarters of the machine's memory */
     uint64_t kv_bytes;        /* of the KV cache; 0 = eight whole contexts, or what the limit leaves */
     uint64_t prefix_bytes;    /* of it, kept at most for prompts that begin alike; 0 = whatever no request needs */

@@ -111,7 +111,7 @@ static int read_settings(settings *s, int argc, char **argv)
           NULL, 0, 0 },
         { "--max-running", 0, "N", "requests that run together [32]", LOAMI_OPT_U32, &s->max_running, NULL, 0,
           4096 },
-        { "--step-ms", 0, "N", "a step that others decode in takes no more of a prompt than fits [100]",
+        { "--step-ms", 0, "N", "a step that others decode in takes no more of a prompt than fits [150]",
           LOAMI_OPT_U32, &s->step_ms, NULL, 1, 60000 },
         { "--kv-memory", 0, "BYTES", "of each model's KV cache [eight whole contexts, or what the limit leaves]",
           LOAMI_OPT_U64, &s->kv_memory, NULL, 1, 9007199254740992.0 },
