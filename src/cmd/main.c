@@ -13,6 +13,7 @@ static const struct {
     { "key", loami_cmd_key, "make an API key for loam serve" },
     { "chat", loami_cmd_chat, "talk with a model in the terminal" },
     { "generate", loami_cmd_generate, "answer one prompt" },
+    { "pull", loami_cmd_pull, "get a model from Hugging Face or from another loam" },
     { "import", loami_cmd_import, "turn a GGUF file or an Ollama model into a model folder in MLX format" },
     { "ls", loami_cmd_ls, "list the models that are here" },
     { "ps", loami_cmd_ps, "tell which models a server has, and what they take" },
