@@ -124,6 +124,7 @@ static void read_done(void *arg)
 {
     struct loami_share *s = arg;
     s->busy = false;
+    s->gone |= loami_reply_gone(s->reply); /* also before it was watched */
     if (s->gone || (s->left && !s->n_piece)) {
         if (s->gone)
             loami_reply_end(s->reply);

@@ -18,6 +18,7 @@ static const struct {
     { "ls", loami_cmd_ls, "list the models that are here" },
     { "ps", loami_cmd_ps, "tell which models a server has, and what they take" },
     { "show", loami_cmd_show, "tell what a model is" },
+    { "fit", loami_cmd_fit, "tell whether a model fits into memory, and what would" },
     { "rm", loami_cmd_rm, "remove models" },
     { "quantize", loami_cmd_quantize, "make a model smaller" },
     { "verify", loami_cmd_verify, "check a model from its hashes to its logits" },
@@ -25,6 +26,7 @@ static const struct {
     { "template", loami_cmd_template, "render a chat template" },
     { "logits", loami_cmd_logits, "print the logits after some tokens, for checking" },
     { "perplexity", loami_cmd_perplexity, "measure how well a model predicts a text" },
+    { "doctor", loami_cmd_doctor, "look at this machine, and say what to do about what is wrong" },
     { "bench", loami_cmd_bench, "measure prompt and generation speed" },
     { NULL, NULL, NULL },
 };
