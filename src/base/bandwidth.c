@@ -42,7 +42,7 @@ static double pass(reader *r, uint32_t n)
 
 int loami_read_bandwidth(double *bytes_per_s, uint32_t threads, double seconds, loam_err *err)
 {
-    size_t bytes = (size_t)1 << 30;
+    size_t bytes = (size_t)512 << 20;
     uint64_t memory = loami_memory_bytes();
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     if (memory / 8 < bytes) bytes = (size_t)(memory / 8) & ~(size_t)4095;

@@ -17,10 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { DEVICES = 16, MATMUL_N = 4096, MATMUL_RUNS = 10, MATMUL_LIMIT_S = 15, HEALTH_BYTES_MAX = 1 << 16 };
+enum { DEVICES = 16, MATMUL_N = 4096, MATMUL_RUNS = 10, MATMUL_LIMIT_S = 5, HEALTH_BYTES_MAX = 1 << 16 };
 
 typedef enum verdict { V_OK, V_WARN, V_FAIL } verdict;
 static const char *const verdicts[] = { "ok", "warn", "fail" };
@@ -116,7 +117,7 @@ static uint32_t size_for(const char *substrate, loam_err *err)
     uint32_t n = 256, done;
     double s;
     if (loam_matmul_s(&s, &done, substrate, n, 1, 1, err) < 0) return 0;
-    for (; n < MATMUL_N && s * 8 < 3; n *= 2) s *= 8;
+    for (; n < MATMUL_N && s * 8 < 1.5; n *= 2) s *= 8;
     return n;
 }
 
@@ -128,7 +129,7 @@ static void check_matmul(doctor *d, const loam_device *dev)
     loam_err err;
     uint32_t n = size_for(dev->name, &err);
     snprintf(check, sizeof check, "matmul");
-    if (n == 0 || loam_matmul_s(&s, &done, dev->name, n, MATMUL_RUNS, MATMUL_LIMIT_S, &err) < 0) {
+    if (n == 0 || loam_matmul_s(&s, &done, dev->name, n, MATMUL_RUNS, n < MATMUL_N ? 2 : MATMUL_LIMIT_S, &err) < 0) {
         tellf(d, V_FAIL, check, "run loam verify with a model, and report what it says", json_pack("{s:s}", "substrate", dev->name),
               "%s: %s", dev->name, err.msg);
         return;
@@ -233,10 +234,12 @@ static int count_one(void *arg, const loami_store_entry *e)
     return 0;
 }
 
-/* The nearest folder that is there: of a place that does not exist yet, the one it would be made in. */
+/* What is there of a path: of a place that does not exist yet, the folder it would be made in. */
 static void nearest(char *path)
 {
-    while (!loami_dir_exists(path) && strrchr(path, '/') && strrchr(path, '/') != path) *strrchr(path, '/') = 0;
+    struct stat st;
+    while (stat(path, &st) < 0 && strrchr(path, '/') && strrchr(path, '/') != path) *strrchr(path, '/') = 0;
+    errno = loami_dir_exists(path) ? 0 : ENOTDIR;
 }
 
 static void check_place(doctor *d, const char *check, const char *variable, const char *path)
@@ -244,9 +247,9 @@ static void check_place(doctor *d, const char *check, const char *variable, cons
     char there[LOAMI_PATH_MAX], room[32], to_do[96];
     struct statvfs fs;
     snprintf(there, sizeof there, "%s", path);
-    nearest(there);
     snprintf(to_do, sizeof to_do, "make it yours, or set %s to another place", variable);
-    if (access(there, W_OK) < 0 || statvfs(there, &fs) < 0) {
+    nearest(there);
+    if (errno || access(there, W_OK) < 0 || statvfs(there, &fs) < 0) {
         tellf(d, V_FAIL, check, to_do, json_pack("{s:s}", "path", path), "%s: %s", path, strerror(errno));
         return;
     }

@@ -17,6 +17,7 @@ static const struct {
     { "import", loami_cmd_import, "turn a GGUF file or an Ollama model into a model folder in MLX format" },
     { "ls", loami_cmd_ls, "list the models that are here" },
     { "ps", loami_cmd_ps, "tell which models a server has, and what they take" },
+    { "du", loami_cmd_du, "tell what models take on the disk" },
     { "show", loami_cmd_show, "tell what a model is" },
     { "fit", loami_cmd_fit, "tell whether a model fits into memory, and what would" },
     { "rm", loami_cmd_rm, "remove models" },
