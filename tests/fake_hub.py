@@ -10,6 +10,7 @@ import http.server
 import json
 import re
 import threading
+import time
 import urllib.parse
 
 
@@ -60,7 +61,7 @@ class FakeHub:
 
     def fault(self, kind, path="", times=1, method="GET", **how):
         """The next `times` requests whose path matches get it: "cut" (after=bytes), "hold" (after=bytes; until
-        hub.hold is set), "status" (code=, headers=), "wrong_range" (by=), "no_ranges", "more", "damage", "short"."""
+        hub.hold is set), "status" (code=, headers=), "wrong_range" (by=), "no_ranges", "more", "damage", "short", "slow" (bytes=, pause=seconds, again and again)."""
         self.faults.append({"kind": kind, "path": path, "times": times, "method": method, **how})
 
     def take_fault(self, method, path):
@@ -201,6 +202,11 @@ class FakeHub:
                         hub.held.set()
                         hub.hold.wait(60)
                     self.close_connection = True
+                    return
+                if kind == "slow":
+                    for at in range(0, len(data), f["bytes"]):
+                        self.wfile.write(data[at:at + f["bytes"]])
+                        time.sleep(f["pause"])
                     return
                 self.wfile.write(data)
 

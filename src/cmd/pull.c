@@ -17,7 +17,7 @@ typedef struct show {
     bool terminal, quiet, any;
     double start_s, shown_s, rate_s; /* rate_s: when rate was last brought up to date */
     uint64_t rate_bytes;             /* received by then */
-    double rate;                     /* bytes a second, weighted towards the last seconds */
+    double rate;                     /* bytes a second, mostly of the last RATE_OVER_S */
     const char *waiting;             /* told already */
 } show;
 
@@ -35,8 +35,8 @@ static void update_rate(show *w, const loami_download_state *s, double now)
 {
     double passed = now - w->rate_s;
     if (passed < 0.5) return;
-    double rate = (double)(s->received - w->rate_bytes) / passed, old = RATE_OVER_S / (RATE_OVER_S + passed);
-    w->rate = w->rate > 0 ? old * w->rate + (1 - old) * rate : rate;
+    double rate = (double)(s->received - w->rate_bytes) / passed, all = now - w->start_s;
+    w->rate += (rate - w->rate) * passed / (all < RATE_OVER_S ? all : RATE_OVER_S); /* at first the average since the start */
     w->rate_s = now;
     w->rate_bytes = s->received;
 }
