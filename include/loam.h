@@ -327,6 +327,25 @@ int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits
 /* Natural log-probabilities of tokens[1..n) each given those before: logprobs[n-1]. n at most context_tokens. */
 int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err);
 
+/* ---- the machine ------------------------------------------------------------------------------------------ */
+
+/* What one substrate says of this machine. */
+typedef struct loam_device {
+    const char *name;          /* "cpu", "mlx", ... static */
+    bool here;                 /* it can be opened */
+    bool chosen;               /* "auto" means this one */
+    char device[96];           /* "cpu (avx512)"; empty when it is not here */
+    char why[400];             /* why it is not here */
+    uint32_t threads;
+} loam_device;
+
+/* Opens each substrate once and tells of at most max; returns how many there are. */
+uint32_t loam_devices(loam_device *out, uint32_t max);
+
+/* Seconds that a substrate takes for one product of two n x n matrices (bfloat16 weights), the average of several runs
+ * after a first one: as many as `runs`, fewer once they took limit_s. n is a multiple of 64, from 64 to 8192. */
+int loam_matmul_s(double *seconds, uint32_t *done, const char *substrate, uint32_t n, uint32_t runs, double limit_s, loam_err *err);
+
 #ifdef __cplusplus
 }
 #endif

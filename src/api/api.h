@@ -22,6 +22,7 @@ typedef struct loami_api_config {
     uint32_t stall_s;       /* a step of an engine that takes longer: the server is not healthy; 0 = 60 */
     void (*on_stall)(void *arg, const char *model, double step_s); /* it does; loop's thread; may be NULL */
     void *stall_arg;
+    const struct loami_share_source *share; /* share.h; NULL = its routes are not used */
 } loami_api_config;
 
 int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *config, loam_err *err);

@@ -1,9 +1,11 @@
 #include "api/api.h"
+#include "api/share.h"
 #include "base/system.h"
 #include "cmd/cmd.h"
 #include "cmd/serve_models.h"
 #include "net/keys.h"
 #include "net/tls.h"
+#include "store/share.h"
 #include "web/web.h"
 
 #include <errno.h>
@@ -21,7 +23,7 @@ typedef struct settings {
     uint32_t top_k;
     const char *tls_cert, *tls_key, *key_file;
     uint32_t max_per_address, keep_alive_s;
-    bool exact, lenient, log_json, quiet;
+    bool exact, lenient, log_json, quiet, share;
     loami_opt_list served, hosts, origins;
     loami_opt_list models, pinned;
     const char *folder, *kv_type, *kv_dir;
@@ -168,6 +170,8 @@ static int read_settings(settings *s, int argc, char **argv)
           LOAMI_OPT_FLAG, &s->exit_on_stall, NULL, 0, 0 },
         { "--log-prompts", 0, NULL, "prompts in the access log, which has none otherwise", LOAMI_OPT_FLAG,
           &s->log_prompts, NULL, 0, 0 },
+        { "--share-models", 0, NULL, "let those with a key copy this machine's models (loam pull --from)", LOAMI_OPT_FLAG,
+          &s->share, NULL, 0, 0 },
         { "--log-json", 0, NULL, "the access log as JSON lines", LOAMI_OPT_FLAG, &s->log_json, NULL, 0, 0 },
         { "--quiet", 'q', NULL, "no access log", LOAMI_OPT_FLAG, &s->quiet, NULL, 0, 0 },
         { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
@@ -285,12 +289,15 @@ static void get_page(loami_reply *r, void *arg)
     loami_reply_send(r, 200, file->type, file->data, file->size);
 }
 
-static void collect_routes(loami_route *to)
+static const loami_share_source shared = { loami_store_share_list, loami_store_share_model, loami_store_share_file };
+
+static void collect_routes(loami_route *to, bool share)
 {
     uint32_t n = 0;
     for (const loami_route *t = loami_api_routes; t->method && n + 1 < MAX_ROUTES; t++) to[n++] = *t;
     for (const loami_web_file *f = loami_web_files; f->path && n + 1 < MAX_ROUTES; f++)
         to[n++] = (loami_route){ "GET", f->path, get_page, true };
+    for (const loami_route *t = loami_share_routes; share && t->method && n + 1 < MAX_ROUTES; t++) to[n++] = *t;
     to[n] = (loami_route){ 0 };
 }
 
@@ -307,6 +314,8 @@ static int open_guards(service *v, const settings *s, loam_err *err)
     int rc = 0;
     if (plain && !plain[0]) plain = NULL;
     if (s->key_file || plain) rc = loami_keys_open(&v->keys, s->key_file, plain, err);
+    if (rc == 0 && s->share && !v->keys)
+        rc = loami_fail(err, LOAM_E_ARG, "--share-models needs --api-key-file or LOAM_API_KEY: models are not for everyone");
     if (rc == 0 && s->tls_cert) rc = loami_tls_open(&v->tls, s->tls_cert, s->tls_key, err);
     return rc;
 }
@@ -335,8 +344,10 @@ static int run(service *v, const settings *s, loam_err *err)
         .on_stall = on_stall,
         .stall_arg = v,
     };
+        .share = s->share ? &shared : NULL,
+    };
     if (!api.models.memory_bytes && v->models.n > 1) api.models.memory_bytes = loami_memory_bytes() / 4 * 3;
-    collect_routes(v->routes);
+    collect_routes(v->routes, s->share);
     int rc = open_guards(v, s, err);
     if (rc == 0) rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_api_open(&v->api, v->loop, &api, err);
