@@ -3,6 +3,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -135,4 +136,16 @@ int loami_rollout_load(loami_rollout *r, const char *path, loam_err *err)
     rc = loami_rollout_parse(r, text, n, path, err);
     free(text);
     return rc;
+}
+
+void loami_rollout_checkpoint(const char *path, const void *bytes, size_t n)
+{
+    char tmp[LOAMI_PATH_MAX];
+    int k = snprintf(tmp, sizeof tmp, "%s.new", path);
+    if (k < 0 || (size_t)k >= sizeof tmp) return;
+    FILE *f = fopen(tmp, "wb");
+    if (!f) return;
+    bool ok = fwrite(bytes, 1, n, f) == n;
+    ok = fclose(f) == 0 && ok;
+    if (!ok || rename(tmp, path) < 0) remove(tmp);
 }

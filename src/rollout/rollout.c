@@ -132,6 +132,15 @@ int loami_rollout_back(loami_rollout *r, int64_t now, const char *by, const char
     return note(r, now, "rollback", by, why, figures, err);
 }
 
+int loami_rollout_forget(loami_rollout *r, int64_t now, loam_err *err)
+{
+    if (r->state != LOAMI_R_ROLLED_BACK && r->state != LOAMI_R_DONE)
+        return loami_fail(err, LOAM_E_ARG, "%s; only one that ended can be forgotten", about(r));
+    r->state = LOAMI_R_NONE;
+    r->step_started = now;
+    return note(r, now, "forget", "operator", "the pool is as its configuration says", NULL, err);
+}
+
 /* ---- judging ------------------------------------------------------------------------------------- */
 
 loami_advice loami_rollout_advise(const loami_rollout *r, const loami_judge *j, uint64_t requests, double open_s,

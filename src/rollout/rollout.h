@@ -3,7 +3,7 @@
  *
  *     warming -> running -> (warming -> running)... -> done
  *                  |  paused                            |
- *                  +------------> rolled_back <---------+
+ *                  +------------> rolled_back <---------+     (either is forgotten -> none)
  *
  * Every change is in the file, whole and synced, before anything acts on it. */
 #ifndef LOAMI_ROLLOUT_H
@@ -13,7 +13,7 @@
 
 enum {
     LOAMI_STEPS_MAX = 32,
-    LOAMI_WORDS_MAX = 16, /* backends or labels of one side */
+    LOAMI_WORDS_MAX = 64, /* backends or labels of one side */
     LOAMI_NAME_BYTES = 64,
     LOAMI_HISTORY_MAX = 500, /* events; the oldest are forgotten */
 };
@@ -87,6 +87,9 @@ int loami_rollout_resume(loami_rollout *r, int64_t now, loam_err *err);
 int loami_rollout_back(loami_rollout *r, int64_t now, const char *by, const char *why, const char *figures,
                        loam_err *err);
 
+/* Of one that ended: the pool is as its configuration says again; the history stays. */
+int loami_rollout_forget(loami_rollout *r, int64_t now, loam_err *err);
+
 /* ---- judging --------------------------------------------------------------------------------------------- */
 
 typedef enum loami_advice { LOAMI_STAY, LOAMI_GO_ON, LOAMI_GO_BACK } loami_advice;
@@ -103,6 +106,9 @@ int loami_rollout_parse(loami_rollout *r, const char *text, size_t n, const char
 
 /* Written beside it, synced, renamed, the folder synced: it is there when this returns 0. */
 int loami_rollout_save(const loami_rollout *r, const char *path, loam_err *err);
+
+/* For what may be lost with the machine's power, but not with the process: whole or as before, not synced. */
+void loami_rollout_checkpoint(const char *path, const void *bytes, size_t n);
 
 /* No file: state LOAMI_R_NONE. */
 int loami_rollout_load(loami_rollout *r, const char *path, loam_err *err);
