@@ -366,6 +366,8 @@ int loami_shift_start(loami_shift *s, const loami_plan *plan, loam_err *err)
     forget_sides(s);
     loami_judge_init(&s->judge, &s->r.plan.gate);
     memset(&s->shadows, 0, sizeof s->shadows);
+    s->shadow_tokens = plan->shadow_tokens_minute;
+    s->shadow_s = loami_now_s();
     begin_step(s);
     loami_shift_warm(s, LOAMI_SIDE_NEW);
     loami_timer_set(s->gw->loop, &s->timer, 0, on_tick, s);

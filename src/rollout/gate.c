@@ -4,23 +4,26 @@
 #include <string.h>
 
 const loami_metric_info loami_gate_metrics[LOAMI_METRICS] = {
-    [LOAMI_M_ERRORS] = { "errors", "requests that fail", 0, 0.01, 0.24, false },
-    [LOAMI_M_LATER_ERRORS] = { "later_errors", "second requests of a conversation that fail", 0, 0.02, 0.1, false },
-    [LOAMI_M_TTFT] = { "ttft", "time to first token, median", 0.5, 1.25, 0.2, false },
-    [LOAMI_M_TTFT_HIGH] = { "ttft_high", "time to first token, slowest tenth", 0.9, 1.5, 0.08, false },
-    [LOAMI_M_ITL] = { "itl", "time between two tokens, median", 0.5, 1.25, 0.1, false },
-    [LOAMI_M_SPEED] = { "speed", "seconds a token over a whole answer, median", 0.5, 1.25, 0.08, false },
-    [LOAMI_M_LONGER] = { "longer", "answers that end by length: more", 0, 0.1, 0.04, false },
-    [LOAMI_M_SHORTER] = { "shorter", "answers that end by length: fewer", 0, 0.1, 0.04, true },
-    [LOAMI_M_EMPTY] = { "empty", "empty answers", 0, 0.01, 0.04, false },
-    [LOAMI_M_REPEATED] = { "repeated", "answers that repeat themselves to the end", 0, 0.02, 0.04, false },
-    [LOAMI_M_INVALID] = { "invalid", "JSON and tool calls that do not parse", 0, 0.02, 0.04, false },
+    [LOAMI_M_ERRORS] = { "errors", "requests that fail", 0, 0.01, 0, 0.24, false },
+    [LOAMI_M_LATER_ERRORS] = { "later_errors", "second requests of a conversation that fail", 0, 0.02, 0, 0.1, false },
+    [LOAMI_M_TTFT] = { "ttft", "time to first token, median", 0.5, 1.25, 5, 0.2, false },
+    [LOAMI_M_TTFT_HIGH] = { "ttft_high", "time to first token, slowest tenth", 0.9, 1.5, 5, 0.08, false },
+    [LOAMI_M_ITL] = { "itl", "time between two tokens, median", 0.5, 1.25, 1, 0.1, false },
+    [LOAMI_M_SPEED] = { "speed", "seconds a token over a whole answer, median", 0.5, 1.25, 1, 0.08, false },
+    [LOAMI_M_LONGER] = { "longer", "answers that end by length: more", 0, 0.1, 0, 0.04, false },
+    [LOAMI_M_SHORTER] = { "shorter", "answers that end by length: fewer", 0, 0.1, 0, 0.04, true },
+    [LOAMI_M_EMPTY] = { "empty", "empty answers", 0, 0.01, 0, 0.04, false },
+    [LOAMI_M_REPEATED] = { "repeated", "answers that repeat themselves to the end", 0, 0.02, 0, 0.04, false },
+    [LOAMI_M_INVALID] = { "invalid", "JSON and tool calls that do not parse", 0, 0.02, 0, 0.04, false },
 };
 
 void loami_gate_default(loami_gate *g)
 {
     *g = (loami_gate){ .false_alarms = 0.005, .doubt = 5 };
-    for (int i = 0; i < LOAMI_METRICS; i++) g->of[i].limit = loami_gate_metrics[i].limit;
+    for (int i = 0; i < LOAMI_METRICS; i++) {
+        g->of[i].limit = loami_gate_metrics[i].limit;
+        g->of[i].slack_ms = loami_gate_metrics[i].slack_ms;
+    }
 }
 
 static int number(const json_t *v, const char *what, const char *name, double lo, double hi, double *out,
@@ -47,12 +50,14 @@ static int read_one(loami_gate *g, int i, const json_t *v, const char *what, loa
         return loami_fail(err, LOAM_E_FORMAT, "%s: gates.%s must be {\"%s\": number}, true or false", what, m->name,
                           field);
     json_object_foreach((json_t *)v, key, value) {
-        if (strcmp(key, field) != 0)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: gates.%s: unknown field \"%.60s\"; it has \"%s\"", what,
-                              m->name, key, field);
-        snprintf(place, sizeof place, "gates.%s.%s", m->name, field);
-        int rc = number(value, what, place, m->quantile > 0 ? 1 : 0, m->quantile > 0 ? 100 : 0.9,
-                        &g->of[i].limit, err);
+        bool slack = m->quantile > 0 && strcmp(key, "slack_ms") == 0;
+        if (strcmp(key, field) != 0 && !slack)
+            return loami_fail(err, LOAM_E_FORMAT, "%s: gates.%s: unknown field \"%.60s\"; it has \"%s\"%s", what,
+                              m->name, key, field, m->quantile > 0 ? " and \"slack_ms\"" : "");
+        snprintf(place, sizeof place, "gates.%s.%s", m->name, slack ? key : field);
+        int rc = slack ? number(value, what, place, 0, 60000, &g->of[i].slack_ms, err)
+                       : number(value, what, place, m->quantile > 0 ? 1 : 0, m->quantile > 0 ? 100 : 0.9,
+                                &g->of[i].limit, err);
         if (rc < 0) return rc;
     }
     return 0;
@@ -123,8 +128,10 @@ void loami_gate_write(const loami_gate *g, loami_buf *out)
         loami_buf_printf(out, "%s\"%s\":", i ? "," : "", m->name);
         if (g->of[i].off)
             loami_buf_puts(out, "false");
+        else if (m->quantile > 0)
+            loami_buf_printf(out, "{\"factor\":%.17g,\"slack_ms\":%.17g}", g->of[i].limit, g->of[i].slack_ms);
         else
-            loami_buf_printf(out, "{\"%s\":%.17g}", m->quantile > 0 ? "factor" : "increase", g->of[i].limit);
+            loami_buf_printf(out, "{\"increase\":%.17g}", g->of[i].limit);
     }
     loami_buf_puts(out, "}}");
 }

@@ -28,6 +28,7 @@ typedef struct loami_metric_info {
     const char *about;
     double quantile; /* of times: the baseline's, that the new side's are held against; 0 = an event */
     double limit;    /* by default: an increase of its rate, or a factor of its time */
+    double slack_ms; /* by default: of times, what nobody feels and no factor measures well */
     double part;     /* of the false alarms; all together 1 */
     bool fewer;      /* the bad thing is that it happens less often */
 } loami_metric_info;
@@ -39,7 +40,7 @@ typedef struct loami_gate {
     bool prove;          /* a step is taken only when errors and times are proven to be no worse */
     struct {
         bool off;
-        double limit;
+        double limit, slack_ms;
     } of[LOAMI_METRICS];
 } loami_gate;
 

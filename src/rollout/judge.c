@@ -88,7 +88,7 @@ static void on_time(loami_judge *j, loami_metric m, const loami_outcome *o, doub
     if (w->n >= LOAMI_WINDOW_LEAST && o->share > 0 && o->share < 1) {
         double q = loami_window_quantile(w, info->quantile);
         loami_trial t = { .on_new = o->on_new,
-                          .bad = v > (o->on_new ? q * j->gate.of[m].limit : q),
+                          .bad = v > (o->on_new ? q * j->gate.of[m].limit + j->gate.of[m].slack_ms * 1e-3 : q),
                           .share = o->share,
                           .centre = 1 - info->quantile };
         bet(&j->of[m], t, 0);
