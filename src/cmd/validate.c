@@ -17,7 +17,7 @@
 extern char **environ;
 
 static const double PATIENCE_S = 600, QUICK_S = 30;
-enum { CHECKS_MAX = 16, LONG_TOKENS = 64 };
+enum { CHECKS_MAX = 16, LONG_TOKENS = 32 };
 
 typedef enum outcome { HOLDS, FAILS, LEFT_OUT } outcome;
 

@@ -55,10 +55,10 @@ static void write_counts(loami_shift *s)
         return;
     }
     loami_buf_printf(&b,
-                     "{\"id\":\"%016llx\",\"step\":%u,\"split\":[%llu,%llu],\"served\":[%llu,%llu],\"failures\":[%"
+                     "{\"id\":\"%016llx\",\"step\":%u,\"split\":[%llu,%llu],\"draws\":%llu,\"missing\":%.9g,\"served\":[%llu,%llu],\"failures\":[%"
                      "llu,%llu],\"open_s\":%.3f,\"shadows\":",
                      (unsigned long long)s->r.id, s->r.step, (unsigned long long)s->split.n[0],
-                     (unsigned long long)s->split.n[1], (unsigned long long)s->served[0],
+                     (unsigned long long)s->split.n[1], (unsigned long long)s->split.draws, s->split.missing, (unsigned long long)s->served[0],
                      (unsigned long long)s->served[1], (unsigned long long)s->failures[0],
                      (unsigned long long)s->failures[1], s->open_s);
     loami_shadows_write(&s->shadows, &b);
@@ -96,7 +96,11 @@ static void read_counts(loami_shift *s)
         if (same && json_integer_value(json_object_get(v, "step")) == (json_int_t)s->r.step &&
             read_pair(v, "split", s->split.n) && read_pair(v, "served", s->served) &&
             read_pair(v, "failures", s->failures))
+{
             s->open_s = json_number_value(json_object_get(v, "open_s"));
+            s->split.draws = (uint64_t)json_integer_value(json_object_get(v, "draws"));
+            s->split.missing = json_number_value(json_object_get(v, "missing"));
+        }
     }
     json_decref(v);
     free(path);
@@ -108,7 +112,7 @@ static void on_tick(void *arg);
 
 static void begin_step(loami_shift *s)
 {
-    s->split = (loami_split){ { 0, 0 } };
+    s->split = (loami_split){ { 0, 0 }, 0, 0 };
     s->served[0] = s->served[1] = s->failures[0] = s->failures[1] = 0;
     s->open_s = 0;
     s->looked_s = loami_now_s();
@@ -253,10 +257,20 @@ static bool meant(const loami_backend *b, const loami_words *words)
     return false;
 }
 
-/* Of a backend that the plan does not name: it came later. */
-static loami_side side_of_others(const loami_shift *s, const loami_backend *b)
+/* Where all of them stand by, there is nobody to stand by for. */
+static bool stands_by(const loami_pool *p, const loami_backend *b)
 {
-    if (b->conf->standby || loami_rollout_open(&s->r)) return LOAMI_SIDE_NONE;
+    if (!b->conf->standby) return false;
+    for (uint32_t i = 0; i < p->n_members; i++)
+        if (!p->members[i].backend->conf->standby) return true;
+    return false;
+}
+
+/* Of a backend that the plan does not name: it came later. */
+static loami_side side_of_others(const loami_pool *p, const loami_backend *b)
+{
+    const loami_shift *s = p->shift;
+    if (stands_by(p, b) || loami_rollout_open(&s->r)) return LOAMI_SIDE_NONE;
     return s->r.state == LOAMI_R_DONE ? LOAMI_SIDE_NEW : LOAMI_SIDE_OLD;
 }
 
@@ -273,7 +287,7 @@ void loami_shift_members(loami_pool *p)
         else if (planned && named(m->backend, &s->r.plan.from))
             m->side = LOAMI_SIDE_OLD;
         else
-            m->side = side_of_others(s, m->backend);
+            m->side = side_of_others(p, m->backend);
         p->sided |= m->side != LOAMI_SIDE_OLD;
     }
 }
@@ -306,7 +320,7 @@ static int find_sides(const loami_shift *s, loami_plan *plan, loam_err *err)
         if (from && to)
             return loami_fail(err, LOAM_E_ARG, "backend %s would be on both sides: name the sides more narrowly",
                               b->name);
-        if (!from && !to && !b->conf->standby)
+        if (!from && !to && !stands_by(p, b))
             return loami_fail(err, LOAM_E_ARG,
                               "backend %s of pool \"%s\" is on neither side: name it in \"from\" or \"to\", or have it "
                               "stand by",

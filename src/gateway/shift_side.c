@@ -96,6 +96,7 @@ static void draw(loami_exchange *x, loami_shift *s, double part, uint64_t of)
 {
     x->share = of && s->r.plan.sticky == LOAMI_STICKY_KEY ? part : loami_split_share(&s->split, part);
     x->side = loami_split_draw(x->share, of ? unit(of, s->r.id) : loami_gw_uniform(x->gw));
+    loami_split_drawn(&s->split, part, x->side);
     x->judged = 1;
 }
 

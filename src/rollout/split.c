@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,14 +10,36 @@
 
 /* ---- draws --------------------------------------------------------------------------------------- */
 
-static const double LEAN = 0.05; /* of the share, for each request that is missing */
+static const double LEAN = 0.05; /* for each draw, or request, that is missing */
+
+/* Some chance for either side, so that both can be judged. */
+static double bounded(double share, double part)
+{
+    double least = part / 2, most = 1 - (1 - part) / 2;
+    return share < least ? least : share > most ? most : share;
+}
+
+/* The part of the draws that makes up for the requests that are missing. A draw tells only after a whole conversation
+ * what came of it: the longer they are, the gentler. */
+static double wanted(const loami_split *s, double part)
+{
+    double all = (double)(s->n[0] + s->n[1]), missing = part * all - (double)s->n[1];
+    double length = s->draws ? all / (double)s->draws : 1;
+    if (length < 1) length = 1;
+    return bounded(part + LEAN / (length * sqrt(length)) * missing, part);
+}
 
 double loami_split_share(const loami_split *s, double part)
 {
     if (part <= 0 || part >= 1) return part <= 0 ? 0 : 1;
-    double missing = part * (double)(s->n[0] + s->n[1]) - (double)s->n[1], share = part + LEAN * missing;
-    double least = part / 2, most = 1 - (1 - part) / 2; /* some chance for either, so that both can be judged */
-    return share < least ? least : share > most ? most : share;
+    return bounded(wanted(s, part) + LEAN * s->missing, part);
+}
+
+void loami_split_drawn(loami_split *s, double part, loami_side side)
+{
+    if (part <= 0 || part >= 1) return;
+    s->missing += wanted(s, part) - (side == LOAMI_SIDE_NEW);
+    s->draws++;
 }
 
 loami_side loami_split_draw(double share, double u)

@@ -10,13 +10,18 @@
 
 typedef enum loami_side { LOAMI_SIDE_NONE, LOAMI_SIDE_OLD, LOAMI_SIDE_NEW, LOAMI_SIDE_BOTH } loami_side;
 
-/* Requests since the step began, of conversations whose side was drawn in it. */
+/* Since the step began. */
 typedef struct loami_split {
-    uint64_t n[2]; /* [1]: the new side's */
+    uint64_t n[2];  /* requests; [1]: the new side's */
+    uint64_t draws; /* conversations */
+    double missing; /* draws that the new side should have got beyond those it got */
 } loami_split;
 
 /* The probability of the new side for the next draw, when `part` of the requests is wanted there. */
 double loami_split_share(const loami_split *s, double part);
+
+/* The draw was made with that share. */
+void loami_split_drawn(loami_split *s, double part, loami_side side);
 
 /* The side for a number 0 <= u < 1: below share is new. The same u moves to the new side when the share grows, and
  * never back. */
