@@ -166,6 +166,7 @@ void loami_shift_enter(loami_exchange *x)
     if (s->retired) loami_shift_follow(s);
     double part = loami_rollout_part(&s->r);
     x->side = LOAMI_SIDE_OLD;
+    if (!loami_rollout_open(&s->r) && s->r.state != LOAMI_R_DONE) return;
     if (is_split_shape(x)) read_talk(x);
     if (s->r.state == LOAMI_R_DONE && is_split_shape(x)) {
         enter_done(x, s);
@@ -173,7 +174,7 @@ void loami_shift_enter(loami_exchange *x)
     }
     x->shift_id = s->r.id;
     x->shift_step = s->r.step;
-    if (!loami_rollout_open(&s->r) || part <= 0) return;
+    if (part <= 0) return;
     uint64_t session = session_of(x, s->r.plan.sticky);
     if (!is_split_shape(x))
         x->side = part >= 1 ? LOAMI_SIDE_NEW : LOAMI_SIDE_OLD;
