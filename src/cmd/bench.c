@@ -1,6 +1,7 @@
 #include "base/bandwidth.h"
 #include "base/clock.h"
 #include "base/system.h"
+#include "cmd/bench_url.h"
 #include "cmd/open.h"
 
 #include <stdio.h>
@@ -118,6 +119,7 @@ static int bandwidth(const bench *b)
 int loami_cmd_bench(int argc, char **argv)
 {
     bench b = { .n_prompt = 512, .n_new = 128, .runs = 3, .streams = 1 };
+    loami_bench_url u = { .max_tokens = 200, .concurrency = 1, .key = getenv("LOAM_API_KEY") };
     const loami_opt table[] = {
         LOAMI_MODEL_OPTS(b.run),
         { "--prompt-tokens", 'p', "N", "tokens of the prompt (default 512)", LOAMI_OPT_U32, &b.n_prompt, NULL, 1, 1 << 20 },
@@ -126,11 +128,24 @@ int loami_cmd_bench(int argc, char **argv)
         { "--runs", 'r', "N", "runs, of which the median counts (default 3)", LOAMI_OPT_U32, &b.runs, NULL, 1, RUNS_MAX },
         { "--bandwidth", 0, NULL, "measure how fast memory is read instead, with --threads threads", LOAMI_OPT_FLAG, &b.bandwidth, NULL, 0, 0 },
         { "--json", 0, NULL, "print one JSON object", LOAMI_OPT_FLAG, &b.json, NULL, 0, 0 },
+        { "--url", 0, "URL", "measure a running server instead: five prompts, 200 tokens each; -m is its word for the model",
+          LOAMI_OPT_STRING, &u.url, NULL, 0, 0 },
+        { "--prompts", 0, "FILE", "with --url: a prompt a line, or JSON lines with prompt or messages", LOAMI_OPT_STRING, &u.prompts, NULL, 0, 0 },
+        { "--max-tokens", 0, "N", "with --url: tokens of an answer (default 200)", LOAMI_OPT_U32, &u.max_tokens, NULL, 1, 1 << 20 },
+        { "--concurrency", 0, "N", "with --url: requests at once (default 1)", LOAMI_OPT_U32, &u.concurrency, NULL, 1, 4096 },
+        { "--requests", 0, "N", "with --url: requests in all (default: every prompt once, times the concurrency)", LOAMI_OPT_U32, &u.requests, NULL, 1,
+          1000000 },
+        { "--target", 0, "TPS", "with --url: exit 1 when the average is below so many tok/s", LOAMI_OPT_FLOAT, &u.target, NULL, 0, 1e6 },
+        { "--svg", 0, "FILE", "with --url: write a plot", LOAMI_OPT_STRING, &u.svg, NULL, 0, 0 },
+        { "--api-key", 0, "KEY", "with --url: sent to the server (default: LOAM_API_KEY)", LOAMI_OPT_STRING, &u.key, NULL, 0, 0 },
         { 0 },
     };
-    int rc = loami_opt_parse(argc, argv, table, "measure prompt and generation speed");
+    int rc = loami_opt_parse(argc, argv, table, "measure prompt and generation speed, of a model here or of a running server");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     if (b.bandwidth) return bandwidth(&b);
+    u.model = b.run.model;
+    u.json = b.json;
+    if (u.url) return loami_bench_url_run(&u);
     figures f = { 0 };
     loam_engine *e;
     double start = loami_now_s();

@@ -10,6 +10,9 @@ static const struct {
 } commands[] = {
     { "serve", loami_cmd_serve, "answer the OpenAI API on a port" },
     { "gateway", loami_cmd_gateway, "one address in front of several servers" },
+    { "rollout", loami_cmd_rollout, "move traffic from one engine to another, and back if it is worse" },
+    { "compare", loami_cmd_compare, "the same prompts to two servers, side by side" },
+    { "validate", loami_cmd_validate, "tick off a migration's checklist" },
     { "key", loami_cmd_key, "make an API key for loam serve" },
     { "chat", loami_cmd_chat, "talk with a model in the terminal" },
     { "generate", loami_cmd_generate, "answer one prompt" },
