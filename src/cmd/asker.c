@@ -253,7 +253,7 @@ static void fetch_done(void *arg, loami_call_fate fate, int status, const char *
     loami_loop_stop(f->loop);
 }
 
-int loami_fetch(const char *url, const char *method, const char *body, const char *key, double timeout_s, loami_buf *out,
+int loami_ask_once(const char *url, const char *method, const char *body, const char *key, double timeout_s, loami_buf *out,
                 int *status, loam_err *err)
 {
     fetching f = { .out = out };
@@ -304,7 +304,7 @@ int loami_model_of(char **out, const char *server, const char *wanted, const cha
     *out = wanted ? strdup(wanted) : NULL;
     if (wanted) return *out ? 0 : loami_fail_nomem(err);
     loami_buf_printf(&url, "%s/v1/models", server);
-    rc = url.failed ? loami_fail_nomem(err) : loami_fetch(url.data, "GET", NULL, key, 30, &answer, &status, err);
+    rc = url.failed ? loami_fail_nomem(err) : loami_ask_once(url.data, "GET", NULL, key, 30, &answer, &status, err);
     if (rc == 0 && status != 200) rc = loami_fail(err, LOAM_E_IO, "%s answers with status %d", url.data, status);
     if (rc == 0) rc = loami_json_parse(&v, answer.data ? answer.data : "", answer.len, url.data, err);
     const char *id = json_string_value(json_object_get(json_array_get(json_object_get(v, "data"), 0), "id"));

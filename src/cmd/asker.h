@@ -37,7 +37,7 @@ int loami_ask_all(loami_ask *asks, uint32_t n, const loami_ask_how *how, loam_er
 void loami_asks_free(loami_ask *asks, uint32_t n);
 
 /* One request for something else; *status is what it answered. out is the caller's. */
-int loami_fetch(const char *url, const char *method, const char *body, const char *key, double timeout_s, loami_buf *out,
+int loami_ask_once(const char *url, const char *method, const char *body, const char *key, double timeout_s, loami_buf *out,
                 int *status, loam_err *err);
 
 /* url without a slash or /v1 at its end, malloc'd; LOAM_E_ARG when it is none. */

@@ -343,7 +343,6 @@ static int run(service *v, const settings *s, loam_err *err)
         .stall_s = s->stall_s,
         .on_stall = on_stall,
         .stall_arg = v,
-    };
         .share = s->share ? &shared : NULL,
     };
     if (!api.models.memory_bytes && v->models.n > 1) api.models.memory_bytes = loami_memory_bytes() / 4 * 3;

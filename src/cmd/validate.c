@@ -66,7 +66,7 @@ static int get(const validation *v, const char *server, const char *path, int *s
     const char *admin = getenv("LOAM_ADMIN_KEY");
     bool is_admin = strncmp(path, "/gateway/", 9) == 0;
     int rc = url.failed ? loami_fail_nomem(err)
-                        : loami_fetch(url.data, "GET", NULL, is_admin && admin ? admin : v->key, QUICK_S, &answer, status, err);
+                        : loami_ask_once(url.data, "GET", NULL, is_admin && admin ? admin : v->key, QUICK_S, &answer, status, err);
     if (rc == 0 && answer.data) loami_json_parse(out, answer.data, answer.len, "answer", NULL);
     loami_buf_free(&url);
     loami_buf_free(&answer);
