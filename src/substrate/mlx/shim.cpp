@@ -134,7 +134,7 @@ loam_tensor loami_mlx_new_pending(loam_sub *s, const mx::array &x, const loam_no
 
 loami_mlx_value *loami_mlx_take(loam_sub *s, loam_tensor t)
 {
-    if (t >= s->values.size()) throw std::logic_error("an operation was given a tensor of no step");
+    if (t >= s->values.size()) throw std::runtime_error("an operation was given a tensor of no step");
     s->values[t].taken = true;
     return &s->values[t];
 }
