@@ -24,7 +24,8 @@ check-py: all $(HELPERS) ## the Python tests alone (PYTEST="tests/golden -k llam
 # A test program links everything but main; a fuzz target brings libFuzzer's main. Kernel tests share a suite.
 KERN_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/kern/test_%,$(wildcard tests/kern/*.c)))
 $(KERN_OBJ): ISA := -Itests
-$(BUILD)/tests/kern/%: tests/kern/%.c $(KERN_OBJ) $(NO_MAIN)
+KERN     := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/kern/test_*.c))
+$(KERN): $(BUILD)/tests/kern/%: tests/kern/%.c $(KERN_OBJ) $(NO_MAIN)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -Itests -MMD -MP -o $@ $< $(KERN_OBJ) $(NO_MAIN) $(LINK) $(shell $(PKG_CONFIG) --libs cmocka)
 
