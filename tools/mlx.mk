@@ -12,7 +12,7 @@ QUOTED   := $(patsubst src/substrate/mlx/cuda/%.cu,$(BUILD)/mlx/%.inc,$(wildcard
 MLX_OBJ  := $(patsubst %,$(BUILD)/mlx/%.o,$(wildcard src/substrate/mlx/*.cpp) src/substrate/dequant.c src/base/err.c src/base/utf8.c)
 
 $(MLX_SO): $(MLX_OBJ)
-	$(LD) $(SANITIZE) -shared $(if $(filter Linux,$(SYSTEM)),-Wl$(,)-z$(,)defs) -o $@ $^ -L$(MLX_LIB) -lmlx $(MLX_LINK) $(addprefix -Wl$(,)-rpath$(,),$(MLX_RPATH))
+	$(LD) $(SANITIZE) -shared $(if $(filter Linux,$(SYSTEM)),-Wl$(,)-z$(,)defs,-Wl$(,)-install_name$(,)@rpath/$(@F)) -o $@ $^ -L$(MLX_LIB) -lmlx $(MLX_LINK) $(addprefix -Wl$(,)-rpath$(,),$(MLX_RPATH))
 
 # The text of a CUDA kernel as a C++ string, without comments and indentation: MLX hashes it at each call.
 $(BUILD)/mlx/%.inc: src/substrate/mlx/cuda/%.cu
