@@ -39,7 +39,9 @@ ARCH    := $(if $(filter x86_64%,$(MACHINE)),x86,$(if $(filter aarch64% arm64%,$
 $(BUILD)/obj/src/substrate/cpu/x86/avx2%.o:   ISA := -mavx2 -mfma -mf16c
 $(BUILD)/obj/src/substrate/cpu/x86/avx512%.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
 DOTPROD ?= -march=armv8.2-a+dotprod
+I8MM    ?= -march=armv8.2-a+dotprod+i8mm
 $(BUILD)/obj/src/substrate/cpu/arm/dot%.o:    ISA := $(DOTPROD)
+$(BUILD)/obj/src/substrate/cpu/arm/i8mm%.o:   ISA := $(I8MM)
 
 sources = $(wildcard $(addsuffix /*.c,$(addprefix src/,$(1))))
 LIB_SRC  := $(call sources,base file text text/* substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))

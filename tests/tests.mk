@@ -85,6 +85,6 @@ aarch64: ## cross-build for aarch64; C tests and whole models under qemu (Debian
 	@$(ARM_PC) $(MAKE) BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar RUN=qemu-aarch64 \
 	  PYTEST="$(or $(PYTEST),tests/golden/test_families.py)" check-c check-py
 aarch64-ci: ## the same with the conformance run at one level only: minutes instead of a quarter of an hour
-	@LEVEL=dotprod $(MAKE) aarch64
+	@LEVEL=i8mm $(MAKE) aarch64
 
 -include $(KERN_OBJ:.o=.d) $(addsuffix .d,$(TESTS) $(HELPERS) $(FUZZERS))

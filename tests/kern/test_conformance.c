@@ -55,6 +55,7 @@ static void test_neon(void **state)
     hold("neon", false);
     hold("neon", true);
     hold("dotprod", false);
+    hold("i8mm", false);
 }
 
 int main(void)
