@@ -38,7 +38,10 @@ MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 ARCH    := $(if $(filter x86_64%,$(MACHINE)),x86,$(if $(filter aarch64% arm64%,$(MACHINE)),arm))
 $(BUILD)/obj/src/substrate/cpu/x86/avx2%.o:   ISA := -mavx2 -mfma -mf16c
 $(BUILD)/obj/src/substrate/cpu/x86/avx512%.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
-$(BUILD)/obj/src/substrate/cpu/arm/dot%.o:    ISA := -march=armv8.2-a+dotprod
+DOTPROD ?= -march=armv8.2-a+dotprod
+I8MM    ?= -march=armv8.2-a+dotprod+i8mm
+$(BUILD)/obj/src/substrate/cpu/arm/dot%.o:    ISA := $(DOTPROD)
+$(BUILD)/obj/src/substrate/cpu/arm/i8mm%.o:   ISA := $(I8MM)
 
 sources = $(wildcard $(addsuffix /*.c,$(addprefix src/,$(1))))
 LIB_SRC  := $(call sources,base file text text/* substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))
@@ -46,7 +49,7 @@ PROG_SRC := $(call sources,net api rollout gateway store web cmd)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
 NO_MAIN  := $(filter-out %/cmd/main.o,$(PROG_OBJ)) $(BUILD)/libloam.a
-.PHONY: all mlx model serve bench install clean help
+.PHONY: all mlx macos model serve bench install clean help
 all: $(BUILD)/loam ## build build/loam and build/libloam.a (the default)
 
 $(BUILD)/libloam.a: $(LIB_OBJ)
@@ -79,6 +82,10 @@ serve: model ## everything from a bare machine to a server on 127.0.0.1 (PORT=80
 
 mlx: all ## the substrate over MLX (a Mac's GPU, NVIDIA's): build/mlx.so or mlx.dylib, loaded when it suits the machine
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tools/mlx
+
+macos: ## the same for Macs with Apple silicon, cross-built on Debian: build/macos and a tarball to unpack there
+	@$(SETUP) build macos
+	@BUILD=$(BUILD)/macos PYTHON=$(PYTHON) MAKE="$(MAKE)" tools/macos/build
 
 bench: model ## speed beside llama.cpp, interleaved on this machine: bench/results.json and a plot
 	@bench/compare_llama_cpp --loam $(BUILD)/loam --model $(MODEL)

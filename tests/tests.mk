@@ -3,7 +3,7 @@ TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c
 HELPERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c tests/e2e/*.c tests/gateway/*.c)) $(BUILD)/tests/loam-fake
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: test check-c check-py lint asan tsan fuzz fuzz-smoke fuzz-run aarch64
+.PHONY: test check-c check-py lint asan tsan fuzz fuzz-smoke fuzz-run aarch64 aarch64-ci
 # Each step is a make of its own: in this order, whatever -j says, and pytest's summary at the end.
 test: ## the same set-up, then every test
 	@$(SETUP) build test
@@ -24,7 +24,8 @@ check-py: all $(HELPERS) ## the Python tests alone (PYTEST="tests/golden -k llam
 # A test program links everything but main; a fuzz target brings libFuzzer's main. Kernel tests share a suite.
 KERN_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/kern/test_%,$(wildcard tests/kern/*.c)))
 $(KERN_OBJ): ISA := -Itests
-$(BUILD)/tests/kern/%: tests/kern/%.c $(KERN_OBJ) $(NO_MAIN)
+KERN     := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/kern/test_*.c))
+$(KERN): $(BUILD)/tests/kern/%: tests/kern/%.c $(KERN_OBJ) $(NO_MAIN)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -Itests -MMD -MP -o $@ $< $(KERN_OBJ) $(NO_MAIN) $(LINK) $(shell $(PKG_CONFIG) --libs cmocka)
 
@@ -83,5 +84,7 @@ aarch64: ## cross-build for aarch64; C tests and whole models under qemu (Debian
 	@$(SETUP) aarch64 test
 	@$(ARM_PC) $(MAKE) BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar RUN=qemu-aarch64 \
 	  PYTEST="$(or $(PYTEST),tests/golden/test_families.py)" check-c check-py
+aarch64-ci: ## the same with the conformance run at one level only: minutes instead of a quarter of an hour
+	@LEVEL=i8mm $(MAKE) aarch64
 
 -include $(KERN_OBJ:.o=.d) $(addsuffix .d,$(TESTS) $(HELPERS) $(FUZZERS))

@@ -1,16 +1,18 @@
 # The MLX substrate: $(BUILD)/mlx.so, loaded at run time by build/loam beside it. `make mlx` calls this with what
-# tools/mlx found: MLX_INCLUDE, MLX_LIB, and MLX_RPATH, where the object will look for libmlx.
+# tools/mlx found: MLX_INCLUDE, MLX_LIB, and MLX_RPATH, where the object will look for libmlx. tools/macos/build calls it too.
 , := ,
 CXX      ?= c++
 BUILD    ?= build
 MLX_OPT  ?= -O2 -g
-MLX_SO   := $(BUILD)/mlx.$(if $(filter Darwin,$(shell uname -s)),dylib,so)
-C_FLAGS  := -fPIC -fvisibility=hidden -Wall -Wextra -Wpedantic -Iinclude -Isrc
+SYSTEM   ?= $(shell uname -s)
+LD       := $(if $(filter default,$(origin LD)),$(CXX),$(LD))
+MLX_SO   := $(BUILD)/mlx.$(if $(filter Darwin,$(SYSTEM)),dylib,so)
+C_FLAGS  := $(MLX_FLAGS) -fPIC -fvisibility=hidden -Wall -Wextra -Wpedantic -Iinclude -Isrc
 QUOTED   := $(patsubst src/substrate/mlx/cuda/%.cu,$(BUILD)/mlx/%.inc,$(wildcard src/substrate/mlx/cuda/*.cu))
 MLX_OBJ  := $(patsubst %,$(BUILD)/mlx/%.o,$(wildcard src/substrate/mlx/*.cpp) src/substrate/dequant.c src/base/err.c src/base/utf8.c)
 
 $(MLX_SO): $(MLX_OBJ)
-	$(CXX) $(SANITIZE) -shared $(if $(filter Linux,$(shell uname -s)),-Wl$(,)-z$(,)defs) -o $@ $^ -L$(MLX_LIB) -lmlx $(MLX_LINK) $(addprefix -Wl$(,)-rpath$(,),$(MLX_RPATH))
+	$(LD) $(SANITIZE) -shared $(if $(filter Linux,$(SYSTEM)),-Wl$(,)-z$(,)defs,-Wl$(,)-install_name$(,)@rpath/$(@F)) -o $@ $^ -L$(MLX_LIB) -lmlx $(MLX_LINK) $(addprefix -Wl$(,)-rpath$(,),$(MLX_RPATH))
 
 # The text of a CUDA kernel as a C++ string, without comments and indentation: MLX hashes it at each call.
 $(BUILD)/mlx/%.inc: src/substrate/mlx/cuda/%.cu

@@ -12,6 +12,8 @@
 
 static void hold(const char *cap, bool exact)
 {
+    const char *only = getenv("LEVEL"); /* where the machine is slow: one of them */
+    if (only && strcmp(only, cap) != 0) return;
     setenv("LOAM_CPU", cap, 1);
     if (strcmp(loami_kern_pick(NULL)->name, cap) != 0) {
         print_message("  %s: not on this machine\n", cap);
@@ -53,6 +55,7 @@ static void test_neon(void **state)
     hold("neon", false);
     hold("neon", true);
     hold("dotprod", false);
+    hold("i8mm", false);
 }
 
 int main(void)

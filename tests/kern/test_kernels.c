@@ -13,8 +13,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const char *const levels[] = { "avx2", "avx512", "neon", "dotprod" };
-enum { N_LEVELS = 4, COLS = 640, ROWS = 40, MAX_M = 33 };
+static const char *const levels[] = { "avx2", "avx512", "neon", "dotprod", "i8mm" };
+enum { N_LEVELS = sizeof levels / sizeof levels[0], COLS = 640, ROWS = 40, MAX_M = 33 };
 
 static const loami_kern *slow;
 static rnd r;

@@ -16,6 +16,7 @@ static void hold(const char *name, bool exact, double tolerance)
     conformance c = { .seed = 1, .only = getenv("ONLY"), .verbose = getenv("VERBOSE") != NULL, .tolerance = tolerance };
     loam_err err = { 0 };
     if (loami_substrate_load(&c.sub, name, &err) < 0) {
+        if (getenv("SUBSTRATE")) fail_msg("%s", err.msg);
         print_message("  %s: %s\n", name, err.msg);
         skip();
     }
@@ -38,6 +39,15 @@ static void test_mlx(void **state)
     (void)state;
     if (!loami_substrate_suits("mlx")) skip();
     hold("mlx", false, 3e-2);
+}
+
+/* Any other one, by the tolerance that SUBSTRATE_TOLERANCE says for a single operation: docs/substrates.md. */
+static void test_named(void **state)
+{
+    const char *name = getenv("SUBSTRATE"), *tolerance = getenv("SUBSTRATE_TOLERANCE");
+    (void)state;
+    if (!name) skip();
+    hold(name, false, tolerance ? atof(tolerance) : 1e-4);
 }
 
 static void expect_error(const char *name, int code, const char *words)
@@ -84,6 +94,7 @@ int main(void)
         cmocka_unit_test(test_not_a_substrate),
         cmocka_unit_test(test_mlx_exact),
         cmocka_unit_test(test_mlx),
+        cmocka_unit_test(test_named),
     };
     return cmocka_run_group_tests_name("loaded", tests, NULL, NULL);
 }

@@ -164,7 +164,7 @@ typedef struct loami_kern {
 
 extern const loami_kern loami_kern_scalar;
 
-/* The table for this machine, capped by cap ("scalar", "avx2", "avx512", "neon", "dotprod"; NULL = LOAM_CPU or no cap).
+/* The table for this machine, capped by cap ("scalar", "avx2", "avx512", "neon", "dotprod", "i8mm"; NULL = LOAM_CPU or no cap).
  * Static; never NULL. */
 const loami_kern *loami_kern_pick(const char *cap);
 
@@ -173,6 +173,7 @@ void loami_kern_avx2(loami_kern *k);
 void loami_kern_avx512(loami_kern *k);
 void loami_kern_neon(loami_kern *k);
 void loami_kern_dotprod(loami_kern *k);
+void loami_kern_i8mm(loami_kern *k);
 
 /* kern_scalar.c: help for tables. Scale and bias of group g of a row; the unsigned codes [k0, k0 + k) of a row, so
  * that w = scale * code + bias holds for the fp4 codes as well. */

@@ -57,11 +57,21 @@ static bool has_neon(void)
 #if defined(__APPLE__)
 #include <sys/sysctl.h>
 
-static bool has_dotprod(void)
+static bool feature(const char *name)
 {
     int v = 0;
     size_t size = sizeof v;
-    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &v, &size, NULL, 0) == 0 && v;
+    return sysctlbyname(name, &v, &size, NULL, 0) == 0 && v;
+}
+
+static bool has_dotprod(void)
+{
+    return feature("hw.optional.arm.FEAT_DotProd");
+}
+
+static bool has_i8mm(void)
+{
+    return feature("hw.optional.arm.FEAT_I8MM");
 }
 #elif defined(__linux__)
 #include <sys/auxv.h>
@@ -71,8 +81,19 @@ static bool has_dotprod(void)
     const unsigned long asimddp = 1ul << 20; /* HWCAP_ASIMDDP */
     return getauxval(AT_HWCAP) & asimddp;
 }
+
+static bool has_i8mm(void)
+{
+    const unsigned long i8mm = 1ul << 13;    /* HWCAP2_I8MM */
+    return getauxval(AT_HWCAP2) & i8mm;
+}
 #else
 static bool has_dotprod(void)
+{
+    return false;
+}
+
+static bool has_i8mm(void)
 {
     return false;
 }
@@ -81,8 +102,9 @@ static bool has_dotprod(void)
 static const rung rungs[] = {
     { "neon", has_neon, loami_kern_neon },
     { "dotprod", has_dotprod, loami_kern_dotprod },
+    { "i8mm", has_i8mm, loami_kern_i8mm },
 };
-enum { N_RUNGS = 2 };
+enum { N_RUNGS = 3 };
 
 #else
 

@@ -149,7 +149,7 @@ mx::array loami_mlx_act(loam_act act, const mx::array &gate, const mx::array &up
     case LOAM_ACT_GELU_TANH: return fused_tanh({ gate, up })[0];
     case LOAM_ACT_SWIGLU_OAI: return fused_oai({ gate, up })[0];
     }
-    throw std::logic_error("an activation that the seam does not have");
+    throw std::runtime_error("an activation that the seam does not have");
 }
 
 /* Gate and up, whether they are two arrays or the halves of one. */

@@ -51,24 +51,20 @@ template <typename F> static loam_tensor recorded(loam_sub *s, F f)
 
 /* ---- open ----------------------------------------------------------------------------------------------- */
 
-static std::string device_text(const char *key)
+/* What MLX says of the device, T() if nothing. Looked through, not looked up: MLX was compiled with another libc++ than
+ * this may be, and two that hash strings differently would find nothing in each other's maps. */
+template <typename T> static T device(const char *key)
 {
-    const auto &info = mx::device_info(mx::default_device());
-    auto at = info.find(key);
-    return at != info.end() && std::holds_alternative<std::string>(at->second) ? std::get<std::string>(at->second) : "";
-}
-
-static size_t device_size(const char *key)
-{
-    const auto &info = mx::device_info(mx::default_device());
-    auto at = info.find(key);
-    return at != info.end() && std::holds_alternative<size_t>(at->second) ? std::get<size_t>(at->second) : 0;
+    for (const auto &[name, value] : mx::device_info(mx::default_device()))
+        if (name == key && std::holds_alternative<T>(value)) return std::get<T>(value);
+    return T();
 }
 
 static int open(loam_sub **out, const loam_sub_options *options, loam_err *err)
 {
     return guarded(err, [&] {
         auto s = std::make_unique<loam_sub>();
+        if (!loami_mlx_type_wish(&s->wish)) return fail(err, LOAM_E_ARG, "LOAM_MLX_TYPE must be f16, bf16 or f32");
         const char *page = getenv("LOAM_MLX_PAGE");
         s->options = *options;
         s->gpu = mx::is_available(mx::Device::gpu);
@@ -78,7 +74,7 @@ static int open(loam_sub **out, const loam_sub_options *options, loam_err *err)
         s->page_tokens = page && atoi(page) > 0 ? atoi(page) : PAGE_TOKENS;
         /* What the model needs stays resident: the most that the system allows to wire. Buffers that were freed are kept
          * for the next step, but not without a limit. */
-        if (size_t wired = s->metal ? device_size("max_recommended_working_set_size") : 0) {
+        if (size_t wired = s->metal ? device<size_t>("max_recommended_working_set_size") : 0) {
             mx::set_wired_limit(wired);
             mx::set_memory_limit(wired);
             mx::set_cache_limit(wired / 8);
@@ -106,7 +102,7 @@ static void info(const loam_sub *s, loam_sub_info *out)
     bool wide = s->type ? *s->type == mx::float32 : s->options.exact;
     out->tolerance = wide ? 1e-3 : 0.3;
     guarded(nullptr, [&] {
-        std::string name = s->gpu ? device_text("device_name") : "cpu";
+        std::string name = s->gpu ? device<std::string>("device_name") : "cpu";
         snprintf(out->device, sizeof out->device, "%s (mlx %s)", name.empty() ? "gpu" : name.c_str(), mx::version());
         return 0;
     });
@@ -134,7 +130,7 @@ loam_tensor loami_mlx_new_pending(loam_sub *s, const mx::array &x, const loam_no
 
 loami_mlx_value *loami_mlx_take(loam_sub *s, loam_tensor t)
 {
-    if (t >= s->values.size()) throw std::logic_error("an operation was given a tensor of no step");
+    if (t >= s->values.size()) throw std::runtime_error("an operation was given a tensor of no step");
     s->values[t].taken = true;
     return &s->values[t];
 }

@@ -64,6 +64,7 @@ struct loam_sub {
     loam_sub_options options;
     bool gpu, metal;
     bool kernels;                /* cuda.cpp's own are used */
+    std::optional<mx::Dtype> wish; /* what LOAM_MLX_TYPE says that the type of values shall be */
     std::optional<mx::Dtype> type; /* of values; known from the first weight */
     std::vector<std::unique_ptr<loam_weight>> weights;
 
@@ -105,6 +106,7 @@ loami_mlx_value *loami_mlx_take(loam_sub *s, loam_tensor t);               /* va
 mx::array loami_mlx_whole(loam_sub *s, loami_mlx_value *v);                /* as one [rows][cols]; what is pending is done */
 
 /* ---- weight.cpp ---- */
+bool loami_mlx_type_wish(std::optional<mx::Dtype> *out);                   /* of the environment; false: it is no type */
 int loami_mlx_weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint32_t n_parts, loam_err *err);
 mx::array loami_mlx_vector(loam_weight *w, float offset);                  /* a matrix of one row: offset + numbers */
 std::optional<mx::array> loami_mlx_vector_bias(loam_sub *s, loam_weight *w);

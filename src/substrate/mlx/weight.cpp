@@ -54,15 +54,22 @@ static mx::array bring(const loam_sub *s, const void *data, const mx::Shape &sha
 
 /* ---- matrices ------------------------------------------------------------------------------------------- */
 
-/* The type of values: the model's own on a GPU, float32 on a CPU, which has no arithmetic for the others; unless the
- * caller or LOAM_MLX_TYPE wants another. */
-static mx::Dtype choose_type(const loam_sub *s, const loam_matrix *m)
+bool loami_mlx_type_wish(std::optional<mx::Dtype> *out)
 {
     const char *wish = getenv("LOAM_MLX_TYPE");
+    if (!wish || !*wish) return true;
+    if (strcmp(wish, "f16") == 0) *out = mx::float16;
+    else if (strcmp(wish, "bf16") == 0) *out = mx::bfloat16;
+    else if (strcmp(wish, "f32") == 0) *out = mx::float32;
+    return out->has_value();
+}
+
+/* The type of values: the model's own on a GPU, float32 on a CPU, which has no arithmetic for the others; unless the
+ * caller or LOAM_MLX_TYPE wants another. f16 is what an M1 or M2 computes faster in than bfloat16. */
+static mx::Dtype choose_type(const loam_sub *s, const loam_matrix *m)
+{
     if (s->options.exact) return mx::float32;
-    if (wish && strcmp(wish, "f16") == 0) return mx::float16;
-    if (wish && strcmp(wish, "bf16") == 0) return mx::bfloat16;
-    if (wish && strcmp(wish, "f32") == 0) return mx::float32;
+    if (s->wish) return *s->wish;
     if (!s->gpu) return mx::float32;
     return m->type == LOAM_F16 || m->type == LOAM_F32 ? type_of(m->type) : mx::bfloat16;
 }
@@ -124,6 +131,28 @@ static loami_mlx_part join(const loami_mlx_part &a, const loami_mlx_part &b, mx:
     return p;
 }
 
+/* float16 ends at 65504, bfloat16 does not: a model that was recast must have stayed within. */
+static int check_range(const loam_sub *s, const loam_matrix *m, const loami_mlx_part &p, loam_err *err)
+{
+    if (*s->type != mx::float16 || !s->wish) return 0;
+    for (const std::optional<mx::array> &a : { std::optional(p.data), p.scales, p.biases, p.bias }) {
+        if (!a || a->dtype() != mx::float16 || mx::all(mx::isfinite(*a)).item<bool>()) continue;
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: it has numbers that float16 does not: run without LOAM_MLX_TYPE=f16", m->name);
+    }
+    return 0;
+}
+
+/* A Mac whose GPU is given more than the system lets it have pages, or ends the program: refused before, with figures. */
+static int check_room(const loam_sub *s, const loam_matrix *parts, uint32_t n_parts, loam_err *err)
+{
+    uint64_t bytes = 0, used = mx::get_active_memory(), limit = mx::get_memory_limit();
+    for (uint32_t i = 0; i < n_parts; i++)
+        bytes += (uint64_t)parts[i].n_experts * parts[i].rows * (loami_row_bytes(&parts[i]) + 2 * loami_scale_row_bytes(&parts[i]));
+    if (!s->gpu || used + bytes <= limit) return 0;
+    return loami_fail(err, LOAM_E_NOMEM, "%s: with it the weights take %.1f GB, the GPU may use %.1f GB: take a smaller model, or fewer bits", parts[0].name,
+                      (double)(used + bytes) / 1e9, (double)limit / 1e9);
+}
+
 static void make_real(loam_weight *w)
 {
     std::vector<mx::array> all;
@@ -154,6 +183,7 @@ static int check(const loam_matrix *parts, uint32_t n_parts, loam_err *err)
 int loami_mlx_weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint32_t n_parts, loam_err *err)
 {
     int rc = check(parts, n_parts, err);
+    if (rc == 0) rc = check_room(s, parts, n_parts, err);
     if (rc < 0) return rc;
     if (!s->type) s->type = choose_type(s, &parts[0]);
     auto w = std::make_unique<loam_weight>();
@@ -162,6 +192,7 @@ int loami_mlx_weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, u
     w->first = parts[0];
     for (uint32_t i = 0; i < n_parts; i++) {
         loami_mlx_part p = part_of(s, &parts[i]);
+        if ((rc = check_range(s, &parts[i], p, err)) < 0) return rc;
         w->rows += parts[i].rows;
         bool joins = !s->metal && !w->parts.empty() && alike(w->parts.back(), p);
         if (joins) w->parts.back() = join(w->parts.back(), p, *s->type);
