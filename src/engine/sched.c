@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-    ROWS_LEAST = 16,           /* of prompts in a step, whatever it costs: below, weights are read for too little */
+    ROWS_LEAST = 32,           /* of prompts in a step, whatever it costs: below, weights are read for too little */
     ROWS_UNKNOWN = 64,         /* while no row has been measured yet */
 };
 

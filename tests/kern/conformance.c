@@ -540,8 +540,10 @@ static void model_cases(conformance *c)
 
 /* ---- steady batches: the same bits, however rows come together ------------------------------------------------------- */
 
-static const step_plan cut_up[] = { { { 70, 5, 0 } }, { { 1, 1, 130 } }, { { 1, 9, 1 } }, { { 527, 1, 1 } }, { { 1, 1, 1 } } };
-static const step_plan cut_otherwise[] = { { { 33 } }, { { 500 } }, { { 67 } } };
+static const step_plan cut_up[] = { { { 70, 5, 0 } }, { { 1, 1, 130 } }, { { 1, 9, 1 } }, { { 117, 1, 1 } }, { { 1, 1, 1 } } };
+static const step_plan cut_otherwise[] = { { { 33 } }, { { 90 } }, { { 67 } } };
+static const step_plan long_cut_up[] = { { { 70, 5, 0 } }, { { 1, 1, 130 } }, { { 1, 9, 1 } }, { { 1000, 1, 1 } }, { { 1, 1, 1 } } };
+static const step_plan long_cut_otherwise[] = { { { 33 } }, { { 900 } }, { { 140 } } };
 
 /* Whether the last `n` numbers that a kept, from `at` before its end, are those at the end of what b kept. */
 static void same_bits(conformance *c, const world *w, const side *a, size_t at, const side *b, size_t n)
@@ -559,6 +561,7 @@ static void steady_models(conformance *c)
     for (uint32_t k = 0; k < n_matrix_kinds; k++) {
         model m = { .w = table_world(c, 97, 256), .n_q = 4, .n_kv = 2, .head_dim = 64, .n_layers = 2, .ffn = 384, .whole = true };
         side one, other;
+        bool is_long = k % 8 == 1; /* attention in several parts */
         m.w.n_seqs = 3;
         m.w.page_seed = k;
         m.steady = true;
@@ -567,12 +570,12 @@ static void steady_models(conformance *c)
         m.sinks = k % 5 == 1;
         fill_model(&m, &matrix_kinds[k]);
         m.w.kv.type = k % 2 ? LOAM_KV_INT8 : LOAM_KV_FULL;
-        m.w.max_tokens = 640;
+        m.w.max_tokens = is_long ? 1200 : 256;
         snprintf(m.w.name, sizeof m.w.name, "steady model %s", matrix_kinds[k].name);
-        m.steps = cut_up;
+        m.steps = is_long ? long_cut_up : cut_up;
         m.n_steps = 5;
         if (open_side(&one, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &one);
-        m.steps = cut_otherwise;
+        m.steps = is_long ? long_cut_otherwise : cut_otherwise;
         m.n_steps = 3;
         if (open_side(&other, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &other);
         if (one.rc != LOAM_E_UNSUPPORTED) same_bits(c, &m.w, &one, 3 * (size_t)m.w.vocab, &other, m.w.vocab);
