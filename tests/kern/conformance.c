@@ -48,6 +48,7 @@ int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_o
     uint32_t each = (w->max_tokens + d->page_tokens - 1) / d->page_tokens, n = each * w->n_seqs;
     loam_kv_config kv = w->kv;
     kv.n_pages = n;
+    d->kv = kv;
     if ((d->rc = f->kv_open(d->s, &kv, &bytes, &d->err)) < 0) return d->rc;
     uint32_t *all = malloc(n * sizeof *all);
     rnd r = { w->page_seed + d->page_tokens };

@@ -46,6 +46,13 @@ static void copy_pages(side *d, uint32_t tokens)
 {
     for (uint32_t p = 0; p * d->page_tokens < tokens; p++) {
         uint32_t left = tokens - p * d->page_tokens;
+        if (left >= d->page_tokens && d->f->kv_read) { /* a whole page: by way of memory outside */
+            void *bytes = malloc(d->f->kv_page_bytes(d->s, &d->kv));
+            bool ok = bytes && d->f->kv_read(d->s, d->pages[0][p], bytes) && d->f->kv_write(d->s, d->pages[1][p], bytes);
+            free(bytes);
+            if (!ok) d->rc = LOAM_E_MACHINE;
+            continue;
+        }
         d->f->kv_copy(d->s, d->pages[1][p], d->pages[0][p], left < d->page_tokens ? left : d->page_tokens);
     }
 }

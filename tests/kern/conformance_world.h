@@ -15,6 +15,7 @@ typedef struct side {
     loam_sub *s;
     loam_weight *w[MAX_WEIGHTS];
     uint32_t page_tokens;
+    loam_kv_config kv;
     uint32_t *pages[MAX_SEQS];  /* [n] of each sequence */
     float *out;                 /* [n_out] */
     size_t n_out;
