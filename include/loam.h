@@ -106,7 +106,7 @@ typedef struct loam_options {
     uint32_t speculate_tokens; /* guesses a step at what comes next, from what stood in the prompt or answer before, checked
                                  by the model: the same text, sooner where it repeats itself. 0 = none, at most 32 */
     const char *kv_dir;       /* a folder where pages of prompts outlive memory and restarts; NULL = none */
-    uint64_t kv_disk_bytes;   /* limit of that folder; 0 = 8 GiB */
+    uint64_t kv_disk_bytes;   /* limit of this model's pages there; 0 = 8 GiB */
 } loam_options;
 
 /* Loads a model and starts the engine thread. Takes as long as loading takes. */

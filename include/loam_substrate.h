@@ -195,9 +195,10 @@ typedef struct loam_substrate {
     void (*kv_copy)(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens);
 
     /* A page's contents as kv_page_bytes bytes that mean the same to another run with the same config on the same kind of
-     * device; and back. Between end and begin. NULL: pages can't be kept elsewhere. */
-    void (*kv_read)(loam_sub *s, uint32_t page, void *bytes);
-    void (*kv_write)(loam_sub *s, uint32_t page, const void *bytes);
+     * device; and back. Between end and begin. False: the machine failed, bytes (the page) are undefined. NULL: pages
+     * can't be kept elsewhere. */
+    bool (*kv_read)(loam_sub *s, uint32_t page, void *bytes);
+    bool (*kv_write)(loam_sub *s, uint32_t page, const void *bytes);
 
     /* Starts a step. b and what it points to stay valid until end. */
     void (*begin)(loam_sub *s, const loam_batch *b);

@@ -136,7 +136,7 @@ static void take_results(loam_engine *e, const loam_batch *b, const float *logit
         if (s->job == LOAMI_JOB_SCORE) score(e, s, logits);
         if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out, logits, vocab * sizeof *logits);
         s->n_past += s->n_rows - s->n_drafted;
-        if (prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, s->n_past);
+        loami_sched_passed(e, s);
         if (prompt && whole) loami_sched_twins(e, s, sample, logits);
         if (whole && s->job == LOAMI_JOB_GENERATE) sample_drafted(e, s, logits);
         else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");

@@ -51,7 +51,7 @@ struct loam_stream {
     int32_t *tokens;           /* [n_tokens of capacity n_reserved] prompt, then answer */
     uint32_t n_prompt, n_tokens, n_reserved, n_past, n_cached;
     loami_holding holding;     /* its KV pages, from admission to release */
-    uint32_t n_pages_most;     /* for its longest answer */
+    uint32_t n_pages_most;     /* at once, for its longest answer */
     uint32_t n_rows;           /* in the step being run */
     uint32_t n_drafted;        /* of them, guesses: tokens[n_tokens ...] */
     loami_draft draft;
@@ -119,6 +119,7 @@ struct loam_engine {
     loam_stream **running;     /* [max_running] in order of priority, then of starting */
     loam_stream **by_due;      /* [max_running] see sched.c */
     uint32_t n_running, max_running;
+    uint32_t window;           /* tokens that the layer looking back furthest sees; 0: all */
     uint32_t n_decode, n_decode_seqs; /* of the step: rows that aren't of prompts, sequences that they are of */
     double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
@@ -146,6 +147,9 @@ void loami_engine_timeout(loam_engine *e, loam_stream *s, const char *where);
 
 /* open.c: on the engine thread: substrate, model, text, KV cache, and what steps need. */
 int loami_engine_load(loam_engine *e, loam_err *err);
+
+/* sched.c: the pages that a sequence of n_tokens holds at once, at most. */
+uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens);
 
 /* stream.c, engine's side */
 uint32_t loami_stream_room(loam_stream *s); /* tokens that its reader can still be sent */

@@ -27,9 +27,21 @@ static int open_text(loam_engine *e, loam_err *err)
 
 /* ---- memory --------------------------------------------------------------------------------------------- */
 
+/* The window of the layer that sees furthest. */
+static uint32_t widest(const loami_model *m)
+{
+    uint32_t w = 0;
+    for (uint32_t i = 0; i < m->config.n_layers; i++) {
+        if (m->layers[i].attn.window == 0) return 0;
+        if (m->layers[i].attn.window > w) w = m->layers[i].attn.window;
+    }
+    return w;
+}
+
 static int choose_context(loam_engine *e, loam_err *err)
 {
     uint32_t most = e->model->config.context, asked = e->options.context_tokens;
+    e->window = widest(e->model);
     e->info.context_tokens = asked ? asked : most < CONTEXT_DEFAULT ? most : CONTEXT_DEFAULT;
     if (asked > most) return loami_fail(err, LOAM_E_ARG, "a context of %u tokens was asked for, the model has %u", asked, most);
     if (asked > CONTEXT_MAX) return loami_fail(err, LOAM_E_ARG, "a context of %u tokens: at most %d", asked, CONTEXT_MAX);
@@ -93,7 +105,7 @@ static int choose_pages(loam_engine *e, uint64_t page_bytes, uint32_t *n_pages, 
     const loam_options *o = &e->options;
     uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3, taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
     if (e->disk) taken += loami_disk_memory(e->disk);
-    uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, each = (e->info.context_tokens + page - 1) / page;
+    uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, each = loami_pages_at_once(e, e->info.context_tokens);
     uint64_t n = o->kv_bytes ? o->kv_bytes / page_bytes : each * (e->max_running < CONTEXTS_DEFAULT ? e->max_running : CONTEXTS_DEFAULT);
 
     e->stat.limit_bytes = limit;

@@ -190,7 +190,7 @@ static uint32_t follow(loami_pages *p, loami_holding *h, const int32_t *tokens, 
 
 bool loami_pages_take(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_tokens, uint32_t n_most)
 {
-    h->n_shared = h->n_pages = h->n_promised = 0;
+    h->n_shared = h->n_pages = h->n_promised = h->n_dropped = 0;
     follow(p, h, tokens, n_tokens ? (n_tokens - 1) / p->page_tokens : 0);
     uint32_t more = n_most > h->n_pages ? n_most - h->n_pages : 0;
     if (p->n_promised > p->n_free + p->n_kept || more > loami_pages_left(p)) {
@@ -225,7 +225,7 @@ bool loami_pages_grow(loami_pages *p, loami_holding *h, uint32_t n)
 
 void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done)
 {
-    uint32_t full = h->keep ? n_done / p->page_tokens : 0;
+    uint32_t full = h->keep && h->n_dropped <= h->n_shared ? n_done / p->page_tokens : 0;
     uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE;
     uint64_t hash = h->n_shared ? p->nodes[parent].hash : h->salt;
 
@@ -245,13 +245,20 @@ void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens
     }
 }
 
+void loami_pages_drop(loami_pages *p, loami_holding *h, uint32_t n)
+{
+    assert(n <= h->n_pages);
+    if (h->n_dropped < h->n_shared) h->n_dropped = h->n_shared;
+    for (; h->n_dropped < n; h->n_dropped++, h->n_promised++, p->n_promised++) p->free[p->n_free++] = h->pages[h->n_dropped];
+}
+
 void loami_pages_give(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done)
 {
     loami_pages_publish(p, h, tokens, n_done);
-    for (uint32_t i = h->n_pages; i > h->n_shared; i--) p->free[p->n_free++] = h->pages[i - 1];
+    for (uint32_t i = h->n_pages; i > h->n_shared && i > h->n_dropped; i--) p->free[p->n_free++] = h->pages[i - 1];
     while (h->n_shared) unpin(p, h->pages[--h->n_shared]); /* the deepest first: see oldest */
     p->n_promised -= h->n_promised;
-    h->n_pages = h->n_promised = 0;
+    h->n_pages = h->n_promised = h->n_dropped = 0;
     while (p->n_kept > p->kept_most) evict(p);
     assert(p->n_free <= p->n);
 }

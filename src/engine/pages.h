@@ -21,6 +21,7 @@ typedef struct loami_holding {
     uint32_t n_pages;
     uint32_t n_shared;       /* the first of them that are nodes of the tree, pinned */
     uint32_t n_promised;     /* pages to come */
+    uint32_t n_dropped;      /* of those that are no nodes, the ones before this number were given back: see drop */
     uint64_t salt;           /* sequences of different salt share nothing */
     bool keep;               /* takes from the tree and leaves its pages to it; otherwise all its pages are its own */
 } loami_holding;
@@ -49,6 +50,10 @@ bool loami_pages_grow(loami_pages *p, loami_holding *h, uint32_t n);
 /* Makes nodes of h's pages that are full with the first n_done tokens, so that others may share them from now on. Where
  * the tree has the same already, h gets that page instead and its own becomes free. */
 void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done);
+
+/* Gives back pages before number n that are no nodes: nobody will read them again. As many are promised anew. From now on
+ * h publishes nothing. */
+void loami_pages_drop(loami_pages *p, loami_holding *h, uint32_t n);
 
 /* Publishes, unpins, frees the rest. h holds nothing and is promised nothing after. */
 void loami_pages_give(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-    ROWS_LEAST = 16,           /* of prompts in a step, whatever it costs: below, weights are read for too little */
+    ROWS_LEAST = 32,           /* of prompts in a step, whatever it costs: below, weights are read for too little */
     ROWS_UNKNOWN = 64,         /* while no row has been measured yet */
 };
 
@@ -15,6 +15,25 @@ static const double ALONE_S = 0.5; /* a step without decoding: short enough for 
 static uint32_t pages_for(const loam_engine *e, uint32_t n_tokens)
 {
     return (n_tokens + e->sub_info.page_tokens - 1) / e->sub_info.page_tokens;
+}
+
+uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens)
+{
+    uint32_t all = pages_for(e, n_tokens), seen = pages_for(e, e->window);
+    uint64_t window = 2 * (uint64_t)seen + pages_for(e, ROWS_MAX) + 2; /* what it shares, what it looks back at, a step's rows */
+    return e->window && window < all ? (uint32_t)window : all;
+}
+
+void loami_sched_passed(loam_engine *e, loam_stream *s)
+{
+    uint32_t page = e->sub_info.page_tokens;
+    if (s->n_past <= s->n_prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, loami_sched_shared(e, s->n_past));
+    if (e->window && s->n_past + 1 > e->window) loami_pages_drop(e->pages, &s->holding, (s->n_past + 1 - e->window) / page);
+}
+
+uint32_t loami_sched_shared(const loam_engine *e, uint32_t n_tokens)
+{
+    return e->window && n_tokens > e->window ? e->window : n_tokens;
 }
 
 static bool decodes(const loam_stream *s)
@@ -86,7 +105,7 @@ static void find_leader(loam_engine *e, loam_stream *s)
         if (l->request.priority > s->request.priority) continue;
         uint32_t same = same_tokens(l, s);
         bool twin = same == s->n_prompt && same == l->n_prompt && s->n_tokens == s->n_prompt && l->n_tokens == l->n_prompt;
-        uint32_t full = (same < s->n_prompt ? same : s->n_prompt - 1) / page;
+        uint32_t full = loami_sched_shared(e, same < s->n_prompt ? same : s->n_prompt - 1) / page;
         if (!twin && full <= best) continue;
         s->leader = l;
         s->twin = twin;
@@ -125,7 +144,7 @@ void loami_sched_admit(loam_engine *e, double now)
     while (e->n_running < e->max_running) {
         loam_stream **at = first_waiting(e), *s = at ? *at : NULL;
         if (!s) break;
-        uint32_t most = pages_for(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
+        uint32_t most = loami_pages_at_once(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
         if (most > s->n_pages_most) most = s->n_pages_most;
         if (!loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most)) break;
         unlink_waiting(e, at);
@@ -138,7 +157,7 @@ void loami_sched_leave(loam_engine *e, loam_stream *s)
     uint32_t i = 0;
     while (e->running[i] != s) i++;
     memmove(&e->running[i], &e->running[i + 1], (--e->n_running - i) * sizeof *e->running);
-    loami_pages_give(e->pages, &s->holding, s->tokens, s->n_past);
+    loami_pages_give(e->pages, &s->holding, s->tokens, loami_sched_shared(e, s->n_past));
     for (i = 0; i < e->n_running; i++)
         if (e->running[i]->leader == s) find_leader(e, e->running[i]);
 }
@@ -232,6 +251,17 @@ static void plan_decodes(loam_engine *e, loam_batch *b)
     }
 }
 
+/* Takes the nodes that have come since, and stands after them. */
+static void extend(loam_engine *e, loam_stream *s, bool all)
+{
+    loami_pages_extend(e->pages, &s->holding, s->tokens, all ? s->n_prompt : s->n_tokens, all);
+    uint32_t came = s->holding.n_shared * e->sub_info.page_tokens - s->n_past;
+    s->n_past += came;
+    if (s->n_preempted) return;
+    s->n_cached += came;
+    e->meter.prefix_hits += came;
+}
+
 /* Whether s waits for another's pages; takes those that have come. */
 static bool follows(loam_engine *e, loam_stream *s)
 {
@@ -239,13 +269,7 @@ static bool follows(loam_engine *e, loam_stream *s)
     if (s->leader && (s->twin || s->leader->n_past < s->n_follow * page)) return true;
     if (s->holding.n_pages != s->holding.n_shared || s->n_past != s->holding.n_shared * page) return false;
     s->leader = NULL;
-    loami_pages_extend(e->pages, &s->holding, s->tokens, s->n_tokens, false);
-    uint32_t came = s->holding.n_shared * page - s->n_past;
-    s->n_past += came;
-    if (!s->n_preempted) {
-        s->n_cached += came;
-        e->meter.prefix_hits += came;
-    }
+    extend(e, s, false);
     return loami_tier_restore(e, s);
 }
 
@@ -320,7 +344,7 @@ static bool join(loam_engine *e, const loam_stream *s, loam_stream *t)
 {
     uint32_t page = e->sub_info.page_tokens, rest = s->n_past % page;
     if (t->holding.n_pages != t->holding.n_shared) return false;
-    loami_pages_extend(e->pages, &t->holding, t->tokens, t->n_prompt, true);
+    extend(e, t, true);
     if (t->holding.n_shared != s->n_past / page || !loami_pages_grow(e->pages, &t->holding, pages_for(e, s->n_past))) return false;
     if (rest) e->machine.api->kv_copy(e->machine.sub, t->holding.pages[t->holding.n_shared], s->holding.pages[t->holding.n_shared], rest);
     e->meter.prefix_hits += t->n_prompt - t->n_cached;

@@ -25,6 +25,12 @@ loam_batch loami_sched_plan(loam_engine *e);
 /* A step of so many rows took so long. */
 void loami_pace_learn(loami_pace *p, double took, uint32_t n_decode, uint32_t n_prompt);
 
+/* s has run rows: its full pages are there for others, and those that no layer looks back at are given up. */
+void loami_sched_passed(loam_engine *e, loam_stream *s);
+
+/* Of n_tokens, those whose pages may be shared: where all layers have a window, later ones are given up too soon. */
+uint32_t loami_sched_shared(const loam_engine *e, uint32_t n_tokens);
+
 /* Takes s out of running: it ends, or goes back to waiting. Nobody follows it any more. */
 void loami_sched_leave(loam_engine *e, loam_stream *s);
 

@@ -44,9 +44,9 @@ static bool take_copies(loam_stream *s, const loam_request *r, uint32_t context,
     s->n_prompt = s->n_tokens = r->n_tokens;
     s->n_reserved = r->n_tokens + new;
     s->holding = (loami_holding){ .salt = r->cache_salt, .keep = s->job == LOAMI_JOB_GENERATE };
-    s->n_pages_most = (s->n_reserved + page_tokens - 1) / page_tokens;
+    s->n_pages_most = loami_pages_at_once(s->engine, s->n_reserved);
     s->tokens = loami_arena_array(a, s->n_reserved, sizeof *s->tokens);
-    s->holding.pages = loami_arena_array(a, s->n_pages_most, sizeof *s->holding.pages);
+    s->holding.pages = loami_arena_array(a, (s->n_reserved + page_tokens - 1) / page_tokens, sizeof *s->holding.pages);
     s->ring_top = loami_arena_array(a, (size_t)RING_CAP * r->n_logprobs + 1, sizeof *s->ring_top);
     s->request.how.bias = copy(a, r->how.bias, r->how.n_bias, sizeof *r->how.bias, &ok);
     s->request.stop_tokens = copy(a, r->stop_tokens, r->n_stop_tokens, sizeof *r->stop_tokens, &ok);

@@ -33,7 +33,7 @@ int loami_tier_open(loam_engine *e, const loam_kv_config *kv, loam_err *err)
     const loam_substrate *api = e->machine.api;
     if (!e->options.kv_dir || !*e->options.kv_dir) return 0;
     if (!api->kv_read || !api->kv_write)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: its KV pages can't be written to files: leave --kv-cache-dir out", api->name);
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "%s: its KV pages can't be written to files: leave --kv-dir out", api->name);
     loami_disk_config c = { .dir = e->options.kv_dir, .identity = identity(e, kv), .page_bytes = api->kv_page_bytes(e->machine.sub, kv),
                             .page_tokens = e->sub_info.page_tokens, .context_tokens = e->info.context_tokens,
                             .limit_bytes = e->options.kv_disk_bytes ? e->options.kv_disk_bytes : DISK_BYTES_DEFAULT, .on_room = on_room,
@@ -55,7 +55,7 @@ bool loami_tier_restore(loam_engine *e, loam_stream *s)
         if (!loami_pages_grow(e->pages, h, h->n_shared + 1)) return false;
         bytes = loami_disk_get(e->disk, hash, h->salt, s->tokens, end);
         if (!bytes) return false; /* the page taken for it will be filled the long way */
-        e->machine.api->kv_write(e->machine.sub, h->pages[h->n_shared], bytes);
+        if (!e->machine.api->kv_write(e->machine.sub, h->pages[h->n_shared], bytes)) return false;
         loami_pages_publish(e->pages, h, s->tokens, end);
         s->n_past = end;
         if (s->n_preempted) continue;
@@ -81,7 +81,7 @@ static bool save_one(loam_engine *e, bool wait)
     }
     uint32_t n = loami_pages_spell(e->pages, page, e->spelled, e->info.context_tokens, &salt);
     if (n == 0) return true;
-    e->machine.api->kv_read(e->machine.sub, page, room);
+    if (!e->machine.api->kv_read(e->machine.sub, page, room)) return true;
     loami_disk_put(e->disk, hash, salt, e->spelled, n);
     return true;
 }

@@ -2,6 +2,10 @@
  * are built in, whoever else is there. */
 #include "ask.h"
 
+#include "engine/sample.h"
+#include "model/model.h"
+#include "substrate/registry.h"
+
 typedef struct bits {
     int32_t id[64];
     float logprob[64];
@@ -149,12 +153,112 @@ static void what_is_kept_has_a_limit(void **unused)
     loam_engine_close(e);
 }
 
+/* ---- windows ----------------------------------------------------------------------------------------------------- */
+
+enum { WINDOW = 40 };
+
+/* The tiny model as a Mistral whose layers all look back WINDOW tokens. */
+static char *window_make(void)
+{
+    char *dir = temp_make(), path[4200], *text;
+    size_t n;
+    loam_err err;
+    tiny_make(dir);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    CHECK_OK(loami_file_read(&text, &n, path, 1 << 16, &err), err, 0);
+    char *changed = malloc(n + 100), *family = strstr(text, "\"llama\"");
+    snprintf(changed, n + 100, "%.*s\"mistral\",\"sliding_window\":%d%s", (int)(family - text), text, WINDOW, family + 7);
+    CHECK_OK(loami_file_write(path, changed, strlen(changed), &err), err, 0);
+    free(text);
+    free(changed);
+    return dir;
+}
+
+/* The likeliest token after each of ids[n], with the model alone and pages for everything: nothing is ever given up. */
+static void without_engine(const char *dir, const char *substrate, const int32_t *ids, uint32_t n, int32_t *next)
+{
+    loami_machine m;
+    loami_model *model;
+    loam_sub_info info;
+    loam_err err;
+    uint64_t bytes;
+    uint32_t pages[TINY_CONTEXT], wanted = 0;
+    CHECK_OK(loami_substrate_find(&m.api, substrate, &err), err, 0);
+    CHECK_OK(m.api->open(&m.sub, &(loam_sub_options){ .threads = 2, .max_rows = 512 }, &err), err, 0);
+    m.api->info(m.sub, &info);
+    CHECK_OK(loami_model_open(&model, dir, m, &err), err, 0);
+    const loami_config *c = &model->config;
+    loam_kv_config kv = { c->n_layers, c->n_kv_heads, c->head_dim, TINY_CONTEXT / info.page_tokens, LOAM_KV_FULL };
+    CHECK_OK(m.api->kv_open(m.sub, &kv, &bytes, &err), err, 0);
+    for (uint32_t i = 0; i < kv.n_pages; i++) pages[i] = i;
+    for (uint32_t i = 0; i < n; i++) {
+        loam_seq_rows seq = { 0, 1, i, pages };
+        m.api->begin(m.sub, &(loam_batch){ .n_rows = 1, .tokens = ids + i, .n_seqs = 1, .seqs = &seq, .n_wanted = 1, .wanted = &wanted, .steady = true });
+        loam_tensor logits = model->family->forward(model);
+        CHECK_OK(m.api->end(m.sub, &err), err, 0);
+        next[i] = loami_argmax(m.api->read(m.sub, logits, NULL, NULL), c->vocab);
+    }
+    loami_model_close(model);
+    m.api->close(m.sub);
+}
+
+/* Long answers hold the window's pages and no more, all of them come back, and the text is what it is with pages for all. */
+static void only_the_window_is_kept(void **unused)
+{
+    (void)unused;
+    static const char *const subs[] = { "reference", "cpu" };
+    enum { N = 3, LENGTH = 480 };
+    char *dir = window_make();
+    for (uint32_t k = 0; k < 2; k++) {
+        loam_options o = { .model = dir, .substrate = subs[k], .threads = 2, .max_running = N, .batch_invariant = true };
+        loam_engine *e;
+        loam_engine_state st;
+        loam_stream *s[N];
+        loam_token t;
+        loam_err err;
+        uint32_t most = 0;
+        CHECK_OK(loam_engine_open(&e, &o, &err), err, 0);
+        for (uint32_t i = 0; i < N; i++) {
+            int32_t prompt[LENGTH], n_prompt = (int32_t)(5 + 60 * i);
+            for (int32_t p = 0; p < n_prompt; p++) prompt[p] = (p * 13 + (int32_t)i) % 256;
+            s[i] = ask(e, prompt, (uint32_t)n_prompt, LENGTH - (uint32_t)n_prompt, 0, 0);
+        }
+        int32_t ids[N][LENGTH], next[LENGTH];
+        uint32_t n[N] = { 0 };
+        for (uint32_t left = N; left;) {
+            for (uint32_t i = 0; i < N; i++) {
+                if (!s[i]) continue;
+                int rc = loam_stream_next(s[i], &t, UINT32_MAX);
+                if (rc > 0 && t.id >= 0) ids[i][5 + 60 * i + n[i]++] = t.id;
+                if (rc > 0) continue;
+                loam_stream_close(s[i]);
+                s[i] = NULL;
+                left--;
+            }
+            loam_engine_stat(e, &st);
+            if (st.pages_used > most) most = st.pages_used;
+        }
+        assert_true(most <= N * (2 * ((WINDOW + st.page_tokens - 1) / st.page_tokens) + 2 + 512 / st.page_tokens));
+        if (k == 0) assert_true(most < N * 12); /* of the 30 that whole texts have */
+        expect_all_pages_back(e);
+        loam_engine_close(e);
+        for (uint32_t i = 0; i < N; i++) {
+            for (uint32_t p = 0; p < 5 + 60 * i; p++) ids[i][p] = (int32_t)(p * 13 + i) % 256;
+            without_engine(dir, subs[k], ids[i], LENGTH - 1, next);
+            assert_int_equal(n[i], LENGTH - 5 - 60 * i);
+            for (uint32_t p = 4 + 60 * i; p + 1 < LENGTH; p++) assert_int_equal(ids[i][p + 1], next[p]);
+        }
+    }
+    temp_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_hit_is_a_miss_bit_by_bit),
         cmocka_unit_test(neighbours_do_not_matter),
         cmocka_unit_test(what_is_kept_has_a_limit),
+        cmocka_unit_test(only_the_window_is_kept),
     };
     folder = temp_make();
     tiny_make(folder);

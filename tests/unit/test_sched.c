@@ -344,7 +344,7 @@ static void a_thousand_leave(void **unused)
             loam_stream_close(s[at]);
             long_prompt(prompt, 1 + (seed >> 8) % 150);
             if (seed >> 31) prompt[(seed >> 10) % 30] = 'Z';
-            s[at] = submit(e, prompt, (loam_request){ .max_new = 1 + (seed >> 5) % 60, .ignore_eos = true, .client = (seed >> 3) % 5,
+            s[at] = submit(e, prompt, (loam_request){ .max_new = 1 + (seed >> 5) % 60, .ignore_eos = true, .client = seed >> 3,
                                                       .priority = (int32_t)(seed >> 7) % 2, .cache_salt = (seed >> 9) % 2 });
         }
         for (uint32_t i = 0; i < OPEN; i++) loam_stream_close(s[i]);

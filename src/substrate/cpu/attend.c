@@ -17,7 +17,7 @@
 enum {
     QUERIES = 48,               /* of one job, or those of one row: their state and one page stay near */
     PART_PAGES = 4,             /* pages that are worth a job of their own */
-    FIXED_PAGES = 8,            /* pages of every part, where they must not depend on the step */
+    FIXED_PAGES = 16,           /* pages of every part, where they must not depend on the step */
 };
 
 static const float LOG2_E = 1.44269504f; /* scores are to base 2 */

@@ -203,18 +203,20 @@ static int cpu_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *byte
     return 0;
 }
 
-static void cpu_kv_read(loam_sub *s, uint32_t page, void *bytes)
+static bool cpu_kv_read(loam_sub *s, uint32_t page, void *bytes)
 {
     size_t n = page_bytes(s);
     for (uint32_t layer = 0; layer < s->kv.n_layers; layer++)
         memcpy((char *)bytes + layer * n, s->cache + ((size_t)layer * s->kv.n_pages + page) * n, n);
+    return true;
 }
 
-static void cpu_kv_write(loam_sub *s, uint32_t page, const void *bytes)
+static bool cpu_kv_write(loam_sub *s, uint32_t page, const void *bytes)
 {
     size_t n = page_bytes(s);
     for (uint32_t layer = 0; layer < s->kv.n_layers; layer++)
         memcpy(s->cache + ((size_t)layer * s->kv.n_pages + page) * n, (const char *)bytes + layer * n, n);
+    return true;
 }
 
 static void cpu_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)

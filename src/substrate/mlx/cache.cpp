@@ -1,5 +1,7 @@
 #include "substrate/mlx/shim.h"
 
+#include <cstring>
+
 extern "C" {
 #include "base/err.h"
 }
@@ -197,6 +199,40 @@ void loami_mlx_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_token
             mx::eval(rows);      /* or the slice would keep the cache from being written in place */
             *a = mx::slice_update(**a, rows, mx::Shape{ to, 0, 0 }, mx::Shape{ to + n, n_kv, dim });
             mx::eval(**a);
+        }
+    }
+}
+
+/* ---- pages elsewhere ------------------------------------------------------------------------------------ */
+
+void loami_mlx_kv_read(loam_sub *s, uint32_t page, void *bytes)
+{
+    int tokens = s->page_tokens, n_kv = (int)s->kv.n_kv, dim = (int)s->kv.head_dim, from = (int)page * tokens;
+    char *out = (char *)bytes;
+    grow(s, from + tokens);
+    for (loami_mlx_cache &c : s->cache) {
+        for (const std::optional<mx::array> *a : { &c.k, &c.v }) {
+            mx::array rows = mx::contiguous(mx::slice(**a, { from, 0, 0 }, { from + tokens, n_kv, dim }));
+            mx::eval(rows);
+            memcpy(out, rows.data<char>(), rows.nbytes());
+            out += rows.nbytes();
+        }
+    }
+}
+
+void loami_mlx_kv_write(loam_sub *s, uint32_t page, const void *bytes)
+{
+    int tokens = s->page_tokens, n_kv = (int)s->kv.n_kv, dim = (int)s->kv.head_dim, to = (int)page * tokens;
+    size_t n = (size_t)tokens * n_kv * dim * mx::size_of(*s->type);
+    const char *in = (const char *)bytes;
+    mx::Shape raw = { tokens, n_kv, dim * (int)mx::size_of(*s->type) };
+    grow(s, to + tokens);
+    for (loami_mlx_cache &c : s->cache) {
+        for (std::optional<mx::array> *a : { &c.k, &c.v }) {
+            mx::array rows = mx::view(mx::array((const uint8_t *)in, raw, mx::uint8), *s->type);
+            *a = mx::slice_update(**a, rows, mx::Shape{ to, 0, 0 }, mx::Shape{ to + tokens, n_kv, dim });
+            mx::eval(**a);
+            in += n;
         }
     }
 }

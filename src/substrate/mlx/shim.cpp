@@ -240,6 +240,22 @@ static void kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
     });
 }
 
+static bool kv_read(loam_sub *s, uint32_t page, void *bytes)
+{
+    return guarded(nullptr, [&] {
+        loami_mlx_kv_read(s, page, bytes);
+        return 0;
+    }) == 0;
+}
+
+static bool kv_write(loam_sub *s, uint32_t page, const void *bytes)
+{
+    return guarded(nullptr, [&] {
+        loami_mlx_kv_write(s, page, bytes);
+        return 0;
+    }) == 0;
+}
+
 static loam_tensor embed(loam_sub *s, const loam_weight *table, float scale)
 {
     return recorded(s, [&] { return loami_mlx_embed(s, table, scale); });
@@ -300,8 +316,8 @@ static const loam_substrate seam = {
     .kv_page_bytes = kv_page_bytes,
     .kv_open = kv_open,
     .kv_copy = kv_copy,
-    .kv_read = nullptr,
-    .kv_write = nullptr,
+    .kv_read = kv_read,
+    .kv_write = kv_write,
     .begin = begin,
     .embed = embed,
     .norm = norm,

@@ -133,6 +133,8 @@ loam_tensor loami_mlx_moe(loam_sub *s, loam_tensor x, const loam_moe *moe);
 /* ---- cache.cpp ---- */
 int loami_mlx_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err);
 void loami_mlx_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens);
+void loami_mlx_kv_read(loam_sub *s, uint32_t page, void *bytes);            /* layer by layer: keys, values */
+void loami_mlx_kv_write(loam_sub *s, uint32_t page, const void *bytes);
 void loami_mlx_cache_begin(loam_sub *s);                                    /* finds where this step's rows go */
 void loami_mlx_cache_write(loam_sub *s, uint32_t layer, const mx::array &k, const mx::array &v); /* [rows][n_kv][head_dim] */
 mx::array loami_mlx_cache_view(const mx::array &cache, const loami_mlx_seq &q, int from, int to); /* [1][n_kv][to - from][head_dim] */

@@ -83,7 +83,7 @@ static int ref_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *byte
 }
 
 /* Layer by layer: keys, values. */
-static void ref_kv_read(loam_sub *s, uint32_t page, void *bytes)
+static bool ref_kv_read(loam_sub *s, uint32_t page, void *bytes)
 {
     size_t n = page_floats(&s->kv);
     for (uint32_t layer = 0; layer < s->kv.n_layers; layer++) {
@@ -92,9 +92,10 @@ static void ref_kv_read(loam_sub *s, uint32_t page, void *bytes)
         memcpy(out, s->k + at, n * sizeof *out);
         memcpy(out + n, s->v + at, n * sizeof *out);
     }
+    return true;
 }
 
-static void ref_kv_write(loam_sub *s, uint32_t page, const void *bytes)
+static bool ref_kv_write(loam_sub *s, uint32_t page, const void *bytes)
 {
     size_t n = page_floats(&s->kv);
     for (uint32_t layer = 0; layer < s->kv.n_layers; layer++) {
@@ -103,6 +104,7 @@ static void ref_kv_write(loam_sub *s, uint32_t page, const void *bytes)
         memcpy(s->k + at, in, n * sizeof *in);
         memcpy(s->v + at, in + n, n * sizeof *in);
     }
+    return true;
 }
 
 static void ref_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
