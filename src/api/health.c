@@ -193,11 +193,13 @@ static void on_watch(void *arg)
     loami_api *a = arg;
     a->watching = false;
     for (uint32_t i = 0; i < a->models.config.n_models; i++) {
-        const loami_served *s = &a->models.list[i];
+        loami_served *s = &a->models.list[i];
         if (!is_loaded(s)) continue;
         pulse p = feel(a, s);
-        if (weight(&p) == 3 && a->config.on_stall)
+        bool stalled = weight(&p) == 3;
+        if (stalled && !s->stall_told && a->config.on_stall)
             a->config.on_stall(a->config.stall_arg, s->config->names[0], p.e.step_s);
+        s->stall_told = stalled;
     }
     if (!LIST_EMPTY(&a->runs) || !LIST_EMPTY(&a->errands)) loami_api_watch(a);
 }

@@ -304,6 +304,17 @@ static void fit_options(loami_served *s)
     if (limit) s->options.memory_bytes = limit > others ? limit - others : 1;
 }
 
+/* The first of the queue that somebody still waits for. */
+static loami_served *wanted_next(loami_models *m)
+{
+    loami_served *s;
+    while ((s = TAILQ_FIRST(&m->queue)) && !m->n_starting && TAILQ_EMPTY(&s->waits)) {
+        TAILQ_REMOVE(&m->queue, s, queue);
+        set_state(s, LOAMI_SERVED_NOT_LOADED);
+    }
+    return s;
+}
+
 /* The one thing that is to be done next. */
 static void advance(loami_models *m)
 {
@@ -314,7 +325,7 @@ static void advance(loami_models *m)
         begin_unload(s);
         return;
     }
-    loami_served *s = TAILQ_FIRST(&m->queue);
+    loami_served *s = wanted_next(m);
     if (!s) {
         shed(m);
     } else if (make_room(s)) {

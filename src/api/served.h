@@ -68,6 +68,7 @@ typedef struct loami_served {
     loam_model_info known; /* from when it was loaded last: numbers alone are good; 0 tokens of
                               context = never yet */
     loami_stats stats;
+    bool stall_told; /* its stall is in the log */
     loam_engine_state gone; /* sums of counters of its engines that were closed */
     TAILQ_HEAD(loami_waits, loami_wait) waits;
     uint32_t n_waits;
