@@ -40,7 +40,8 @@ static void account_request(const loami_run *run, loami_ending ending)
         loami_hist_note(&s->prompt_tokens, loami_bounds_tokens, run->prompts[i].n);
     for (uint32_t i = 0; i < run->n_choices; i++) account_choice(s, &run->choices[i]);
     loami_hist_note(&s->n, loami_bounds_n, run->request->n);
-    if (run->request->max_tokens) loami_hist_note(&s->max_tokens, loami_bounds_tokens, run->request->max_tokens);
+    if (run->request->max_tokens)
+        loami_hist_note(&s->max_tokens, loami_bounds_tokens, run->request->max_tokens);
     if (ending == LOAMI_ENDED_STOP || ending == LOAMI_ENDED_LENGTH)
         loami_hist_note(&s->e2e, loami_bounds_request, loami_now_s() - run->arrived_s);
 }
@@ -81,7 +82,8 @@ void loami_run_account(loami_run *run, loami_ending ending, const char *finish)
 {
     if (!run->hold.served) return;
     if (run->fault.status == 429) run->hold.served->stats.refused++;
-    if (run->n_choices == 0 || (run->n_choices == 1 && !run->choices[0].stream && !run->choices[0].done)) return;
+    if (run->n_choices == 0 || (run->n_choices == 1 && !run->choices[0].stream && !run->choices[0].done))
+        return;
     account_request(run, ending);
     note(run, finish);
     if (run->api->config.log_prompts) log_texts(run);

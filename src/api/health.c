@@ -1,5 +1,6 @@
-/* GET /health, /livez, /readyz: whether this server lives, can answer, and what it is doing. Answered at any time, never
- * waited for: what an engine does is read from its heartbeat, so an engine that hangs cannot look well. */
+/* GET /health, /livez, /readyz: whether this server lives, can answer, and what it is doing. Answered at any
+ * time, never waited for: what an engine does is read from its heartbeat, so an engine that hangs cannot look
+ * well. */
 #include "api/endpoints.h"
 
 #include "base/clock.h"
@@ -7,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double STALL_S = 60; /* a step takes milliseconds; the longest prefill slice on the slowest machine, seconds */
+static const double STALL_S =
+    60; /* a step takes milliseconds; the longest prefill slice on the slowest machine, seconds */
 
 /* What one model's engine does. */
 typedef struct pulse {
@@ -68,10 +70,11 @@ static void put_model(loami_buf *out, const loami_served *s, const pulse *p, dou
     loami_buf_puts(out, "{\"id\":");
     loami_json_put(out, name, strlen(name));
     if (is_loaded(s))
-        loami_buf_printf(out, ",\"state\":\"%s\",\"since\":%.3f,\"running\":%u,\"waiting\":%u}", p->name, p->since_s,
-                         p->e.running, p->e.waiting);
+        loami_buf_printf(out, ",\"state\":\"%s\",\"since\":%.3f,\"running\":%u,\"waiting\":%u}", p->name,
+                         p->since_s, p->e.running, p->e.waiting);
     else
-        loami_buf_printf(out, ",\"state\":\"%s\",\"since\":%.3f}", loami_served_state_name(s->state), now - s->changed_s);
+        loami_buf_printf(out, ",\"state\":\"%s\",\"since\":%.3f}", loami_served_state_name(s->state),
+                         now - s->changed_s);
 }
 
 const char *loami_api_device(const loami_api *a)
@@ -83,7 +86,9 @@ const char *loami_api_device(const loami_api *a)
 
 static void put_counts(loami_buf *out, const loam_engine_state *e)
 {
-    loami_buf_printf(out, ",\"running\":%u,\"waiting\":%u,\"pages_used\":%u,\"pages\":%u,\"prompt_tokens\":%llu,\"new_tokens\":%llu",
+    loami_buf_printf(out,
+                     ",\"running\":%u,\"waiting\":%u,\"pages_used\":%u,\"pages\":%u,\"prompt_tokens\":%llu,"
+                     "\"new_tokens\":%llu",
                      e->running, e->waiting, e->pages_used, e->pages, (unsigned long long)e->prompt_tokens,
                      (unsigned long long)e->new_tokens);
 }
@@ -112,7 +117,8 @@ static void look(const loami_api *a, pulse *all, loami_buf *models)
         put_model(models, s, &p, now);
         first = false;
         if (!is_loaded(s)) continue;
-        bool idle_longer = weight(&p) == 0 && weight(all) == 0 && all->since_s >= 0 && p.since_s > all->since_s;
+        bool idle_longer = weight(&p) == 0 && weight(all) == 0 && all->since_s >= 0 &&
+                           p.since_s > all->since_s;
         if (all->since_s < 0 || weight(&p) > weight(all) || (weight(&p) == weight(all) && !idle_longer)) {
             all->name = p.name;
             all->since_s = p.since_s;
@@ -131,10 +137,10 @@ void loami_api_health(loami_reply *r, void *api)
     look(a, &p, &models);
     bool stalled = weight(&p) == 3, ok = a->models.ready && !a->draining && !stalled;
     loami_buf_printf(&out, "{\"status\":\"%s\",\"model\":",
-                     stalled         ? "stalled"
-                     : a->draining   ? "draining"
+                     stalled           ? "stalled"
+                     : a->draining     ? "draining"
                      : a->models.ready ? "ok"
-                                     : "loading");
+                                       : "loading");
     loami_json_put(&out, name, strlen(name));
     loami_buf_puts(&out, ",\"device\":");
     if (machine)
@@ -187,10 +193,13 @@ static void on_watch(void *arg)
     loami_api *a = arg;
     a->watching = false;
     for (uint32_t i = 0; i < a->models.config.n_models; i++) {
-        const loami_served *s = &a->models.list[i];
+        loami_served *s = &a->models.list[i];
         if (!is_loaded(s)) continue;
         pulse p = feel(a, s);
-        if (weight(&p) == 3 && a->config.on_stall) a->config.on_stall(a->config.stall_arg, s->config->names[0], p.e.step_s);
+        bool stalled = weight(&p) == 3;
+        if (stalled && !s->stall_told && a->config.on_stall)
+            a->config.on_stall(a->config.stall_arg, s->config->names[0], p.e.step_s);
+        s->stall_told = stalled;
     }
     if (!LIST_EMPTY(&a->runs) || !LIST_EMPTY(&a->errands)) loami_api_watch(a);
 }

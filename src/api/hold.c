@@ -22,7 +22,8 @@ static void waited(void *arg, const loami_fault *f)
         h->served = h->wanted;
         h->wanted = NULL;
         if (loami_workers_run(h->workers, h->task)) return;
-        loami_fault_set(&busy, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
+        loami_fault_set(&busy, 429, "queue_full", "",
+                        "The server has too many requests waiting. Try again later.");
         f = &busy;
     }
     h->failed(h->arg, f);

@@ -1,5 +1,6 @@
-/* GET /metrics, in Prometheus' text form 0.0.4. Names are vLLM's where vLLM has one, with the model as a label; what only
- * loam has begins with loam_. Counters of a model that was unloaded go on when it is loaded again. */
+/* GET /metrics, in Prometheus' text form 0.0.4. Names are vLLM's where vLLM has one, with the model as a
+ * label; what only loam has begins with loam_. Counters of a model that was unloaded go on when it is loaded
+ * again. */
 #include "api/endpoints.h"
 
 #include "base/system.h"
@@ -19,10 +20,10 @@ typedef struct series {
     double (*of)(const sample *m);
 } series;
 
-#define SERIES(function_, value_)                                                                                      \
-    static double function_(const sample *m)                                                                           \
-    {                                                                                                                  \
-        return (double)(value_);                                                                                       \
+#define SERIES(function_, value_)                                                                            \
+    static double function_(const sample *m)                                                                 \
+    {                                                                                                        \
+        return (double)(value_);                                                                             \
     }
 SERIES(running, m->e.running)
 SERIES(waiting, m->e.waiting)
@@ -49,22 +50,29 @@ SERIES(model_waits, m->s->n_waits)
 static const series table[] = {
     { "vllm:num_requests_running", "gauge", "Requests in the batch.", running },
     { "vllm:num_requests_waiting", "gauge", "Requests in the engine's queue.", waiting },
-    { "vllm:kv_cache_usage_perc", "gauge", "Pages of the KV cache that requests hold, 1 is all of them.", kv_usage },
-    { "vllm:prefix_cache_queries_total", "counter", "Tokens of prompts looked up in the prefix cache.", prefix_queries },
+    { "vllm:kv_cache_usage_perc", "gauge", "Pages of the KV cache that requests hold, 1 is all of them.",
+      kv_usage },
+    { "vllm:prefix_cache_queries_total", "counter", "Tokens of prompts looked up in the prefix cache.",
+      prefix_queries },
     { "vllm:prefix_cache_hits_total", "counter", "Of them, found.", prefix_hits },
-    { "vllm:num_preemptions_total", "counter", "Times a request gave its pages back to start over.", preemptions },
+    { "vllm:num_preemptions_total", "counter", "Times a request gave its pages back to start over.",
+      preemptions },
     { "vllm:spec_decode_num_draft_tokens_total", "counter", "Tokens guessed ahead.", speculated },
-    { "vllm:spec_decode_num_accepted_tokens_total", "counter", "Of them, what the model chose.", speculated_right },
+    { "vllm:spec_decode_num_accepted_tokens_total", "counter", "Of them, what the model chose.",
+      speculated_right },
     { "vllm:prompt_tokens_total", "counter", "Tokens of prompts that were computed.", prompt_tokens },
     { "vllm:generation_tokens_total", "counter", "Tokens of answers.", new_tokens },
     { "loam_kv_pages_kept", "gauge", "Pages that nobody holds, kept for prompts that begin alike.", kv_kept },
     { "loam_prefix_disk_hits_total", "counter", "Tokens of prompts found on disk.", disk_hits },
     { "loam_engine_steps_total", "counter", "Steps of the engine.", steps },
-    { "loam_engine_step_seconds", "gauge", "Age of the step that runs now; one that grows without end is stalled.", step_s },
+    { "loam_engine_step_seconds", "gauge",
+      "Age of the step that runs now; one that grows without end is stalled.", step_s },
     { "loam_engine_step_max_seconds", "gauge", "The longest step since the model was loaded.", step_max_s },
-    { "loam_engine_tokens_per_second", "gauge", "Of prompts and answers, in the last seconds of work.", tokens_per_s },
+    { "loam_engine_tokens_per_second", "gauge", "Of prompts and answers, in the last seconds of work.",
+      tokens_per_s },
     { "loam_request_timeouts_total", "counter", "Requests whose own time limit ended them.", timeouts },
-    { "loam_requests_refused_total", "counter", "Requests answered 429, because the queue was full.", refused },
+    { "loam_requests_refused_total", "counter", "Requests answered 429, because the queue was full.",
+      refused },
     { "loam_model_loaded", "gauge", "1 while the model is loaded.", loaded },
     { "loam_model_memory_bytes", "gauge", "Weights, KV cache and what steps need.", memory },
     { "loam_model_requests_waiting", "gauge", "Requests that wait for the model to be loaded.", model_waits },
@@ -75,22 +83,25 @@ static const struct {
     size_t at; /* of the histogram in loami_stats */
     const double *bounds;
 } hists[] = {
-    { "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", offsetof(loami_stats, ttft),
-      loami_bounds_ttft },
+    { "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.",
+      offsetof(loami_stats, ttft), loami_bounds_ttft },
     { "vllm:inter_token_latency_seconds", "Between two tokens of an answer, as the engine made them.",
       offsetof(loami_stats, gap), loami_bounds_gap },
-    { "vllm:request_time_per_output_token_seconds", "Decoding time of a request over its tokens but the first.",
-      offsetof(loami_stats, tpot), loami_bounds_gap },
+    { "vllm:request_time_per_output_token_seconds",
+      "Decoding time of a request over its tokens but the first.", offsetof(loami_stats, tpot),
+      loami_bounds_gap },
     { "vllm:e2e_request_latency_seconds", "Of requests answered well, from arrival to the last token.",
       offsetof(loami_stats, e2e), loami_bounds_request },
-    { "vllm:request_queue_time_seconds", "In the engine's queue.", offsetof(loami_stats, queue), loami_bounds_request },
-    { "vllm:request_prefill_time_seconds", "From the queue to the first token.", offsetof(loami_stats, prefill),
+    { "vllm:request_queue_time_seconds", "In the engine's queue.", offsetof(loami_stats, queue),
       loami_bounds_request },
+    { "vllm:request_prefill_time_seconds", "From the queue to the first token.",
+      offsetof(loami_stats, prefill), loami_bounds_request },
     { "vllm:request_decode_time_seconds", "From the first token to the last.", offsetof(loami_stats, decode),
       loami_bounds_request },
-    { "vllm:request_inference_time_seconds", "From the queue to the last token.", offsetof(loami_stats, inference),
-      loami_bounds_request },
-    { "vllm:request_prompt_tokens", "Tokens of a prompt.", offsetof(loami_stats, prompt_tokens), loami_bounds_tokens },
+    { "vllm:request_inference_time_seconds", "From the queue to the last token.",
+      offsetof(loami_stats, inference), loami_bounds_request },
+    { "vllm:request_prompt_tokens", "Tokens of a prompt.", offsetof(loami_stats, prompt_tokens),
+      loami_bounds_tokens },
     { "vllm:request_generation_tokens", "Tokens of an answer.", offsetof(loami_stats, answer_tokens),
       loami_bounds_tokens },
     { "vllm:request_params_n", "The parameter n of requests.", offsetof(loami_stats, n), loami_bounds_n },
@@ -117,7 +128,8 @@ static void put_label(loami_buf *o, const sample *m)
     loami_buf_putc(o, '"');
 }
 
-static void put_hist(loami_buf *o, const char *name, const double *bounds, const loami_hist *h, const sample *m)
+static void put_hist(loami_buf *o, const char *name, const double *bounds, const loami_hist *h,
+                     const sample *m)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; bounds[i] > 0; i++) {
@@ -156,7 +168,8 @@ static void put_states(loami_buf *o, const loami_api *a, const sample *m, uint32
         for (int k = 0; m[i].loaded && k < 4; k++) {
             loami_buf_puts(o, "loam_engine_state{");
             put_label(o, &m[i]);
-            loami_buf_printf(o, ",state=\"%s\"} %d\n", names[k], strcmp(names[k], loami_api_pulse(a, m[i].s)) == 0);
+            loami_buf_printf(o, ",state=\"%s\"} %d\n", names[k],
+                             strcmp(names[k], loami_api_pulse(a, m[i].s)) == 0);
         }
 }
 
@@ -187,8 +200,8 @@ static void put_server(loami_buf *o, const loami_api *a, const loami_reply *r)
             (double)s.gone);
     put_one(o, "process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.",
             (double)cpu.tv_sec + (double)cpu.tv_nsec * 1e-9);
-    put_one(o, "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
-            (double)a->opened_s);
+    put_one(o, "process_start_time_seconds", "gauge",
+            "Start time of the process since unix epoch in seconds.", (double)a->opened_s);
     put_one(o, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
             (double)loami_resident_memory_bytes());
 }

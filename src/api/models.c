@@ -16,7 +16,8 @@ static void put_facts(loami_buf *out, const loami_served *s)
         loami_json_put(out, info->family, strlen(info->family));
         loami_buf_putc(out, ',');
     }
-    loami_buf_printf(out, "\"context_length\":%u,\"parameters\":%llu,\"weight_bytes\":%llu,\"vocabulary\":%u}",
+    loami_buf_printf(out,
+                     "\"context_length\":%u,\"parameters\":%llu,\"weight_bytes\":%llu,\"vocabulary\":%u}",
                      info->context_tokens, (unsigned long long)info->parameters,
                      (unsigned long long)info->weight_bytes, info->vocab_tokens);
 }
@@ -32,7 +33,8 @@ static void put_model(loami_buf *out, const loami_api *a, const loami_served *s,
     loami_buf_printf(out, ",\"state\":\"%s\",\"pinned\":%s,\"memory_bytes\":%llu,\"requests\":%u",
                      loami_served_state_name(s->state), s->config->pinned ? "true" : "false",
                      (unsigned long long)loami_served_bytes(s), loami_served_holds(s) + s->n_waits);
-    if (s->state == LOAMI_SERVED_LOADED && a->models.config.ttl_s && !s->config->pinned && loami_served_holds(s) == 0)
+    if (s->state == LOAMI_SERVED_LOADED && a->models.config.ttl_s && !s->config->pinned &&
+        loami_served_holds(s) == 0)
         loami_buf_printf(out, ",\"unloads_in_s\":%.0f", s->used_s + a->models.config.ttl_s - loami_now_s());
     put_facts(out, s);
     loami_buf_putc(out, '}');

@@ -15,7 +15,8 @@ static loami_served *victim(loami_models *m, const loami_served *except);
 
 const char *loami_served_state_name(loami_served_state s)
 {
-    static const char *const names[] = { "not-loaded", "loading", "loading", "loaded", "unloading", "unloading" };
+    static const char *const names[] = { "not-loaded", "loading",   "loading",
+                                         "loaded",     "unloading", "unloading" };
     return names[s];
 }
 
@@ -70,7 +71,8 @@ static void put_fault(loami_fault *f, const loami_served *s)
     if (s->err.code == LOAM_E_NOMEM)
         loami_fault_set(f, 503, "out_of_memory", "model", "%s", s->err.msg);
     else
-        loami_fault_set(f, 500, "model_load_failed", "model", "The model could not be loaded: %s", s->err.msg);
+        loami_fault_set(f, 500, "model_load_failed", "model", "The model could not be loaded: %s",
+                        s->err.msg);
 }
 
 /* ---- loading and unloading ---------------------------------------------------------------------------- */
@@ -251,7 +253,8 @@ static void refuse(loami_served *s)
     loami_models *m = s->models;
     loami_fault f;
     loami_fail(&s->err, LOAM_E_NOMEM,
-               "The model '%.100s' takes %.0f MiB and more; of the memory limit of %.0f MiB, pinned models take %.0f.",
+               "The model '%.100s' takes %.0f MiB and more; of the memory limit of %.0f MiB, pinned models "
+               "take %.0f.",
                s->config->names[0], mib(s->config->least_bytes), mib(m->config.memory_bytes),
                mib(taken(m, s, true)));
     s->failed_s = loami_now_s();
@@ -301,6 +304,17 @@ static void fit_options(loami_served *s)
     if (limit) s->options.memory_bytes = limit > others ? limit - others : 1;
 }
 
+/* The first of the queue that somebody still waits for. */
+static loami_served *wanted_next(loami_models *m)
+{
+    loami_served *s;
+    while ((s = TAILQ_FIRST(&m->queue)) && !m->n_starting && TAILQ_EMPTY(&s->waits)) {
+        TAILQ_REMOVE(&m->queue, s, queue);
+        set_state(s, LOAMI_SERVED_NOT_LOADED);
+    }
+    return s;
+}
+
 /* The one thing that is to be done next. */
 static void advance(loami_models *m)
 {
@@ -311,7 +325,7 @@ static void advance(loami_models *m)
         begin_unload(s);
         return;
     }
-    loami_served *s = TAILQ_FIRST(&m->queue);
+    loami_served *s = wanted_next(m);
     if (!s) {
         shed(m);
     } else if (make_room(s)) {
@@ -364,9 +378,9 @@ loami_served *loami_models_find(loami_models *m, const char *name, const char **
             return &m->list[i];
         }
     }
-    loami_fault_set(f, 404, "model_not_found", "model", "The model '%.200s' does not exist; this server has '%.200s'%s.",
-                    name, m->list[0].config->names[0],
-                    m->config.n_models > 1 ? " and more: see /v1/models" : "");
+    loami_fault_set(f, 404, "model_not_found", "model",
+                    "The model '%.200s' does not exist; this server has '%.200s'%s.", name,
+                    m->list[0].config->names[0], m->config.n_models > 1 ? " and more: see /v1/models" : "");
     return NULL;
 }
 
@@ -396,7 +410,8 @@ void loami_served_release(loami_served *s)
 int loami_served_wait(loami_served *s, loami_wait *w, loami_fault *f)
 {
     loami_models *m = s->models;
-    if (s->failed_s > 0 && s->state == LOAMI_SERVED_NOT_LOADED && loami_now_s() - s->failed_s < FAILED_AGAIN_S) {
+    if (s->failed_s > 0 && s->state == LOAMI_SERVED_NOT_LOADED &&
+        loami_now_s() - s->failed_s < FAILED_AGAIN_S) {
         put_fault(f, s);
         return -1;
     }
@@ -408,8 +423,10 @@ int loami_served_wait(loami_served *s, loami_wait *w, loami_fault *f)
     s->n_waits++;
     m->n_waits++;
     if (s->state == LOAMI_SERVED_NOT_LOADED) enqueue(s);
-    if (s->state == LOAMI_SERVED_LOADED) serve_waits(s); /* it came meanwhile */
-    else advance(m);
+    if (s->state == LOAMI_SERVED_LOADED)
+        serve_waits(s); /* it came meanwhile */
+    else
+        advance(m);
     return 0;
 }
 

@@ -1,4 +1,5 @@
-/* api/stats.h: what one model's requests took, counted as they end. The loop's thread alone, so nothing is locked. */
+/* api/stats.h: what one model's requests took, counted as they end. The loop's thread alone, so nothing is
+ * locked. */
 #ifndef LOAMI_STATS_H
 #define LOAMI_STATS_H
 
@@ -8,7 +9,8 @@ enum { LOAMI_HIST_MAX = 24 };
 
 /* How often a value fell into each range. Zero-initialised is empty. */
 typedef struct loami_hist {
-    uint64_t n[LOAMI_HIST_MAX]; /* by bounds, each not counting those before; what is above all is in count alone */
+    uint64_t n[LOAMI_HIST_MAX]; /* by bounds, each not counting those before; what is above all is in count
+                                   alone */
     uint64_t count;
     double sum;
 } loami_hist;
@@ -30,9 +32,9 @@ typedef enum loami_ending {
 extern const char *const loami_ending_names[LOAMI_ENDINGS];
 
 typedef struct loami_stats {
-    loami_hist ttft;  /* from the request's arrival to its first token, seconds */
-    loami_hist gap;   /* between two tokens of an answer */
-    loami_hist tpot;  /* decoding time over tokens but the first, of one request */
+    loami_hist ttft; /* from the request's arrival to its first token, seconds */
+    loami_hist gap;  /* between two tokens of an answer */
+    loami_hist tpot; /* decoding time over tokens but the first, of one request */
     loami_hist e2e, queue, prefill, decode, inference; /* of a request */
     loami_hist prompt_tokens, answer_tokens, n, max_tokens;
     uint64_t ended[LOAMI_ENDINGS];

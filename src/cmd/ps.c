@@ -86,8 +86,7 @@ static void print(const json_t *models)
     size_t i;
     json_t *m;
     printf("%-44s %-12s %10s %9s  %s\n", "NAME", "STATE", "MEMORY", "REQUESTS", "UNTIL");
-    json_array_foreach(models, i, m)
-    {
+    json_array_foreach(models, i, m) {
         char bytes[32] = "-", until[40] = "";
         json_int_t n = json_integer_value(json_object_get(m, "memory_bytes"));
         const json_t *left = json_object_get(m, "unloads_in_s");

@@ -8,8 +8,8 @@
 #include <string.h>
 
 enum {
-    MODELS_MAX = 1024,   /* a folder of more is a mistake */
-    NAMES_A_MODEL = 3,   /* besides those that were served explicitly */
+    MODELS_MAX = 1024,    /* a folder of more is a mistake */
+    NAMES_A_MODEL = 3,    /* besides those that were served explicitly */
     GUESSED_CONTEXTS = 8, /* the KV cache is made for so many, see loam_options.kv_bytes */
     GUESSED_CONTEXT_TOKENS = 8192,
 };
@@ -28,7 +28,8 @@ static void guess(loami_served_config *c)
     loami_info info;
     if (loami_info_open(&info, c->options.model, NULL) < 0) return;
     const loami_config *g = &info.config;
-    uint64_t context = g->context && g->context < GUESSED_CONTEXT_TOKENS ? g->context : GUESSED_CONTEXT_TOKENS;
+    uint64_t context = g->context && g->context < GUESSED_CONTEXT_TOKENS ? g->context
+                                                                         : GUESSED_CONTEXT_TOKENS;
     uint64_t token = (uint64_t)2 * 2 * g->n_layers * g->n_kv_heads * g->head_dim; /* K and V, 16 bits */
     uint64_t kv = c->options.kv_bytes;
     if (c->options.context_tokens) context = c->options.context_tokens;
@@ -47,14 +48,15 @@ static bool has(const char *const *names, uint32_t n, const char *name)
     return false;
 }
 
-/* The names a client may use: those that were served explicitly, then as it was given here, then its folder's. */
-static int name_it(loami_serve_models *m, loami_served_config *c, const loami_serve_wish *wish, const char *given,
-                   loam_err *err)
+/* The names a client may use: those that were served explicitly, then as it was given here, then its
+ * folder's. */
+static int name_it(loami_serve_models *m, loami_served_config *c, const loami_serve_wish *wish,
+                   const char *given, loam_err *err)
 {
     const char **names = loami_arena_array(&m->arena, wish->served.n + NAMES_A_MODEL, sizeof *names);
     const char *path = c->options.model, *base = strrchr(path, '/');
-    const char *more[] = { given[0] == '/' || given[0] == '.' ? NULL : given, base && base[1] ? base + 1 : path,
-                           given };
+    const char *more[] = { given[0] == '/' || given[0] == '.' ? NULL : given,
+                           base && base[1] ? base + 1 : path, given };
     if (!names) return loami_fail_nomem(err);
     for (uint32_t i = 0; i < wish->served.n; i++) names[c->n_names++] = wish->served.item[i];
     for (int i = 0; i < 3; i++)
@@ -71,11 +73,11 @@ static int drop_taken(loami_serve_models *m, loami_served_config *c, loam_err *e
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->n_names; i++) {
         bool taken = false;
-        for (uint32_t k = 0; &m->list[k] != c && !taken; k++) taken = has(m->list[k].names, m->list[k].n_names, names[i]);
+        for (uint32_t k = 0; &m->list[k] != c && !taken; k++)
+            taken = has(m->list[k].names, m->list[k].n_names, names[i]);
         if (!taken) names[n++] = names[i];
     }
-    if (n == 0)
-        return loami_fail(err, LOAM_E_ARG, "the model %s is there twice", names[0]);
+    if (n == 0) return loami_fail(err, LOAM_E_ARG, "the model %s is there twice", names[0]);
     c->n_names = n;
     c->options.name = names[0];
     return 0;
@@ -83,7 +85,8 @@ static int drop_taken(loami_serve_models *m, loami_served_config *c, loam_err *e
 
 /* ---- finding ------------------------------------------------------------------------------------------ */
 
-static int add(loami_serve_models *m, const loami_serve_wish *wish, const char *given, const char *path, loam_err *err)
+static int add(loami_serve_models *m, const loami_serve_wish *wish, const char *given, const char *path,
+               loam_err *err)
 {
     if (m->n == MODELS_MAX) return loami_fail(err, LOAM_E_ARG, "more than %d models", MODELS_MAX);
     loami_served_config *c = &m->list[m->n++];

@@ -37,14 +37,14 @@ def test_stalled(start):
     with s.connect() as c:
         c.sendall(chat_bytes("[fake hang=4000 tokens=2]", connection="close"))
         h = s.until("a stall", lambda h: h["status"] == "stalled")
-        assert h["state"] == "stalled" and h["since"] > 1
+        assert h["state"] == "stalled" and h["since"] >= 1
         for path in ("/health", "/livez", "/readyz"):
             assert s.get(path)[0] == 503, path
         assert b"stalled" in s.get("/metrics")[2]
         assert b"200 OK" in read_all(c)
     s.until("recovery", lambda h: h["status"] == "ok" and h["state"] == "idle")
     assert s.get("/livez")[0] == 200
-    assert "stalled: model " in s.log()
+    assert s.log().count("stalled: model ") == 1
     assert s.stop() == 0
 
 

@@ -228,6 +228,22 @@ def test_clients_that_leave_while_a_model_loads(start, shelf):
     assert s.stop() == 0
 
 
+def test_a_model_that_nobody_waits_for_any_more_is_not_loaded(start, shelf):
+    folder = shelf(a=1, slow=1, other=1, file={"slow/load_ms": 800})
+    s = start("--model", folder / "slow", "--model", folder / "other", model=folder / "a")
+    with s.connect() as first, s.connect() as second:
+        first.sendall(chat_bytes("hi", model="slow"))
+        until("the loading", lambda: states(s)["slow"] == "loading")
+        second.sendall(chat_bytes("hi", model="other"))
+        until("the queue", lambda: s.get("/v1/models/other")[2]["requests"] == 1)
+        second.close()
+        until("its end", lambda: s.get("/v1/models/other")[2]["requests"] == 0)
+        until("the other one", lambda: states(s)["slow"] == "loaded")
+        until("nothing", lambda: states(s)["other"] == "not-loaded")
+    assert b"loam_model_loads_total 2" in s.get("/metrics")[2]
+    assert s.stop() == 0
+
+
 def test_timeout_while_a_model_loads(start, shelf):
     folder = shelf(a=1, slow=1, file={"slow/load_ms": 3000})
     s = start("--model", folder / "slow", model=folder / "a")
