@@ -32,7 +32,7 @@ static const struct machine {
 enum { N_MACHINES = sizeof machines / sizeof *machines };
 
 typedef struct fit {
-    const char *model, *machine, *memory;
+    const char *model, *machine, *memory, *kv_type;
     uint32_t context, parallel;
     float gb_per_s;
     bool json;
@@ -101,6 +101,11 @@ static int need_of_known(const loami_known *k, loami_config *c, loami_need *n, l
     return rc < 0 ? rc : loami_need_of(n, c, NULL, err);
 }
 
+static bool is_int8(const fit *f)
+{
+    return f->kv_type && strcmp(f->kv_type, "int8") == 0;
+}
+
 static double prompt_speed(const fit *f, const loami_need *n)
 {
     return n->active_parameters ? PROMPT_SHARE * f->tflops * 1e12 / (2 * (double)n->active_parameters) : 0;
@@ -109,7 +114,7 @@ static double prompt_speed(const fit *f, const loami_need *n)
 static double all_bytes(const fit *f, const loami_need *n, const loami_config *c)
 {
     return (double)n->weight_bytes + (double)loami_need_kv(n, (uint64_t)f->context * f->parallel) +
-           (double)loami_need_scratch(n, c, f->parallel);
+           (double)loami_need_scratch(n, c);
 }
 
 static int table_json(const fit *f)
@@ -174,7 +179,7 @@ static void line(const char *name, double bytes, const char *note)
 /* What would fit where this does not. */
 static void advise(const fit *f, const loami_need *n, const loami_config *c)
 {
-    double fixed = (double)n->weight_bytes + (double)loami_need_scratch(n, c, f->parallel);
+    double fixed = (double)n->weight_bytes + (double)loami_need_scratch(n, c);
     double left = n->kv_token_bytes ? (f->usable_bytes - fixed) / (double)n->kv_token_bytes : 0;
     bool any = false;
     if (left >= CONTEXT_LEAST) {
@@ -205,7 +210,7 @@ static void advise(const fit *f, const loami_need *n, const loami_config *c)
 
 static int print(const fit *f, const char *name, const loami_need *n, const loami_config *c, bool computed)
 {
-    double kv = (double)loami_need_kv(n, (uint64_t)f->context * f->parallel), scratch = (double)loami_need_scratch(n, c, f->parallel);
+    double kv = (double)loami_need_kv(n, (uint64_t)f->context * f->parallel), scratch = (double)loami_need_scratch(n, c);
     double all = (double)n->weight_bytes + kv + scratch, left = f->usable_bytes - all;
     char note[160], a[32], b[32];
     if (f->json)
@@ -265,6 +270,7 @@ static int one_model(fit *f)
         return loami_cmd_fail("fit", &err);
     }
     const loami_config *config = here ? &i.config : &c;
+    if (is_int8(f)) loami_need_int8(&n, config);
     if (!f->context) f->context = config->context && config->context < CONTEXT ? config->context : CONTEXT;
     if (config->context && f->context > config->context) {
         fprintf(stderr, "loam fit: a context of %u tokens was asked for, the model has %u\n", f->context, config->context);
@@ -285,6 +291,7 @@ int loami_cmd_fit(int argc, char **argv)
         { "--context", 'c', "N", "tokens of prompt and answer together [the model's, at most 8192]", LOAMI_OPT_U32, &f.context, NULL, 2,
           1 << 20 },
         { "--parallel", 0, "K", "requests that run together [8; 1 for the table]", LOAMI_OPT_U32, &f.parallel, NULL, 1, 256 },
+        { "--kv-type", 0, "T", "of the KV cache: f16 or int8 [f16]", LOAMI_OPT_STRING, &f.kv_type, NULL, 0, 0 },
         { "--machine", 0, "NAME", "another machine: m1-max-64, m2-ultra-192, ...", LOAMI_OPT_STRING, &f.machine, NULL, 0, 0 },
         { "--memory", 0, "SIZE", "another machine's memory, as 64G", LOAMI_OPT_STRING, &f.memory, NULL, 0, 0 },
         { "--bandwidth", 0, "GB/S", "its memory bandwidth [measured, of this machine]", LOAMI_OPT_FLOAT, &f.gb_per_s, NULL, 0.1, 100000 },
@@ -293,6 +300,10 @@ int loami_cmd_fit(int argc, char **argv)
     };
     int rc = loami_opt_parse(argc, argv, options, "tell whether a model fits into memory, and what would");
     if (rc) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
+    if (f.kv_type && strcmp(f.kv_type, "f16") != 0 && strcmp(f.kv_type, "int8") != 0) {
+        fprintf(stderr, "loam fit: --kv-type %s: must be f16 or int8\n", f.kv_type);
+        return LOAMI_EXIT_USAGE;
+    }
     rc = take_place(&f);
     if (rc) return rc;
     if (!f.parallel) f.parallel = f.model ? PARALLEL : 1;
