@@ -11,7 +11,8 @@
 
 enum { PARTS_MAX = 1 << 20, CHUNK = 1 << 18, HASH_BYTES = 64 };
 
-/* What lies behind the file's bytes; done[n] follows. Read again only by this machine: its byte order will do. */
+/* What lies behind the file's bytes; done[n] follows. Read again only by this machine: its byte order will
+ * do. */
 typedef struct trailer {
     char magic[8];
     uint64_t bytes, part_bytes, n;
@@ -138,14 +139,15 @@ int loami_part_reset(loami_part_file *p, uint64_t part_bytes, loam_err *err)
     return rc < 0 ? rc : restart_hash(p, err);
 }
 
-int loami_part_open(loami_part_file *out, const char *path, const char *name, uint64_t bytes, const char *hash,
-                    uint64_t part_bytes, loam_err *err)
+int loami_part_open(loami_part_file *out, const char *path, const char *name, uint64_t bytes,
+                    const char *hash, uint64_t part_bytes, loam_err *err)
 {
     loami_part_file p = { .name = name, .hash = hash, .fd = -1, .bytes = bytes };
     if (!loami_part_hash_ok(hash) || bytes > (uint64_t)1 << 60)
         return loami_fail(err, LOAM_E_ARG, "%s: no hash to check it by, or too large", name);
     int n = snprintf(p.path, sizeof p.path, "%s.loam-part", path);
-    if (n < 0 || (size_t)n >= sizeof p.path) return loami_fail(err, LOAM_E_ARG, "path too long: %.100s...", path);
+    if (n < 0 || (size_t)n >= sizeof p.path)
+        return loami_fail(err, LOAM_E_ARG, "path too long: %.100s...", path);
     p.fd = open(p.path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     if (p.fd < 0) return loami_fail_errno(err, "%s", p.path);
     int rc = read_trailer(p.fd, &p) ? restart_hash(&p, err) : loami_part_reset(&p, part_bytes, err);
@@ -209,8 +211,8 @@ int loami_part_check(loami_part_file *p, loam_err *err)
         for (unsigned i = 0; i < n; i++) snprintf(hex[k] + 2 * i, 3, "%02x", digest[i]);
     }
     if (strcmp(hex[0], p->hash) == 0 || strcmp(hex[1], p->hash) == 0) return 0;
-    return loami_fail(err, LOAM_E_FORMAT, "%s: what came has the hash %.16s..., should have %.16s...", p->name,
-                      hex[0], p->hash);
+    return loami_fail(err, LOAM_E_FORMAT, "%s: what came has the hash %.16s..., should have %.16s...",
+                      p->name, hex[0], p->hash);
 }
 
 int loami_part_keep(loami_part_file *p, const char *path, loam_err *err)
