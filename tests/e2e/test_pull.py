@@ -271,6 +271,8 @@ def test_several_connections_share_a_file(pull, files):
     (dict(kind="wrong_range", path="Expires", by=1), "another range"), (dict(kind="status", path="api", code=500), "500"),
     (dict(kind="cut", path="Expires", after=10), "run it again"), (dict(kind="status", path="api", code=418), "418"),
     (dict(kind="more", path="Expires"), "more than was asked"),
+    (dict(kind="status", path="resolve.*model.safetensors$", code=302, headers={"Location": "file:///etc/passwd"}), "rotocol"),
+    (dict(kind="status", path="resolve.*model.safetensors$", code=302, headers={"Location": "./model.safetensors"}), "redirects"),
 ], ids=lambda f: f if isinstance(f, str) else f"{f['kind']}-{f.get('code', '')}")
 def test_gives_up(pull, fault, words):
     """A fault that stays: an error that names the file, no model, and no blob that is not right."""
