@@ -19,7 +19,7 @@ typedef struct trailer {
     char hash[HASH_BYTES]; /* without a NUL when it is that long */
 } trailer;
 
-static const char magic[8] = "loampar1";
+static const char magic[] = "loampar1"; /* its NUL is not written */
 
 bool loami_part_hash_ok(const char *hash)
 {
@@ -102,7 +102,7 @@ static bool read_trailer(int fd, loami_part_file *p)
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < 0) return false;
     if ((uint64_t)st.st_size < p->bytes + sizeof t || !get(fd, &t, sizeof t, p->bytes)) return false;
-    if (memcmp(t.magic, magic, sizeof magic) != 0 || t.bytes != p->bytes || !t.part_bytes ||
+    if (memcmp(t.magic, magic, sizeof t.magic) != 0 || t.bytes != p->bytes || !t.part_bytes ||
         strncmp(t.hash, p->hash, sizeof t.hash) != 0)
         return false;
     if (t.n != count(p->bytes, t.part_bytes) || t.n > PARTS_MAX ||
@@ -126,7 +126,7 @@ int loami_part_reset(loami_part_file *p, uint64_t part_bytes, loam_err *err)
     trailer t = { .bytes = p->bytes };
     if (!part_bytes) part_bytes = 1;
     if (count(p->bytes, part_bytes) > PARTS_MAX) part_bytes = p->bytes / PARTS_MAX + 1;
-    memcpy(t.magic, magic, sizeof magic);
+    memcpy(t.magic, magic, sizeof t.magic);
     memcpy(t.hash, p->hash, strlen(p->hash));
     t.part_bytes = p->part_bytes = part_bytes;
     t.n = p->n = (uint32_t)count(p->bytes, part_bytes);
