@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
@@ -293,6 +294,8 @@ def test_goes_on_after_an_end(pull, files, end):
     p = pull.loam.start("pull", ID, "--part-bytes", PART, "--connections", 2, env=pull.env, stderr=subprocess.PIPE, text=True)
     assert pull.hub.held.wait(60)
     part, = [b for b in wait_for(lambda: [b for b in pull.blobs() if b.endswith(".loam-part")])]
+    n = -(-len(files["model.safetensors"]) // PART)  # the counts of its parts, at the end of the file
+    wait_for(lambda: any(struct.unpack(f"{n}Q", (pull.repo / "blobs" / part).read_bytes()[-8 * n:])))
     p.send_signal(end)
     said = p.communicate(timeout=60)[1]
     assert p.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 1), said
