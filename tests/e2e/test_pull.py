@@ -293,9 +293,10 @@ def test_goes_on_after_an_end(pull, files, end):
     pull.hub.fault("hold", "Expires", after=30000, times=2)
     p = pull.loam.start("pull", ID, "--part-bytes", PART, "--connections", 2, env=pull.env, stderr=subprocess.PIPE, text=True)
     assert pull.hub.held.wait(60)
-    part, = [b for b in wait_for(lambda: [b for b in pull.blobs() if b.endswith(".loam-part")])]
-    n = -(-len(files["model.safetensors"]) // PART)  # the counts of its parts, at the end of the file
-    wait_for(lambda: any(struct.unpack(f"{n}Q", (pull.repo / "blobs" / part).read_bytes()[-8 * n:])))
+    part = hashlib.sha256(files["model.safetensors"]).hexdigest() + ".loam-part"
+    n = -(-len(files["model.safetensors"]) // PART)  # the counts of its parts stand at the end of the file
+    counts = lambda: (pull.repo / "blobs" / part).read_bytes()[len(files["model.safetensors"]):][-8 * n:] if part in pull.blobs() else b""
+    wait_for(lambda: len(counts()) == 8 * n and any(struct.unpack(f"{n}Q", counts())))
     p.send_signal(end)
     said = p.communicate(timeout=60)[1]
     assert p.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 1), said
