@@ -324,6 +324,7 @@ def test_progress(pull, tmp_path):
     import pty
     pull.hub.fault("cut", "Expires", after=20000, times=3)
     pull.hub.fault("status", "Expires", code=416)
+    pull.hub.fault("status", "Expires", code=429, headers={"Retry-After": "1"})
     ours, its = pty.openpty()
     p = pull.loam.start("pull", ID, "--part-bytes", PART, "--connections", 1, env=pull.env, stderr=its, stdout=subprocess.DEVNULL)
     os.close(its)
