@@ -20,9 +20,9 @@ struct loami_share {
     bool ranged, head, gone, busy; /* busy: with a worker */
     loami_buf json;                /* the answer, when it is no file */
     loami_share_file file;
-    int fd;                        /* of the file, -1 = none */
+    int fd; /* of the file, -1 = none */
     uint64_t bytes, at, left;
-    char *piece;                   /* [PIECE_BYTES] */
+    char *piece; /* [PIECE_BYTES] */
     size_t n_piece;
     int rc;
     loam_err err;
@@ -79,7 +79,8 @@ static int open_file(struct loami_share *s, const char *id, const char *revision
     if (rc < 0) return rc;
     s->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (s->fd < 0) return loami_fail_errno(&s->err, "%s", name);
-    if (fstat(s->fd, &st) < 0 || !S_ISREG(st.st_mode)) return loami_fail(&s->err, LOAM_E_NOT_FOUND, "%s is no file", name);
+    if (fstat(s->fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return loami_fail(&s->err, LOAM_E_NOT_FOUND, "%s is no file", name);
     s->bytes = (uint64_t)st.st_size;
     s->piece = malloc(PIECE_BYTES);
     return s->piece ? 0 : loami_fail_nomem(&s->err);
@@ -177,7 +178,8 @@ static void send_file(struct loami_share *s)
     if (ranged < 0) {
         snprintf(text, sizeof text, "bytes */%llu", (unsigned long long)s->bytes);
         loami_reply_set(s->reply, "Content-Range", text);
-        loami_fault_set(&f, 416, "range_not_satisfiable", "", "The file has %llu bytes.", (unsigned long long)s->bytes);
+        loami_fault_set(&f, 416, "range_not_satisfiable", "", "The file has %llu bytes.",
+                        (unsigned long long)s->bytes);
         loami_reply_fail(s->reply, &f);
         share_free(s);
         return;
@@ -238,7 +240,9 @@ static void share(loami_reply *r, void *api)
         loami_reply_fail(r, &f);
         return;
     }
-    *s = (struct loami_share){ .source = a->config.share, .reply = r, .fd = -1, .workers = a->workers, .busy = true };
+    *s = (struct loami_share){
+        .source = a->config.share, .reply = r, .fd = -1, .workers = a->workers, .busy = true
+    };
     s->head = strcmp(loami_reply_method(r), "HEAD") == 0;
     s->ranged = range && strlen(range) < sizeof s->range;
     if (s->ranged) snprintf(s->range, sizeof s->range, "%s", range);

@@ -50,13 +50,15 @@ static void look_at_system(loami_machine_facts *m)
 
 static void look_at_processor(loami_machine_facts *m)
 {
-    static const char *const wanted[] = { "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8",
-                                          "asimd", "asimddp", "i8mm", "bf16", "sve" };
+    static const char *const wanted[] = { "avx2",        "fma",      "avx512f",  "avx512_vnni",
+                                          "avx512_bf16", "avx_vnni", "amx_int8", "asimd",
+                                          "asimddp",     "i8mm",     "bf16",     "sve" };
     char all[4096];
     cpu_set_t allowed;
     if (!read_value("/proc/cpuinfo", "model name", "\t :", m->cpu, sizeof m->cpu))
         read_value("/proc/cpuinfo", "Model", "\t :", m->cpu, sizeof m->cpu);
-    if (!read_value("/proc/cpuinfo", "flags", "\t :", all, sizeof all)) read_value("/proc/cpuinfo", "Features", "\t :", all, sizeof all);
+    if (!read_value("/proc/cpuinfo", "flags", "\t :", all, sizeof all))
+        read_value("/proc/cpuinfo", "Features", "\t :", all, sizeof all);
     for (char *save, *word = strtok_r(all, " ", &save); word; word = strtok_r(NULL, " ", &save))
         for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
             if (strcmp(word, wanted[i]) == 0 && strlen(m->flags) + strlen(word) + 2 < sizeof m->flags) {
@@ -69,12 +71,15 @@ static void look_at_processor(loami_machine_facts *m)
 
 static void look_at_memory(loami_machine_facts *m)
 {
-    static const char *const limits[] = { "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
+    static const char *const limits[] = { "/sys/fs/cgroup/memory.max",
+                                          "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
     char text[64];
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    if (read_value("/proc/meminfo", "MemAvailable:", " \t", text, sizeof text)) m->available_bytes = strtoull(text, NULL, 10) * 1024;
+    if (read_value("/proc/meminfo", "MemAvailable:", " \t", text, sizeof text))
+        m->available_bytes = strtoull(text, NULL, 10) * 1024;
     for (int i = 0; i < 2 && !m->limit_bytes; i++)
-        if (read_line(limits[i], text, sizeof text)) m->limit_bytes = strtoull(text, NULL, 10); /* "max" is 0 */
+        if (read_line(limits[i], text, sizeof text))
+            m->limit_bytes = strtoull(text, NULL, 10); /* "max" is 0 */
     if (pages > 0 && size > 0 && m->limit_bytes >= (uint64_t)pages * (uint64_t)size) m->limit_bytes = 0;
 }
 
@@ -113,7 +118,8 @@ static bool on_battery(void)
 static void look_at_power(loami_machine_facts *m)
 {
     char governor[64];
-    bool known = read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", governor, sizeof governor);
+    bool known = read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", governor,
+                           sizeof governor);
     if (on_battery()) {
         m->power_slow = true;
         snprintf(m->power, sizeof m->power, "on battery");
@@ -121,7 +127,8 @@ static void look_at_power(loami_machine_facts *m)
     } else if (known) {
         m->power_slow = strcmp(governor, "powersave") == 0;
         snprintf(m->power, sizeof m->power, "governor %.60s", governor);
-        if (m->power_slow) snprintf(m->power_do, sizeof m->power_do, "sudo cpupower frequency-set -g performance");
+        if (m->power_slow)
+            snprintf(m->power_do, sizeof m->power_do, "sudo cpupower frequency-set -g performance");
     }
 }
 

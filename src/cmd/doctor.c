@@ -34,11 +34,13 @@ typedef struct doctor {
 } doctor;
 
 /* to_do: what helps; "" = nothing is needed. figures may be NULL, and is taken. */
-static void tell(doctor *d, verdict v, const char *check, const char *message, const char *to_do, json_t *figures)
+static void tell(doctor *d, verdict v, const char *check, const char *message, const char *to_do,
+                 json_t *figures)
 {
     d->count[v]++;
     if (d->json) {
-        json_t *o = json_pack("{s:s,s:s,s:s,s:s}", "check", check, "status", verdicts[v], "message", message, "do", to_do);
+        json_t *o = json_pack("{s:s,s:s,s:s,s:s}", "check", check, "status", verdicts[v], "message", message,
+                              "do", to_do);
         if (figures) json_object_update(o, figures);
         json_array_append_new(d->checks, o);
     } else {
@@ -49,10 +51,11 @@ static void tell(doctor *d, verdict v, const char *check, const char *message, c
     json_decref(figures);
 }
 
-static void tellf(doctor *d, verdict v, const char *check, const char *to_do, json_t *figures, const char *fmt, ...)
-    LOAMI_PRINTF(6, 7);
+static void tellf(doctor *d, verdict v, const char *check, const char *to_do, json_t *figures,
+                  const char *fmt, ...) LOAMI_PRINTF(6, 7);
 
-static void tellf(doctor *d, verdict v, const char *check, const char *to_do, json_t *figures, const char *fmt, ...)
+static void tellf(doctor *d, verdict v, const char *check, const char *to_do, json_t *figures,
+                  const char *fmt, ...)
 {
     char message[700];
     va_list ap;
@@ -75,9 +78,10 @@ static void check_system(doctor *d, const loami_machine_facts *m)
     else
         snprintf(cores, sizeof cores, "%u processor%s", m->cores, m->cores == 1 ? "" : "s");
     bool bare = !strstr(m->flags, "avx2") && !strstr(m->flags, "asimd") && !strstr(m->flags, "dotprod");
-    tellf(d, bare ? V_WARN : V_OK, "processor", bare ? "without AVX2 or NEON, kernels are the plain ones, and slow" : "",
-          json_pack("{s:i,s:s}", "processors", (int)m->cores, "flags", m->flags), "%s, %s%s%s", m->cpu[0] ? m->cpu : "unknown", cores,
-          m->flags[0] ? "; " : "", m->flags);
+    tellf(d, bare ? V_WARN : V_OK, "processor",
+          bare ? "without AVX2 or NEON, kernels are the plain ones, and slow" : "",
+          json_pack("{s:i,s:s}", "processors", (int)m->cores, "flags", m->flags), "%s, %s%s%s",
+          m->cpu[0] ? m->cpu : "unknown", cores, m->flags[0] ? "; " : "", m->flags);
     tell(d, V_OK, "gpu", m->gpu[0] ? m->gpu : "none that this looks for (Apple's and NVIDIA's)", "", NULL);
 }
 
@@ -92,26 +96,33 @@ static void check_memory(doctor *d, const loami_machine_facts *m)
     if (m->limit_bytes) loami_bytes_text(limit, m->limit_bytes);
     if (m->available_bytes && m->available_bytes < all / 8) {
         v = V_WARN;
-        to_do = "end other programs: a model that does not fit beside them is swapped, and a hundred times slower";
+        to_do = "end other programs: a model that does not fit beside them is swapped, and a hundred times "
+                "slower";
     }
     tellf(d, v, "memory", to_do,
-          json_pack("{s:I,s:I,s:I}", "bytes", (json_int_t)all, "available_bytes", (json_int_t)m->available_bytes, "limit_bytes",
-                    (json_int_t)m->limit_bytes),
-          "%s, %s available%s%s", total, m->available_bytes ? free_text : "unknown", limit[0] ? "; this container may use " : "", limit);
+          json_pack("{s:I,s:I,s:I}", "bytes", (json_int_t)all, "available_bytes",
+                    (json_int_t)m->available_bytes, "limit_bytes", (json_int_t)m->limit_bytes),
+          "%s, %s available%s%s", total, m->available_bytes ? free_text : "unknown",
+          limit[0] ? "; this container may use " : "", limit);
     if (!m->wired_bytes) return;
     loami_bytes_text(wired, m->wired_bytes);
-    tellf(d, V_OK, "wired limit", "", json_pack("{s:I}", "bytes", (json_int_t)m->wired_bytes), "the GPU may hold %s%s", wired,
-          m->wired_is_default ? ", the system's rule; for more: sudo sysctl iogpu.wired_limit_mb=N, until the next start" : ", as set");
+    tellf(d, V_OK, "wired limit", "", json_pack("{s:I}", "bytes", (json_int_t)m->wired_bytes),
+          "the GPU may hold %s%s", wired,
+          m->wired_is_default
+              ? ", the system's rule; for more: sudo sysctl iogpu.wired_limit_mb=N, until the next start"
+              : ", as set");
 }
 
 static void check_power(doctor *d, const loami_machine_facts *m)
 {
-    tell(d, m->power_slow ? V_WARN : V_OK, "power", m->power[0] ? m->power : "unknown", m->power_slow ? m->power_do : "", NULL);
+    tell(d, m->power_slow ? V_WARN : V_OK, "power", m->power[0] ? m->power : "unknown",
+         m->power_slow ? m->power_do : "", NULL);
 }
 
 /* ---- what computes ------------------------------------------------------------------------------------- */
 
-/* The largest product of at most MATMUL_N that a substrate does in a few seconds: the plain one would take minutes. */
+/* The largest product of at most MATMUL_N that a substrate does in a few seconds: the plain one would take
+ * minutes. */
 static uint32_t size_for(const char *substrate, loam_err *err)
 {
     uint32_t n = 256, done;
@@ -129,15 +140,16 @@ static void check_matmul(doctor *d, const loam_device *dev)
     loam_err err;
     uint32_t n = size_for(dev->name, &err);
     snprintf(check, sizeof check, "matmul");
-    if (n == 0 || loam_matmul_s(&s, &done, dev->name, n, MATMUL_RUNS, n < MATMUL_N ? 2 : MATMUL_LIMIT_S, &err) < 0) {
-        tellf(d, V_FAIL, check, "run loam verify with a model, and report what it says", json_pack("{s:s}", "substrate", dev->name),
-              "%s: %s", dev->name, err.msg);
+    if (n == 0 ||
+        loam_matmul_s(&s, &done, dev->name, n, MATMUL_RUNS, n < MATMUL_N ? 2 : MATMUL_LIMIT_S, &err) < 0) {
+        tellf(d, V_FAIL, check, "run loam verify with a model, and report what it says",
+              json_pack("{s:s}", "substrate", dev->name), "%s: %s", dev->name, err.msg);
         return;
     }
     double tflops = 2.0 * n * n * n / s * 1e-12;
     tellf(d, V_OK, check, "",
-          json_pack("{s:s,s:I,s:i,s:f,s:f}", "substrate", dev->name, "n", (json_int_t)n, "runs", (int)done, "seconds", s * done,
-                    "tflops", tflops),
+          json_pack("{s:s,s:I,s:i,s:f,s:f}", "substrate", dev->name, "n", (json_int_t)n, "runs", (int)done,
+                    "seconds", s * done, "tflops", tflops),
           "%s: %u x %u^2 in %.2f s: %.3f TFLOP/s%s", dev->name, done, n, s * done, tflops,
           n < MATMUL_N ? " (smaller: 4096^2 would take too long)" : "");
 }
@@ -153,18 +165,22 @@ static void check_devices(doctor *d, const loami_machine_facts *m)
         /* a GPU without what uses it is worth a warning; without a GPU there is nothing to miss */
         bool missed = !v->here && m->gpu[0];
         if (v->here)
-            tellf(d, V_OK, "substrate", "", json_pack("{s:s,s:b,s:s,s:i}", "substrate", v->name, "here", 1, "device", v->device, "threads",
-                                                      (int)v->threads),
+            tellf(d, V_OK, "substrate", "",
+                  json_pack("{s:s,s:b,s:s,s:i}", "substrate", v->name, "here", 1, "device", v->device,
+                            "threads", (int)v->threads),
                   "%s: %s, %u thread%s", v->name, v->device, v->threads, v->threads == 1 ? "" : "s");
         else
             tellf(d, missed ? V_WARN : V_OK, "substrate", missed ? "make mlx builds it" : "",
-                  json_pack("{s:s,s:b,s:s}", "substrate", v->name, "here", 0, "why", v->why), "%s: not here: %s", v->name, v->why);
+                  json_pack("{s:s,s:b,s:s}", "substrate", v->name, "here", 0, "why", v->why),
+                  "%s: not here: %s", v->name, v->why);
     }
     if (chosen && chosen->here)
-        tellf(d, V_OK, "default", "", json_pack("{s:s,s:s}", "substrate", chosen->name, "device", chosen->device),
+        tellf(d, V_OK, "default", "",
+              json_pack("{s:s,s:s}", "substrate", chosen->name, "device", chosen->device),
               "%s: %s (--substrate or LOAM_SUBSTRATE choose another)", chosen->name, chosen->device);
     else
-        tell(d, V_FAIL, "default", "no substrate can be used", "LOAM_SUBSTRATE=cpu works on every machine", NULL);
+        tell(d, V_FAIL, "default", "no substrate can be used", "LOAM_SUBSTRATE=cpu works on every machine",
+             NULL);
     for (uint32_t i = 0; !d->quick && i < n && i < DEVICES; i++)
         if (devices[i].here) check_matmul(d, &devices[i]);
 }
@@ -178,7 +194,8 @@ static void check_bandwidth(doctor *d)
         return;
     }
     tellf(d, V_OK, "bandwidth", "", json_pack("{s:f}", "read_gb_per_s", bytes_per_s * 1e-9),
-          "memory is read at %.1f GB/s by the processor; %.1f tok/s are the most for 5 GB of weights", bytes_per_s * 1e-9, bytes_per_s / 5e9);
+          "memory is read at %.1f GB/s by the processor; %.1f tok/s are the most for 5 GB of weights",
+          bytes_per_s * 1e-9, bytes_per_s / 5e9);
 }
 
 /* ---- where it serves, where models lie ----------------------------------------------------------------- */
@@ -204,7 +221,9 @@ static bool loam_at(uint32_t port, char *out, size_t n)
 
 static void check_port(doctor *d, uint32_t port, const char *what)
 {
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in at = { .sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)port),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     char said[160];
     if (fd < 0) return;
@@ -217,8 +236,9 @@ static void check_port(doctor *d, uint32_t port, const char *what)
     else if (failed == EADDRINUSE && loam_at(port, said, sizeof said))
         tellf(d, V_OK, "port", "", figures, "%u: %s", port, said);
     else
-        tellf(d, V_WARN, "port", "end it, or choose another port with --port (the gateway: \"listen\")", figures, "%u, for %s: %s", port,
-              what, failed == EADDRINUSE ? "another program listens there" : strerror(failed));
+        tellf(d, V_WARN, "port", "end it, or choose another port with --port (the gateway: \"listen\")",
+              figures, "%u, for %s: %s", port, what,
+              failed == EADDRINUSE ? "another program listens there" : strerror(failed));
 }
 
 struct count {
@@ -288,7 +308,8 @@ int loami_cmd_doctor(int argc, char **argv)
         { 0 },
     };
     static loami_machine_facts m;
-    int rc = loami_opt_parse(argc, argv, table, "look at this machine, and say what to do about what is wrong");
+    int rc = loami_opt_parse(argc, argv, table,
+                             "look at this machine, and say what to do about what is wrong");
     if (rc) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     d.checks = json_array();
     loami_machine_get(&m);

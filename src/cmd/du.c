@@ -21,8 +21,9 @@ static int show_entry(void *arg, const loami_usage *u)
     s->bytes += u->bytes;
     s->unfinished += u->unfinished_bytes;
     if (s->json) {
-        json_array_append_new(s->json, json_pack("{s:s,s:s,s:s,s:I,s:I}", "name", u->name, "path", u->path, "from", u->from, "bytes",
-                                                 (json_int_t)u->bytes, "unfinished_bytes", (json_int_t)u->unfinished_bytes));
+        json_array_append_new(s->json, json_pack("{s:s,s:s,s:s,s:I,s:I}", "name", u->name, "path", u->path,
+                                                 "from", u->from, "bytes", (json_int_t)u->bytes,
+                                                 "unfinished_bytes", (json_int_t)u->unfinished_bytes));
         return 0;
     }
     if (s->n++ == 0) printf("%-44s %10s %12s  %s\n", "NAME", "ON DISK", "UNFINISHED", "FROM");
@@ -58,8 +59,9 @@ int loami_cmd_du(int argc, char **argv)
         return loami_cmd_fail("du", &err);
     }
     if (json)
-        return loami_cmd_print_json(json_pack("{s:o,s:I,s:I,s:I}", "models", s.json, "bytes", (json_int_t)s.bytes, "unfinished_bytes",
-                                              (json_int_t)s.unfinished, "free_bytes", (json_int_t)free_at(home)));
+        return loami_cmd_print_json(
+            json_pack("{s:o,s:I,s:I,s:I}", "models", s.json, "bytes", (json_int_t)s.bytes, "unfinished_bytes",
+                      (json_int_t)s.unfinished, "free_bytes", (json_int_t)free_at(home)));
     loami_bytes_text(size, s.bytes);
     loami_bytes_text(room, free_at(home));
     printf("%-44s %10s   %s free\n", "together", size, room);

@@ -36,7 +36,8 @@ static void update_rate(show *w, const loami_download_state *s, double now)
     double passed = now - w->rate_s;
     if (passed < 0.5) return;
     double rate = (double)(s->received - w->rate_bytes) / passed, all = now - w->start_s;
-    w->rate += (rate - w->rate) * passed / (all < RATE_OVER_S ? all : RATE_OVER_S); /* at first the average since the start */
+    w->rate += (rate - w->rate) * passed /
+               (all < RATE_OVER_S ? all : RATE_OVER_S); /* at first the average since the start */
     w->rate_s = now;
     w->rate_bytes = s->received;
 }
@@ -49,7 +50,8 @@ static void progress(void *arg, const loami_download_state *s)
     update_rate(w, s, now);
     if (w->quiet) return;
     if (s->waiting && s->waiting != w->waiting) {
-        fprintf(stderr, "%s%s is being downloaded by another program; waiting for it\n", w->terminal ? "\r\033[K" : "", s->waiting);
+        fprintf(stderr, "%s%s is being downloaded by another program; waiting for it\n",
+                w->terminal ? "\r\033[K" : "", s->waiting);
         w->waiting = s->waiting;
     }
     if (now - w->shown_s < every || !s->total || s->done == s->total || w->rate <= 0) return;
@@ -60,8 +62,8 @@ static void progress(void *arg, const loami_download_state *s)
     loami_bytes_text(rate, (uint64_t)w->rate);
     if (w->rate >= 1) duration(left, (double)(s->total - s->done) / w->rate);
     fprintf(stderr, "%s%3d %%  %s of %s  %s/s  %s left  (%u of %u files)%s", w->terminal ? "\r" : "",
-            (int)(100 * (double)s->done / (double)s->total), done, total, rate, left[0] ? left : "?", s->files_done, s->files,
-            w->terminal ? "\033[K" : "\n");
+            (int)(100 * (double)s->done / (double)s->total), done, total, rate, left[0] ? left : "?",
+            s->files_done, s->files, w->terminal ? "\033[K" : "\n");
     fflush(stderr);
 }
 
@@ -98,9 +100,10 @@ static int print(const loami_pull_result *r, const show *w, bool json)
     double s = loami_now_s() - w->start_s;
     char bytes[32], rate[32];
     if (json)
-        return loami_cmd_print_json(json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:f}", "id", r->id, "revision", r->revision, "commit",
-                                              r->commit, "path", r->path, "files", (json_int_t)r->files, "bytes",
-                                              (json_int_t)r->bytes, "fetched_bytes", (json_int_t)r->fetched, "seconds", s));
+        return loami_cmd_print_json(json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:f}", "id", r->id, "revision",
+                                              r->revision, "commit", r->commit, "path", r->path, "files",
+                                              (json_int_t)r->files, "bytes", (json_int_t)r->bytes,
+                                              "fetched_bytes", (json_int_t)r->fetched, "seconds", s));
     loami_bytes_text(bytes, r->fetched);
     loami_bytes_text(rate, s > 0 ? (uint64_t)((double)r->fetched / s) : 0);
     if (r->fetched && !w->quiet) fprintf(stderr, "%s in %.1f s, %s/s\n", bytes, s, rate);
@@ -116,17 +119,24 @@ int loami_cmd_pull(int argc, char **argv)
     uint64_t part_bytes = 0;
     bool force = false, json = false, quiet = false;
     const loami_opt table[] = {
-        { NULL, 0, "MODEL", "ORG/NAME, ORG/NAME@REVISION, or a short name (loam fit lists them)", LOAMI_OPT_STRING, &name, NULL, 0, 0 },
-        { "--from", 0, "URL", "another loam that runs with --share-models; without MODEL: what it has [key: LOAM_API_KEY]",
+        { NULL, 0, "MODEL", "ORG/NAME, ORG/NAME@REVISION, or a short name (loam fit lists them)",
+          LOAMI_OPT_STRING, &name, NULL, 0, 0 },
+        { "--from", 0, "URL",
+          "another loam that runs with --share-models; without MODEL: what it has [key: LOAM_API_KEY]",
           LOAMI_OPT_STRING, &from, NULL, 0, 0 },
-        { "--include", 0, "PATTERN", "get files like '*.gguf' instead of those that a model needs; may be repeated", LOAMI_OPT_LIST,
+        { "--include", 0, "PATTERN",
+          "get files like '*.gguf' instead of those that a model needs; may be repeated", LOAMI_OPT_LIST,
           &include, NULL, 0, 0 },
-        { "--exclude", 0, "PATTERN", "leave such files out; may be repeated", LOAMI_OPT_LIST, &exclude, NULL, 0, 0 },
+        { "--exclude", 0, "PATTERN", "leave such files out; may be repeated", LOAMI_OPT_LIST, &exclude, NULL,
+          0, 0 },
         { "--connections", 0, "N", "at the same time [8]", LOAMI_OPT_U32, &connections, NULL, 1, 64 },
-        { "--part-bytes", 0, "N", "larger files come in parts of so many, over several connections [67108864]", LOAMI_OPT_U64,
+        { "--part-bytes", 0, "N",
+          "larger files come in parts of so many, over several connections [67108864]", LOAMI_OPT_U64,
           &part_bytes, NULL, 65536, 1099511627776.0 },
-        { "--retries", 0, "N", "after a failure, with growing pauses [9: about a minute]", LOAMI_OPT_U32, &retries, NULL, 0, 1000 },
-        { "--force", 'f', NULL, "with --from: replace a model of that name in the store", LOAMI_OPT_FLAG, &force, NULL, 0, 0 },
+        { "--retries", 0, "N", "after a failure, with growing pauses [9: about a minute]", LOAMI_OPT_U32,
+          &retries, NULL, 0, 1000 },
+        { "--force", 'f', NULL, "with --from: replace a model of that name in the store", LOAMI_OPT_FLAG,
+          &force, NULL, 0, 0 },
         { "--json", 0, NULL, "print what came as a JSON object", LOAMI_OPT_FLAG, &json, NULL, 0, 0 },
         { "--quiet", 'q', NULL, "no progress", LOAMI_OPT_FLAG, &quiet, NULL, 0, 0 },
         { 0 },
@@ -136,7 +146,8 @@ int loami_cmd_pull(int argc, char **argv)
     int rc = loami_opt_parse(argc, argv, table, "get a model from Hugging Face or from another loam");
     if (rc) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     if (!name && !from) {
-        fprintf(stderr, "loam pull: which MODEL? For example mlx-community/Qwen2.5-14B-Instruct-4bit (see loam pull --help)\n");
+        fprintf(stderr, "loam pull: which MODEL? For example mlx-community/Qwen2.5-14B-Instruct-4bit (see "
+                        "loam pull --help)\n");
         return LOAMI_EXIT_USAGE;
     }
     show w = { .terminal = isatty(STDERR_FILENO), .quiet = quiet || json, .start_s = loami_now_s() };
@@ -145,11 +156,24 @@ int loami_cmd_pull(int argc, char **argv)
     const char *key = getenv("LOAM_API_KEY");
     if (key && !*key) key = NULL;
     loami_work_begin("");
-    if (!name) return loami_pull_list(from, key, list_one, NULL, &fetch, &err) < 0 ? loami_cmd_fail("pull", &err) : LOAMI_EXIT_OK;
+    if (!name)
+        return loami_pull_list(from, key, list_one, NULL, &fetch, &err) < 0 ? loami_cmd_fail("pull", &err)
+                                                                            : LOAMI_EXIT_OK;
     loami_pull_options o = {
-        .from = from, .key = key, .force = force, .include = include.item, .n_include = include.n, .exclude = exclude.item,
-        .n_exclude = exclude.n, .say = say, .arg = &w,
-        .download = { .fetch = fetch, .connections = connections, .part_bytes = part_bytes, .progress = progress, .arg = &w },
+        .from = from,
+        .key = key,
+        .force = force,
+        .include = include.item,
+        .n_include = include.n,
+        .exclude = exclude.item,
+        .n_exclude = exclude.n,
+        .say = say,
+        .arg = &w,
+        .download = { .fetch = fetch,
+                      .connections = connections,
+                      .part_bytes = part_bytes,
+                      .progress = progress,
+                      .arg = &w },
     };
     rc = loami_pull(&r, name, &o, &err);
     clear(&w);

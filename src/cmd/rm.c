@@ -33,7 +33,8 @@ int loami_cmd_rm(int argc, char **argv)
     const loami_opt table[] = {
         { NULL, 0, "MODEL...", "names in the store, or Hugging Face ids in the cache", LOAMI_OPT_LIST, &names,
           NULL, 0, 0 },
-        { "--unfinished", 0, NULL, "remove what downloads left that did not end", LOAMI_OPT_FLAG, &unfinished, NULL, 0, 0 },
+        { "--unfinished", 0, NULL, "remove what downloads left that did not end", LOAMI_OPT_FLAG, &unfinished,
+          NULL, 0, 0 },
         { 0 },
     };
     loam_err err;

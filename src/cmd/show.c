@@ -32,14 +32,14 @@ static json_t *json_of(const char *name, const char *path, const loami_info *i, 
                      "tensors", (json_int_t)i->tensors, "layers", (json_int_t)c->n_layers, "hidden_size",
                      (json_int_t)c->dim, "vocab_size", (json_int_t)c->vocab, "active_bytes",
                      (json_int_t)n->active_bytes, "kv_token_bytes", (json_int_t)n->kv_token_bytes, "scratch_bytes",
-                     (json_int_t)loami_need_scratch(n, c, 1), "memory_bytes", (json_int_t)loami_memory_bytes());
+                     (json_int_t)loami_need_scratch(n, c), "memory_bytes", (json_int_t)loami_memory_bytes());
 }
 
 /* For one request with a context as long as the engine's default; loam fit tells of others. */
 static void print_memory(const loami_need *n, const loami_config *c)
 {
     uint32_t tokens = c->context && c->context < CONTEXT ? c->context : CONTEXT;
-    uint64_t kv = loami_need_kv(n, tokens), scratch = loami_need_scratch(n, c, 1), all = n->weight_bytes + kv + scratch;
+    uint64_t kv = loami_need_kv(n, tokens), scratch = loami_need_scratch(n, c), all = n->weight_bytes + kv + scratch;
     char weights[32], cache[32], rest[32], sum[32], machine[32];
     loami_bytes_text(weights, n->weight_bytes);
     loami_bytes_text(cache, kv);

@@ -45,8 +45,8 @@ typedef struct product {
     const loam_substrate *f;
     loam_sub *s;
     loam_weight *x, *w;
-    uint16_t *numbers;      /* [n][n] bfloat16, both matrices */
-    int32_t *tokens;        /* [n] 0, 1, 2, ...: the rows of x */
+    uint16_t *numbers; /* [n][n] bfloat16, both matrices */
+    int32_t *tokens;   /* [n] 0, 1, 2, ...: the rows of x */
     uint32_t *pages;
     uint32_t n;
 } product;
@@ -55,12 +55,15 @@ static int multiply(product *p, double *seconds, loam_err *err)
 {
     uint32_t last = p->n - 1;
     loam_seq_rows rows = { .n_rows = p->n, .pages = p->pages };
-    loam_batch b = { .n_rows = p->n, .tokens = p->tokens, .n_seqs = 1, .seqs = &rows, .n_wanted = 1, .wanted = &last };
+    loam_batch b = {
+        .n_rows = p->n, .tokens = p->tokens, .n_seqs = 1, .seqs = &rows, .n_wanted = 1, .wanted = &last
+    };
     double start = loami_now_s();
     p->f->begin(p->s, &b);
     loam_tensor y = p->f->linear(p->s, p->f->embed(p->s, p->x, 1), p->w);
     int rc = p->f->end(p->s, err);
-    if (rc == 0 && !p->f->read(p->s, y, NULL, NULL)) rc = loami_fail(err, LOAM_E_MACHINE, "the product cannot be read");
+    if (rc == 0 && !p->f->read(p->s, y, NULL, NULL))
+        rc = loami_fail(err, LOAM_E_MACHINE, "the product cannot be read");
     *seconds = loami_now_s() - start;
     return rc;
 }
@@ -82,17 +85,21 @@ static int open_product(product *p, const char *substrate, uint32_t n, loam_err 
         p->numbers[i] = loami_to_bf16((float)(int32_t)state / 2147483648.0f);
     }
     for (uint32_t i = 0; i < n; i++) p->tokens[i] = (int32_t)i;
-    loam_matrix m = { .name = "matrix", .n_experts = 1, .rows = n, .cols = n, .type = LOAM_BF16, .data = p->numbers };
+    loam_matrix m = {
+        .name = "matrix", .n_experts = 1, .rows = n, .cols = n, .type = LOAM_BF16, .data = p->numbers
+    };
     rc = p->f->weight(p->s, &p->x, &m, 1, err);
     return rc < 0 ? rc : p->f->weight(p->s, &p->w, &m, 1, err);
 }
 
-int loam_matmul_s(double *seconds, uint32_t *done, const char *substrate, uint32_t n, uint32_t runs, double limit_s, loam_err *err)
+int loam_matmul_s(double *seconds, uint32_t *done, const char *substrate, uint32_t n, uint32_t runs,
+                  double limit_s, loam_err *err)
 {
     product p = { .n = 0 };
     double one, sum = 0;
     uint32_t k = 0;
-    if (n < 64 || n > 8192 || n % 64 || !runs) return loami_fail(err, LOAM_E_ARG, "no product of %u x %u matrices", n, n);
+    if (n < 64 || n > 8192 || n % 64 || !runs)
+        return loami_fail(err, LOAM_E_ARG, "no product of %u x %u matrices", n, n);
     int rc = open_product(&p, substrate, n, err);
     if (rc == 0) rc = multiply(&p, &one, err);
     for (; rc == 0 && k < runs && (k == 0 || sum < limit_s); k++) {

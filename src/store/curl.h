@@ -9,8 +9,8 @@
 /* Once a process. */
 int loami_curl_begin(loam_err *err);
 
-/* A handle for GETs of url with the token, limits and protocols that all requests have; NULL when memory ran out.
- * *headers belongs to the handle's life: curl_slist_free_all after curl_easy_cleanup. */
+/* A handle for GETs of url with the token, limits and protocols that all requests have; NULL when memory ran
+ * out. *headers belongs to the handle's life: curl_slist_free_all after curl_easy_cleanup. */
 CURL *loami_curl_new(const char *url, const loami_fetch_options *o, struct curl_slist **headers);
 
 /* A header line of an answer into head ("name\0value\0" ...); a status line empties it. */

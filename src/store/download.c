@@ -26,21 +26,21 @@ enum {
 typedef struct job {
     const loami_download_file *q;
     loami_part_file part;
-    bool *busy;          /* [part.n] somebody fetches it */
-    int lock;            /* -1 = not held */
+    bool *busy; /* [part.n] somebody fetches it */
+    int lock;   /* -1 = not held */
     bool opened, finished;
-    bool one_piece;      /* the server knows no ranges */
+    bool one_piece; /* the server knows no ranges */
     uint32_t fails, resets;
-    uint64_t since;      /* bytes since the last failure */
+    uint64_t since; /* bytes since the last failure */
     double not_before_s;
 } job;
 
 typedef struct transfer {
-    CURL *easy;          /* NULL = idle */
+    CURL *easy; /* NULL = idle */
     struct curl_slist *headers;
     job *job;
-    uint32_t i;          /* the part */
-    uint64_t from;       /* in the file, of the first byte asked for */
+    uint32_t i;    /* the part */
+    uint64_t from; /* in the file, of the first byte asked for */
     bool ranged, begun;
     loami_buf head;
     char why[CURL_ERROR_SIZE];
@@ -75,8 +75,8 @@ static bool right_range(const transfer *t)
     unsigned long long from, to, all;
     char rest;
     const loami_part_file *p = &t->job->part;
-    return v && sscanf(v, "bytes %llu-%llu/%llu%c", &from, &to, &all, &rest) == 3 && from == t->from && to >= from &&
-           to < loami_part_begin(p, t->i) + loami_part_size(p, t->i) && all == p->bytes;
+    return v && sscanf(v, "bytes %llu-%llu/%llu%c", &from, &to, &all, &rest) == 3 && from == t->from &&
+           to >= from && to < loami_part_begin(p, t->i) + loami_part_size(p, t->i) && all == p->bytes;
 }
 
 /* What the head of a good answer must say, before its first byte is taken. */
@@ -87,9 +87,12 @@ static bool check_begin(transfer *t)
     curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     t->begun = true;
-    if (status == 206) t->trouble = t->ranged && right_range(t) ? FINE : WRONG_RANGE;
-    else if (status == 200 && t->ranged) t->trouble = NO_RANGES;
-    else if (status == 200) t->trouble = length >= 0 && (uint64_t)length != t->job->part.bytes ? WRONG_RANGE : FINE;
+    if (status == 206)
+        t->trouble = t->ranged && right_range(t) ? FINE : WRONG_RANGE;
+    else if (status == 200 && t->ranged)
+        t->trouble = NO_RANGES;
+    else if (status == 200)
+        t->trouble = length >= 0 && (uint64_t)length != t->job->part.bytes ? WRONG_RANGE : FINE;
     return t->trouble == FINE;
 }
 
@@ -256,9 +259,11 @@ static int again_later(work *w, job *j, double wait_s, const char *why)
         return 0;
     }
     if (wait_s > LOAMI_WAIT_MAX_S)
-        return loami_fail(w->err, LOAM_E_IO, "%s: %s, and says to come back in %.0f s", j->q->name, why, wait_s);
+        return loami_fail(w->err, LOAM_E_IO, "%s: %s, and says to come back in %.0f s", j->q->name, why,
+                          wait_s);
     if (++j->fails > retries)
-        return loami_fail(w->err, LOAM_E_IO, "%s: %s; run it again to go on where it stopped", j->q->name, why);
+        return loami_fail(w->err, LOAM_E_IO, "%s: %s; run it again to go on where it stopped", j->q->name,
+                          why);
     j->since = 0;
     j->not_before_s = now + (wait_s > 0 ? wait_s : loami_curl_backoff_s(j->fails));
     return 0;
@@ -276,8 +281,9 @@ static int from_the_start(work *w, job *j, const char *why)
 static int refused(work *w, const job *j, const transfer *t, long status)
 {
     const char *words = loami_curl_find(&t->head, "X-Error-Message");
-    return loami_fail(w->err, status == 404 ? LOAM_E_NOT_FOUND : LOAM_E_IO, "%s: the server answers %ld%s%.200s",
-                      j->q->name, status, words ? ": " : "", words ? words : "");
+    return loami_fail(w->err, status == 404 ? LOAM_E_NOT_FOUND : LOAM_E_IO,
+                      "%s: the server answers %ld%s%.200s", j->q->name, status, words ? ": " : "",
+                      words ? words : "");
 }
 
 /* A transfer is over: what to do about its job. */
@@ -295,7 +301,8 @@ static int ended(work *w, transfer *t, CURLcode code)
 
     if (trouble == NOT_WRITTEN) return w->err ? w->err->code : LOAM_E_IO;
     if (trouble == NO_RANGES) return j->one_piece = true, reset(w, j);
-    if (trouble == WRONG_RANGE) return from_the_start(w, j, "the server sends another range than was asked for");
+    if (trouble == WRONG_RANGE)
+        return from_the_start(w, j, "the server sends another range than was asked for");
     if (trouble == TOO_MUCH) return from_the_start(w, j, "the server sends more than was asked for");
     if (code == CURLE_OK && status == 416)
         return from_the_start(w, j, "the server says the file is shorter (416)");
@@ -416,7 +423,8 @@ static int turn(work *w)
     return 0;
 }
 
-int loami_download(const loami_download_file *files, uint32_t n, const loami_download_options *o, loam_err *err)
+int loami_download(const loami_download_file *files, uint32_t n, const loami_download_options *o,
+                   loam_err *err)
 {
     loam_err own; /* failures are told by code, and always have words */
     work *w = calloc(1, sizeof *w);
@@ -458,6 +466,7 @@ uint64_t loami_download_missing(const loami_download_file *files, uint32_t n)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < n; i++)
-        if (!is_there(&files[i])) sum += files[i].bytes - loami_part_found(files[i].path, files[i].bytes, files[i].hash);
+        if (!is_there(&files[i]))
+            sum += files[i].bytes - loami_part_found(files[i].path, files[i].bytes, files[i].hash);
     return sum;
 }

@@ -53,7 +53,8 @@ CURL *loami_curl_new(const char *url, const loami_fetch_options *o, struct curl_
     if (!e) return NULL;
     loami_buf_printf(&line, "Authorization: Bearer %s", o->token ? o->token : "");
     bool ok = !line.failed && add_header(headers, "Accept-Encoding: identity") &&
-              (!o->token || add_header(headers, line.data)) && curl_easy_setopt(e, CURLOPT_URL, url) == CURLE_OK;
+              (!o->token || add_header(headers, line.data)) &&
+              curl_easy_setopt(e, CURLOPT_URL, url) == CURLE_OK;
     loami_buf_free(&line);
     char agent[64];
     snprintf(agent, sizeof agent, "loam/%s", loam_version());
@@ -223,8 +224,8 @@ static CURLcode ask(CURL *e, loami_answer *out, bool head_only)
     return CURLE_TOO_MANY_REDIRECTS;
 }
 
-int loami_fetch(loami_answer *out, const char *url, bool head_only, size_t limit, const loami_fetch_options *o,
-                loam_err *err)
+int loami_fetch(loami_answer *out, const char *url, bool head_only, size_t limit,
+                const loami_fetch_options *o, loam_err *err)
 {
     loami_answer a = { .body = { .limit = limit } };
     fetch f = { &a, o };
@@ -250,7 +251,8 @@ int loami_fetch(loami_answer *out, const char *url, bool head_only, size_t limit
     for (uint32_t k = 1;; k++) {
         why[0] = 0;
         CURLcode code = ask(e, &a, head_only);
-        if (code == CURLE_ABORTED_BY_CALLBACK) rc = cancelled(err);
+        if (code == CURLE_ABORTED_BY_CALLBACK)
+            rc = cancelled(err);
         else if (a.body.failed || a.head.failed)
             rc = loami_fail(err, LOAM_E_FORMAT, "%.300s: an answer of more than %zu bytes", url, limit);
         else if (!loami_curl_retry(code, a.status)) {

@@ -64,7 +64,8 @@ int loami_hub_environment(loami_hub *out, loam_err *err)
     int n = snprintf(out->endpoint, sizeof out->endpoint, "%s", endpoint);
     if (n >= (int)sizeof out->endpoint ||
         (strncasecmp(endpoint, "http://", 7) != 0 && strncasecmp(endpoint, "https://", 8) != 0))
-        return loami_fail(err, LOAM_E_ARG, "HF_ENDPOINT=%.200s: must be http:// or https:// and a host", endpoint);
+        return loami_fail(err, LOAM_E_ARG, "HF_ENDPOINT=%.200s: must be http:// or https:// and a host",
+                          endpoint);
     while (n > 0 && out->endpoint[n - 1] == '/') out->endpoint[--n] = 0;
     return read_token(out, err);
 }
@@ -100,13 +101,17 @@ int loami_hub_split(const char *spec, char id[256], char revision[256], loam_err
     for (size_t i = 0; ok && i < n; i++) {
         char c = spec[i];
         slashes += c == '/';
-        ok = c == '/' ? !first : first ? isalnum((unsigned char)c) || c == '_' : isalnum((unsigned char)c) || strchr("._-", c);
+        ok = c == '/' ? !first
+             : first  ? isalnum((unsigned char)c) || c == '_'
+                      : isalnum((unsigned char)c) || strchr("._-", c);
         first = c == '/';
     }
     if (!ok || first || slashes > 1)
-        return loami_fail(err, LOAM_E_ARG, "\"%.100s\": a model of the hub is called ORG/NAME or ORG/NAME@REVISION", spec);
+        return loami_fail(err, LOAM_E_ARG,
+                          "\"%.100s\": a model of the hub is called ORG/NAME or ORG/NAME@REVISION", spec);
     if (strlen(rev) > 200 || !loami_hub_name_ok(rev) || rev[0] == '-' || strpbrk(rev, " ?*[~^@"))
-        return loami_fail(err, LOAM_E_ARG, "\"%.100s\": this is no revision: a branch, a tag or a commit", rev);
+        return loami_fail(err, LOAM_E_ARG, "\"%.100s\": this is no revision: a branch, a tag or a commit",
+                          rev);
     memcpy(id, spec, n);
     id[n] = 0;
     snprintf(revision, 256, "%s", rev);
@@ -138,7 +143,8 @@ void loami_hub_etag(char hash[65], const char *header)
 static bool size_of(const json_t *o, uint64_t *bytes)
 {
     const json_t *v = json_object_get(o, "size");
-    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > (json_int_t)1 << 60) return false;
+    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > (json_int_t)1 << 60)
+        return false;
     *bytes = (uint64_t)json_integer_value(v);
     return true;
 }
@@ -151,12 +157,14 @@ static int read_file(loami_hub_file *f, const json_t *o, const char *what, loam_
     int rc = loami_json_string(o, what, "rfilename", &name, err);
     if (rc < 0) return rc;
     if (!name || !loami_hub_name_ok(name))
-        return loami_fail(err, LOAM_E_FORMAT, "%s: \"%.100s\" is no name that a file may have here", what, name ? name : "");
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"%.100s\" is no name that a file may have here", what,
+                          name ? name : "");
     f->name = strdup(name);
     if (!f->name) return loami_fail_nomem(err);
     bool large = json_is_object(lfs);
     if ((rc = loami_json_string(large ? lfs : o, what, large ? "sha256" : "blobId", &id, err)) < 0) return rc;
-    if (id && loami_part_hash_ok(id) && strlen(id) == (large ? 64 : 40) && size_of(large ? lfs : o, &f->bytes))
+    if (id && loami_part_hash_ok(id) && strlen(id) == (large ? 64 : 40) &&
+        size_of(large ? lfs : o, &f->bytes))
         snprintf(f->hash, sizeof f->hash, "%s", id);
     return 0;
 }
@@ -174,15 +182,18 @@ static int read_model(loami_hub_model *m, const json_t *root, const char *what, 
     int rc = loami_json_string(root, what, "sha", &commit, err);
     if (rc >= 0) rc = loami_json_bool(root, what, "loam_store", &m->from_store, err);
     if (rc < 0) return rc;
-    if (!commit || !commit_ok(commit)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"sha\" must be a commit", what);
+    if (!commit || !commit_ok(commit))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"sha\" must be a commit", what);
     memcpy(m->commit, commit, strlen(commit) + 1);
-    if (!json_is_array(list)) return loami_fail(err, LOAM_E_FORMAT, "%s: \"siblings\" must be a list of files", what);
+    if (!json_is_array(list))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: \"siblings\" must be a list of files", what);
     size_t n = json_array_size(list);
     if (n > LOAMI_HUB_FILES_MAX)
         return loami_fail(err, LOAM_E_FORMAT, "%s: %zu files, more than %d", what, n, LOAMI_HUB_FILES_MAX);
     m->files = calloc(n + 1, sizeof *m->files);
     if (!m->files) return loami_fail_nomem(err);
-    for (rc = 0; rc == 0 && m->n < n; m->n++) rc = read_file(&m->files[m->n], json_array_get(list, m->n), what, err);
+    for (rc = 0; rc == 0 && m->n < n; m->n++)
+        rc = read_file(&m->files[m->n], json_array_get(list, m->n), what, err);
     if (rc < 0) return rc;
     qsort(m->files, m->n, sizeof *m->files, by_name);
     for (uint32_t i = 1; i < m->n; i++)
@@ -237,22 +248,26 @@ char *loami_hub_url(const loami_hub *h, const char *id, const char *commit, cons
 }
 
 /* What a refusal means to who asked. */
-static int refuse(const loami_answer *a, const loami_hub *h, const char *id, const char *revision, loam_err *err)
+static int refuse(const loami_answer *a, const loami_hub *h, const char *id, const char *revision,
+                  loam_err *err)
 {
-    const char *code = loami_answer_header(a, "X-Error-Code"), *words = loami_answer_header(a, "X-Error-Message");
+    const char *code = loami_answer_header(a, "X-Error-Code"),
+               *words = loami_answer_header(a, "X-Error-Message");
     if (!code) code = "";
     if (strcmp(code, "GatedRepo") == 0)
-        return loami_fail(err, LOAM_E_NOT_FOUND, "%s is only for those who asked: do so at %s/%s, then set HF_TOKEN", id,
+        return loami_fail(err, LOAM_E_NOT_FOUND,
+                          "%s is only for those who asked: do so at %s/%s, then set HF_TOKEN", id,
                           h->endpoint, id);
     if (strcmp(code, "RevisionNotFound") == 0)
         return loami_fail(err, LOAM_E_NOT_FOUND, "%s has no revision %s", id, revision);
     if (a->status == 401 || a->status == 403)
-        return loami_fail(err, LOAM_E_NOT_FOUND, "%s: %s has no such model, or not for %s (status %d%s%.160s)", id,
-                          h->endpoint, h->token[0] ? "this token" : "those without a token: set HF_TOKEN", a->status,
+        return loami_fail(err, LOAM_E_NOT_FOUND,
+                          "%s: %s has no such model, or not for %s (status %d%s%.160s)", id, h->endpoint,
+                          h->token[0] ? "this token" : "those without a token: set HF_TOKEN", a->status,
                           words ? ": " : "", words ? words : "");
     if (a->status == 404) return loami_fail(err, LOAM_E_NOT_FOUND, "%s has no model %s", h->endpoint, id);
-    return loami_fail(err, LOAM_E_IO, "%s: %s answers %d%s%.200s", id, h->endpoint, a->status, words ? ": " : "",
-                      words ? words : "");
+    return loami_fail(err, LOAM_E_IO, "%s: %s answers %d%s%.200s", id, h->endpoint, a->status,
+                      words ? ": " : "", words ? words : "");
 }
 
 int loami_hub_model_get(loami_hub_model *out, const loami_hub *h, const char *id, const char *revision,
@@ -280,17 +295,21 @@ int loami_hub_look(loami_hub_file *f, const loami_hub *h, const char *id, const 
     int rc = url ? loami_fetch(&a, url, true, ANSWER_BYTES_MAX, o, err) : loami_fail_nomem(err);
     free(url);
     if (rc < 0) return rc;
-    const char *linked = loami_answer_header(&a, "X-Linked-Etag"), *size = loami_answer_header(&a, "X-Linked-Size"),
+    const char *linked = loami_answer_header(&a, "X-Linked-Etag"),
+               *size = loami_answer_header(&a, "X-Linked-Size"),
                *commit = loami_answer_header(&a, "X-Repo-Commit");
     if (!size && a.status == 200) size = loami_answer_header(&a, "Content-Length");
     loami_hub_etag(f->hash, linked ? linked : loami_answer_header(&a, "ETag"));
     if (a.status != 200 && (a.status < 300 || a.status > 399 || !linked))
         rc = loami_fail(err, LOAM_E_IO, "%s: %s: the server answers %d", id, f->name, a.status);
     else if (commit && strcmp(commit, m->commit) != 0)
-        rc = loami_fail(err, LOAM_E_IO, "%s: %s: the server has moved on to commit %.40s", id, f->name, commit);
+        rc = loami_fail(err, LOAM_E_IO, "%s: %s: the server has moved on to commit %.40s", id, f->name,
+                        commit);
     else if (!f->hash[0] || !size || *size < '0' || *size > '9')
-        rc = loami_fail(err, LOAM_E_FORMAT, "%s: %s: the server does not say its size and hash, so what it sends could not be checked",
-                        id, f->name);
+        rc = loami_fail(
+            err, LOAM_E_FORMAT,
+            "%s: %s: the server does not say its size and hash, so what it sends could not be checked", id,
+            f->name);
     if (rc == 0) f->bytes = strtoull(size, &end, 10);
     if (rc == 0 && (*end || f->bytes > (uint64_t)1 << 60))
         rc = loami_fail(err, LOAM_E_FORMAT, "%s: %s: a size of %.40s", id, f->name, size);

@@ -1,5 +1,5 @@
-/* store/hub.h: what the Hugging Face hub (or a mirror, or another loam) says of a model. Everything in its answers
- * is a stranger's: names, revisions and hashes are checked before they become part of a path. */
+/* store/hub.h: what the Hugging Face hub (or a mirror, or another loam) says of a model. Everything in its
+ * answers is a stranger's: names, revisions and hashes are checked before they become part of a path. */
 #ifndef LOAMI_HUB_H
 #define LOAMI_HUB_H
 
@@ -9,30 +9,31 @@ enum { LOAMI_HUB_FILES_MAX = 10000, LOAMI_HUB_NAME_MAX = 1024, LOAMI_HUB_COMMIT 
 
 /* Where to ask, from the environment as huggingface_hub reads it. */
 typedef struct loami_hub {
-    char endpoint[512];  /* HF_ENDPOINT, or https://huggingface.co; no slash at the end */
-    char token[512];     /* HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_TOKEN_PATH, HF_HOME/token; "" = none */
-    bool offline;        /* HF_HUB_OFFLINE */
+    char endpoint[512]; /* HF_ENDPOINT, or https://huggingface.co; no slash at the end */
+    char token[512];    /* HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_TOKEN_PATH, HF_HOME/token; "" = none */
+    bool offline;       /* HF_HUB_OFFLINE */
 } loami_hub;
 
 int loami_hub_environment(loami_hub *out, loam_err *err);
 
 typedef struct loami_hub_file {
-    char *name;          /* "model.safetensors", "onnx/model.onnx" */
-    uint64_t bytes;      /* when hash is there */
-    char hash[65];       /* as loami_part_hash_ok wants it; "" = not told: loami_hub_look asks for it */
+    char *name;     /* "model.safetensors", "onnx/model.onnx" */
+    uint64_t bytes; /* when hash is there */
+    char hash[65];  /* as loami_part_hash_ok wants it; "" = not told: loami_hub_look asks for it */
 } loami_hub_file;
 
 typedef struct loami_hub_model {
     char commit[LOAMI_HUB_COMMIT];
     loami_hub_file *files; /* [n] */
     uint32_t n;
-    bool from_store;     /* said by a loam: this lies in its store and has no place in the cache of the hub */
+    bool from_store; /* said by a loam: this lies in its store and has no place in the cache of the hub */
 } loami_hub_model;
 
 /* "org/name@revision" in its parts; revision "main" where none is said. Buffers of 256 bytes each. */
 int loami_hub_split(const char *spec, char id[256], char revision[256], loam_err *err);
 
-/* Whether a file of the hub may be called so: relative, no part empty, "." or "..", printable, not too long. */
+/* Whether a file of the hub may be called so: relative, no part empty, "." or "..", printable, not too long.
+ */
 bool loami_hub_name_ok(const char *name);
 
 /* Reads the answer of /api/models/ID/revision/REVISION. */

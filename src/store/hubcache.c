@@ -41,11 +41,14 @@ static int make_parent(const char *path, loam_err *err)
     return loami_dir_make(dir, err);
 }
 
-int loami_hubcache_link(const loami_hubcache *c, const char *commit, const char *name, const char *etag, loam_err *err)
+int loami_hubcache_link(const loami_hubcache *c, const char *commit, const char *name, const char *etag,
+                        loam_err *err)
 {
-    char rel[LOAMI_PATH_MAX], path[LOAMI_PATH_MAX], tmp[LOAMI_PATH_MAX], target[LOAMI_PATH_MAX] = "../../", old[LOAMI_PATH_MAX];
+    char rel[LOAMI_PATH_MAX], path[LOAMI_PATH_MAX], tmp[LOAMI_PATH_MAX], target[LOAMI_PATH_MAX] = "../../",
+                                                                         old[LOAMI_PATH_MAX];
     size_t n = 6;
-    for (const char *s = name; (s = strchr(s, '/')) && n + 3 < sizeof target - 80; s++, n += 3) memcpy(target + n, "../", 4);
+    for (const char *s = name; (s = strchr(s, '/')) && n + 3 < sizeof target - 80; s++, n += 3)
+        memcpy(target + n, "../", 4);
     snprintf(target + n, sizeof target - n, "blobs/%s", etag);
     if (snprintf(rel, sizeof rel, "snapshots/%s/%s", commit, name) >= (int)sizeof rel)
         return loami_fail(err, LOAM_E_ARG, "path too long: %.100s...", name);

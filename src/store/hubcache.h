@@ -20,7 +20,8 @@ int loami_hubcache_open(loami_hubcache *out, const char *id, loam_err *err);
 int loami_hubcache_blob(char *path, char *lock, const loami_hubcache *c, const char *etag, loam_err *err);
 
 /* Makes snapshots/commit/name lead to the blob, in one step whatever was there. */
-int loami_hubcache_link(const loami_hubcache *c, const char *commit, const char *name, const char *etag, loam_err *err);
+int loami_hubcache_link(const loami_hubcache *c, const char *commit, const char *name, const char *etag,
+                        loam_err *err);
 
 /* Writes refs/revision; nothing for a revision that is the commit itself. */
 int loami_hubcache_ref(const loami_hubcache *c, const char *revision, const char *commit, loam_err *err);

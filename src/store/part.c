@@ -11,14 +11,15 @@
 
 enum { PARTS_MAX = 1 << 20, CHUNK = 1 << 18, HASH_BYTES = 64 };
 
-/* What lies behind the file's bytes; done[n] follows. Read again only by this machine: its byte order will do. */
+/* What lies behind the file's bytes; done[n] follows. Read again only by this machine: its byte order will
+ * do. */
 typedef struct trailer {
     char magic[8];
     uint64_t bytes, part_bytes, n;
     char hash[HASH_BYTES]; /* without a NUL when it is that long */
 } trailer;
 
-static const char magic[8] = "loampar1";
+static const char magic[] = "loampar1"; /* its NUL is not written */
 
 bool loami_part_hash_ok(const char *hash)
 {
@@ -101,7 +102,7 @@ static bool read_trailer(int fd, loami_part_file *p)
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < 0) return false;
     if ((uint64_t)st.st_size < p->bytes + sizeof t || !get(fd, &t, sizeof t, p->bytes)) return false;
-    if (memcmp(t.magic, magic, sizeof magic) != 0 || t.bytes != p->bytes || !t.part_bytes ||
+    if (memcmp(t.magic, magic, sizeof t.magic) != 0 || t.bytes != p->bytes || !t.part_bytes ||
         strncmp(t.hash, p->hash, sizeof t.hash) != 0)
         return false;
     if (t.n != count(p->bytes, t.part_bytes) || t.n > PARTS_MAX ||
@@ -125,7 +126,7 @@ int loami_part_reset(loami_part_file *p, uint64_t part_bytes, loam_err *err)
     trailer t = { .bytes = p->bytes };
     if (!part_bytes) part_bytes = 1;
     if (count(p->bytes, part_bytes) > PARTS_MAX) part_bytes = p->bytes / PARTS_MAX + 1;
-    memcpy(t.magic, magic, sizeof magic);
+    memcpy(t.magic, magic, sizeof t.magic);
     memcpy(t.hash, p->hash, strlen(p->hash));
     t.part_bytes = p->part_bytes = part_bytes;
     t.n = p->n = (uint32_t)count(p->bytes, part_bytes);
@@ -138,14 +139,15 @@ int loami_part_reset(loami_part_file *p, uint64_t part_bytes, loam_err *err)
     return rc < 0 ? rc : restart_hash(p, err);
 }
 
-int loami_part_open(loami_part_file *out, const char *path, const char *name, uint64_t bytes, const char *hash,
-                    uint64_t part_bytes, loam_err *err)
+int loami_part_open(loami_part_file *out, const char *path, const char *name, uint64_t bytes,
+                    const char *hash, uint64_t part_bytes, loam_err *err)
 {
     loami_part_file p = { .name = name, .hash = hash, .fd = -1, .bytes = bytes };
     if (!loami_part_hash_ok(hash) || bytes > (uint64_t)1 << 60)
         return loami_fail(err, LOAM_E_ARG, "%s: no hash to check it by, or too large", name);
     int n = snprintf(p.path, sizeof p.path, "%s.loam-part", path);
-    if (n < 0 || (size_t)n >= sizeof p.path) return loami_fail(err, LOAM_E_ARG, "path too long: %.100s...", path);
+    if (n < 0 || (size_t)n >= sizeof p.path)
+        return loami_fail(err, LOAM_E_ARG, "path too long: %.100s...", path);
     p.fd = open(p.path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     if (p.fd < 0) return loami_fail_errno(err, "%s", p.path);
     int rc = read_trailer(p.fd, &p) ? restart_hash(&p, err) : loami_part_reset(&p, part_bytes, err);
@@ -209,8 +211,8 @@ int loami_part_check(loami_part_file *p, loam_err *err)
         for (unsigned i = 0; i < n; i++) snprintf(hex[k] + 2 * i, 3, "%02x", digest[i]);
     }
     if (strcmp(hex[0], p->hash) == 0 || strcmp(hex[1], p->hash) == 0) return 0;
-    return loami_fail(err, LOAM_E_FORMAT, "%s: what came has the hash %.16s..., should have %.16s...", p->name,
-                      hex[0], p->hash);
+    return loami_fail(err, LOAM_E_FORMAT, "%s: what came has the hash %.16s..., should have %.16s...",
+                      p->name, hex[0], p->hash);
 }
 
 int loami_part_keep(loami_part_file *p, const char *path, loam_err *err)

@@ -23,9 +23,9 @@ typedef struct pull {
     loami_hub_model model;
     loami_fetch_options fetch;
     loami_hubcache cache;
-    char stage[LOAMI_PATH_MAX];   /* where a store model is put together */
-    loami_download_file *files;   /* [model.n], and their strings: */
-    char **strings;               /* [3 * model.n] url, path, lock */
+    char stage[LOAMI_PATH_MAX]; /* where a store model is put together */
+    loami_download_file *files; /* [model.n], and their strings: */
+    char **strings;             /* [3 * model.n] url, path, lock */
     loam_err *err;
 } pull;
 
@@ -69,12 +69,14 @@ static int choose(pull *p)
         has_gguf |= ends_with(name, ".gguf");
     }
     if (!o->n_include && !has_weights)
-        return loami_fail(p->err, LOAM_E_UNSUPPORTED, "%s has no .safetensors files%s", p->out->id,
-                          has_gguf ? ", but GGUF: get one with --include '*.gguf' and turn it into a model with loam import"
-                                   : "; --include PATTERN gets other ones");
+        return loami_fail(
+            p->err, LOAM_E_UNSUPPORTED, "%s has no .safetensors files%s", p->out->id,
+            has_gguf ? ", but GGUF: get one with --include '*.gguf' and turn it into a model with loam import"
+                     : "; --include PATTERN gets other ones");
     for (uint32_t i = 0; i < m->n; i++) {
         loami_hub_file f = m->files[i];
-        bool want = o->n_include ? matches(f.name, o->include, o->n_include) : loami_pull_wants(f.name, has_model);
+        bool want = o->n_include ? matches(f.name, o->include, o->n_include)
+                                 : loami_pull_wants(f.name, has_model);
         if (want && !matches(f.name, o->exclude, o->n_exclude)) {
             m->files[i] = m->files[kept];
             m->files[kept++] = f;
@@ -83,7 +85,9 @@ static int choose(pull *p)
     for (uint32_t i = kept; i < m->n; i++) free(m->files[i].name);
     uint32_t all = m->n;
     m->n = kept;
-    return kept ? 0 : loami_fail(p->err, LOAM_E_NOT_FOUND, "%s has %u files, and none of them is wanted", p->out->id, all);
+    return kept ? 0
+                : loami_fail(p->err, LOAM_E_NOT_FOUND, "%s has %u files, and none of them is wanted",
+                             p->out->id, all);
 }
 
 /* ---- what to download, and to where -------------------------------------------------------------------- */
@@ -95,7 +99,8 @@ static int open_stage(pull *p)
     int rc = loami_store_path(final, p->out->id, p->err);
     if (rc < 0) return rc;
     if (loami_dir_exists(final) && !p->o->force)
-        return loami_fail(p->err, LOAM_E_ARG, "a model %s is there already; use --force to replace it", p->out->id);
+        return loami_fail(p->err, LOAM_E_ARG, "a model %s is there already; use --force to replace it",
+                          p->out->id);
     snprintf(name, sizeof name, "models/.pull-%s", p->out->id);
     for (char *c = name + 7; *c; c++)
         if (*c == '/' || *c == ':') *c = '+';
@@ -113,7 +118,8 @@ static int place_file(pull *p, uint32_t i)
     int rc;
     if (p->stage[0]) {
         if (strchr(f->name, '/') || ends_with(f->name, ".loam-part"))
-            return loami_fail(p->err, LOAM_E_FORMAT, "%s: %s has no place in a model's folder", p->out->id, f->name);
+            return loami_fail(p->err, LOAM_E_FORMAT, "%s: %s has no place in a model's folder", p->out->id,
+                              f->name);
         rc = loami_path_join(path, p->stage, f->name, p->err);
     } else {
         rc = loami_hubcache_blob(path, lock, &p->cache, f->hash, p->err);
@@ -123,7 +129,9 @@ static int place_file(pull *p, uint32_t i)
     s[1] = strdup(path);
     s[2] = p->stage[0] ? NULL : strdup(lock);
     if (!s[0] || !s[1] || (!p->stage[0] && !s[2])) return loami_fail_nomem(p->err);
-    p->files[i] = (loami_download_file){ .name = f->name, .url = s[0], .path = s[1], .lock = s[2], .bytes = f->bytes, .hash = f->hash };
+    p->files[i] = (loami_download_file){
+        .name = f->name, .url = s[0], .path = s[1], .lock = s[2], .bytes = f->bytes, .hash = f->hash
+    };
     p->out->bytes += f->bytes;
     return 0;
 }
@@ -148,7 +156,8 @@ static int check_space(pull *p, const char *dir, uint64_t missing)
     uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (free_bytes > missing && free_bytes - missing >= SPARE_BYTES) return 0;
     return loami_fail(p->err, LOAM_E_IO,
-                      "%s needs %.1f GB more, and the disk of %.200s has %.1f GB free: loam rm makes room, %s names another place",
+                      "%s needs %.1f GB more, and the disk of %.200s has %.1f GB free: loam rm makes room, "
+                      "%s names another place",
                       p->out->id, (double)missing * 1e-9, dir, (double)free_bytes * 1e-9,
                       p->stage[0] ? "LOAM_HOME" : "HF_HUB_CACHE");
 }
@@ -161,7 +170,8 @@ static int get_files(pull *p)
     p->strings = calloc(3 * ((size_t)m->n + 1), sizeof *p->strings);
     if (!p->files || !p->strings) return loami_fail_nomem(p->err);
     for (uint32_t i = 0; rc == 0 && i < m->n; i++)
-        if (!m->files[i].hash[0]) rc = loami_hub_look(&m->files[i], &p->hub, p->out->id, m, &p->fetch, p->err);
+        if (!m->files[i].hash[0])
+            rc = loami_hub_look(&m->files[i], &p->hub, p->out->id, m, &p->fetch, p->err);
     for (uint32_t i = 0; rc == 0 && i < m->n; i++) rc = place_file(p, i);
     if (rc < 0) return rc;
     uint32_t n = drop_twins(p->files, m->n);
@@ -193,7 +203,8 @@ static int write_list(pull *p)
     json_t *files = json_object();
     for (uint32_t i = 0; i < p->model.n; i++) {
         const loami_hub_file *f = &p->model.files[i];
-        json_object_set_new(files, f->name, json_pack("{s:I,s:s}", "bytes", (json_int_t)f->bytes, "sha256", f->hash));
+        json_object_set_new(files, f->name,
+                            json_pack("{s:I,s:s}", "bytes", (json_int_t)f->bytes, "sha256", f->hash));
     }
     json_t *o = json_pack("{s:i,s:s,s:o}", "version", 1, "source", p->o->from, "files", files);
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
@@ -209,7 +220,8 @@ static int into_store(pull *p)
     int rc = open_stage(p);
     for (uint32_t i = 0; rc == 0 && i < p->model.n; i++)
         if (strlen(p->model.files[i].hash) != 64)
-            rc = loami_fail(p->err, LOAM_E_FORMAT, "%s: %s comes without its SHA-256", p->out->id, p->model.files[i].name);
+            rc = loami_fail(p->err, LOAM_E_FORMAT, "%s: %s comes without its SHA-256", p->out->id,
+                            p->model.files[i].name);
     if (rc == 0) rc = get_files(p);
     if (rc == 0) rc = write_list(p);
     if (rc == 0) rc = loami_store_keep(p->stage, p->out->id, p->o->force, p->err);
@@ -223,12 +235,15 @@ static int peer(loami_hub *h, const char *from, const char *key, loam_err *err)
     size_t n = strlen(from);
     *h = (loami_hub){ .offline = false };
     while (n && from[n - 1] == '/') n--;
-    if (n + 8 >= sizeof h->endpoint || (strncasecmp(from, "http://", 7) != 0 && strncasecmp(from, "https://", 8) != 0))
-        return loami_fail(err, LOAM_E_ARG, "--from %.100s: must be the address of a loam, as http://peer:8000", from);
+    if (n + 8 >= sizeof h->endpoint ||
+        (strncasecmp(from, "http://", 7) != 0 && strncasecmp(from, "https://", 8) != 0))
+        return loami_fail(err, LOAM_E_ARG,
+                          "--from %.100s: must be the address of a loam, as http://peer:8000", from);
     snprintf(h->endpoint, sizeof h->endpoint, "%.*s/share", (int)n, from);
     if (!key) return 0;
     for (const char *c = key; *c; c++)
-        if (*c <= ' ' || *c >= 0x7f) return loami_fail(err, LOAM_E_ARG, "the key must be one word of letters and digits");
+        if (*c <= ' ' || *c >= 0x7f)
+            return loami_fail(err, LOAM_E_ARG, "the key must be one word of letters and digits");
     if (strlen(key) >= sizeof h->token) return loami_fail(err, LOAM_E_ARG, "the key is too long");
     strcpy(h->token, key);
     return 0;
@@ -260,14 +275,16 @@ static int offline(pull *p)
     loam_err why;
     snprintf(name, sizeof name, "%s@%s", p->out->id, p->out->revision);
     if (loami_store_find(p->out->path, name, &why) == 0) return 0;
-    return loami_fail(p->err, LOAM_E_NOT_FOUND, "HF_HUB_OFFLINE is set, and %s is not here: %.300s", name, why.msg);
+    return loami_fail(p->err, LOAM_E_NOT_FOUND, "HF_HUB_OFFLINE is set, and %s is not here: %.300s", name,
+                      why.msg);
 }
 
 static int run(pull *p, const char *name)
 {
     const loami_pull_options *o = p->o;
     int rc = take_name(p, name);
-    if (rc == 0) rc = o->from ? peer(&p->hub, o->from, o->key, p->err) : loami_hub_environment(&p->hub, p->err);
+    if (rc == 0)
+        rc = o->from ? peer(&p->hub, o->from, o->key, p->err) : loami_hub_environment(&p->hub, p->err);
     if (rc < 0) return rc;
     if (p->hub.offline) return offline(p);
     p->fetch = o->download.fetch;
@@ -302,8 +319,8 @@ int loami_pull(loami_pull_result *out, const char *name, const loami_pull_option
     return rc;
 }
 
-int loami_pull_list(const char *from, const char *key, int (*fn)(void *arg, const char *name, uint64_t bytes), void *arg,
-                    const loami_fetch_options *o, loam_err *err)
+int loami_pull_list(const char *from, const char *key, int (*fn)(void *arg, const char *name, uint64_t bytes),
+                    void *arg, const loami_fetch_options *o, loam_err *err)
 {
     loami_hub h;
     loami_answer a;

@@ -65,8 +65,8 @@ static int open_model(model *m, const char *id, const char *revision, loam_err *
     /* store_find takes paths too: only what is a name of the hub gets that far */
     snprintf(name, sizeof name, "%.200s@%.200s", id, revision);
     if (!plain || strchr(id, ':') || loami_hub_split(name, clean, rev, &why) < 0 ||
-        loami_store_hub_path(m->path, clean, &why) < 0 || !loami_dir_exists(m->path) || loami_dir_exists(name) ||
-        loami_store_find(m->path, name, &why) < 0)
+        loami_store_hub_path(m->path, clean, &why) < 0 || !loami_dir_exists(m->path) ||
+        loami_dir_exists(name) || loami_store_find(m->path, name, &why) < 0)
         return no_model(id, err);
     const char *base = strrchr(m->path, '/');
     loami_hub_etag(m->commit, base ? base + 1 : "");
@@ -94,16 +94,16 @@ static int file_of(const model *m, const char *name, char path[LOAMI_PATH_MAX], 
         ssize_t n = readlink(path, target, sizeof target - 1);
         target[n > 0 ? n : 0] = 0;
         char *slash = strrchr(target, '/');
-        if (slash && slash - target >= 6 && strncmp(slash - 6, "/blobs", 6) == 0 && strstr(target, "../..") == target &&
-            strspn(target, "./") == (size_t)(slash - 5 - target))
+        if (slash && slash - target >= 6 && strncmp(slash - 6, "/blobs", 6) == 0 &&
+            strstr(target, "../..") == target && strspn(target, "./") == (size_t)(slash - 5 - target))
             loami_hub_etag(hash, slash + 1);
     }
     if (hash[0] && stat(path, &st) == 0 && S_ISREG(st.st_mode)) return 0;
     return loami_fail(err, LOAM_E_NOT_FOUND, "no file %.200s is shared", name);
 }
 
-int loami_store_share_file(char path[LOAMI_PATH_MAX], char hash[65], char commit[65], const char *id, const char *revision,
-                           const char *name, loam_err *err)
+int loami_store_share_file(char path[LOAMI_PATH_MAX], char hash[65], char commit[65], const char *id,
+                           const char *revision, const char *name, loam_err *err)
 {
     model m;
     int rc = open_model(&m, id, revision, err);
@@ -121,9 +121,10 @@ static int add_file(void *arg, const char *name)
     struct stat st;
     if (file_of(m, name, path, hash, NULL) < 0 || stat(path, &st) < 0) return 0;
     json_int_t bytes = (json_int_t)st.st_size;
-    json_t *o = strlen(hash) == 64 ? json_pack("{s:s,s:I,s:{s:s,s:I,s:i}}", "rfilename", name, "size", bytes, "lfs", "sha256", hash,
-                                               "size", bytes, "pointerSize", 0)
-                                   : json_pack("{s:s,s:I,s:s}", "rfilename", name, "size", bytes, "blobId", hash);
+    json_t *o = strlen(hash) == 64
+                    ? json_pack("{s:s,s:I,s:{s:s,s:I,s:i}}", "rfilename", name, "size", bytes, "lfs",
+                                "sha256", hash, "size", bytes, "pointerSize", 0)
+                    : json_pack("{s:s,s:I,s:s}", "rfilename", name, "size", bytes, "blobId", hash);
     return json_array_append_new(m->list, o) < 0 ? loami_fail_nomem(m->err) : 0;
 }
 
@@ -146,8 +147,10 @@ int loami_store_share_model(loami_buf *json, const char *id, const char *revisio
         rc = m.list ? loami_dir_each(m.path, add_file, &m, err) : loami_fail_nomem(err);
     }
     if (rc == 0)
-        rc = put_json(json, json_pack("{s:s,s:s,s:s,s:b,s:O}", "id", id, "modelId", id, "sha", m.commit, "loam_store",
-                                      m.from_store, "siblings", m.list), err);
+        rc = put_json(json,
+                      json_pack("{s:s,s:s,s:s,s:b,s:O}", "id", id, "modelId", id, "sha", m.commit,
+                                "loam_store", m.from_store, "siblings", m.list),
+                      err);
     close_model(&m);
     return rc;
 }

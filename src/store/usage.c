@@ -12,8 +12,8 @@
 typedef struct walk {
     const char *dir;
     uint64_t bytes, unfinished;
-    bool clean;            /* remove what loam left unfinished */
-    const char *locks;     /* where the locks of this model's blobs lie */
+    bool clean;        /* remove what loam left unfinished */
+    const char *locks; /* where the locks of this model's blobs lie */
     uint64_t cleaned;
     loam_err *err;
 } walk;
@@ -30,7 +30,8 @@ static void clean(walk *w, const char *path, const char *name, uint64_t bytes)
     char lock[LOAMI_PATH_MAX], file[300];
     int fd = -1;
     snprintf(file, sizeof file, "%.*s.lock", (int)(strlen(name) - strlen(".loam-part")), name);
-    if (w->locks && loami_path_join(lock, w->locks, file, NULL) == 0) fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (w->locks && loami_path_join(lock, w->locks, file, NULL) == 0)
+        fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0)
         if (unlink(path) == 0) w->cleaned += bytes;
     if (fd >= 0) close(fd);
@@ -69,7 +70,8 @@ typedef struct each {
     loam_err *err;
 } each;
 
-static int measure(each *e, const char *name, const char *path, const char *from, const char *locks, bool unfinished)
+static int measure(each *e, const char *name, const char *path, const char *from, const char *locks,
+                   bool unfinished)
 {
     walk w = { .dir = path, .clean = e->clean, .locks = locks, .err = e->err };
     int rc = loami_dir_each(path, add, &w, e->err);

@@ -30,6 +30,11 @@ def model(tmp_path_factory):
     return tiny.make(tmp_path_factory.mktemp("fit") / "m", tiny.FAMILIES["llama"], tiny.STORAGES["q4g64"])
 
 
+@pytest.fixture
+def home_of_smollm2(tmp_path):
+    return environment(tmp_path)
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_shapes_weigh_what_mlx_says(loam, name):
     """MLX's own quantised model of that shape, never made real, has as many bytes."""
@@ -68,6 +73,18 @@ def test_fit_foretells_what_the_engine_takes(loam, model):
     shown = loam.json("show", model, "--json")
     assert shown["kv_token_bytes"] * 256 * 3 == told["kv_bytes"] and shown["active_bytes"] == told["active_bytes"]
     assert "it fits" in loam("show", model).stdout
+
+
+def test_scratch_is_about_right(loam, smollm2, home_of_smollm2):
+    """What steps need with the default context, as the engine says once it has rehearsed them."""
+    server = Server(COMMAND, smollm2, "--port", 0, "--substrate", "cpu", env=home_of_smollm2)
+    try:
+        took = float(re.search(r"memory_bytes\{.*?\} (\d+)", server.get("/metrics")[2].decode())[1])
+    finally:
+        assert server.stop() == 0
+    told = loam.json("fit", smollm2, "--json")
+    assert told["scratch_bytes"] == pytest.approx(took - told["weight_bytes"] - told["kv_bytes"], rel=0.35)
+    assert loam.json("fit", smollm2, "--kv-type", "int8", "--json")["kv_bytes"] < 0.6 * told["kv_bytes"]
 
 
 def test_what_would_fit_instead(loam):

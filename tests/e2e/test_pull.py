@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
@@ -271,6 +272,8 @@ def test_several_connections_share_a_file(pull, files):
     (dict(kind="wrong_range", path="Expires", by=1), "another range"), (dict(kind="status", path="api", code=500), "500"),
     (dict(kind="cut", path="Expires", after=10), "run it again"), (dict(kind="status", path="api", code=418), "418"),
     (dict(kind="more", path="Expires"), "more than was asked"),
+    (dict(kind="status", path="resolve.*model.safetensors$", code=302, headers={"Location": "file:///etc/passwd"}), "rotocol"),
+    (dict(kind="status", path="resolve.*model.safetensors$", code=302, headers={"Location": "./model.safetensors"}), "redirects"),
 ], ids=lambda f: f if isinstance(f, str) else f"{f['kind']}-{f.get('code', '')}")
 def test_gives_up(pull, fault, words):
     """A fault that stays: an error that names the file, no model, and no blob that is not right."""
@@ -290,7 +293,10 @@ def test_goes_on_after_an_end(pull, files, end):
     pull.hub.fault("hold", "Expires", after=30000, times=2)
     p = pull.loam.start("pull", ID, "--part-bytes", PART, "--connections", 2, env=pull.env, stderr=subprocess.PIPE, text=True)
     assert pull.hub.held.wait(60)
-    part, = [b for b in wait_for(lambda: [b for b in pull.blobs() if b.endswith(".loam-part")])]
+    part = hashlib.sha256(files["model.safetensors"]).hexdigest() + ".loam-part"
+    n = -(-len(files["model.safetensors"]) // PART)  # the counts of its parts stand at the end of the file
+    counts = lambda: (pull.repo / "blobs" / part).read_bytes()[len(files["model.safetensors"]):][-8 * n:] if part in pull.blobs() else b""
+    wait_for(lambda: len(counts()) == 8 * n and any(struct.unpack(f"{n}Q", counts())))
     p.send_signal(end)
     said = p.communicate(timeout=60)[1]
     assert p.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 1), said
@@ -318,6 +324,7 @@ def test_progress(pull, tmp_path):
     import pty
     pull.hub.fault("cut", "Expires", after=20000, times=3)
     pull.hub.fault("status", "Expires", code=416)
+    pull.hub.fault("status", "Expires", code=429, headers={"Retry-After": "1"})
     ours, its = pty.openpty()
     p = pull.loam.start("pull", ID, "--part-bytes", PART, "--connections", 1, env=pull.env, stderr=its, stdout=subprocess.DEVNULL)
     os.close(its)

@@ -1,5 +1,5 @@
-/* What a hub, or who claims to be one, can say: the API's JSON (j), headers of answers (h), what a range header asks of
- * us (r), and the part file that lies beside a download (p). The first byte chooses. */
+/* What a hub, or who claims to be one, can say: the API's JSON (j), headers of answers (h), what a range
+ * header asks of us (r), and the part file that lies beside a download (p). The first byte chooses. */
 #include "api/share.h"
 #include "store/curl.h"
 #include "store/hub.h"
@@ -18,7 +18,9 @@ static void fuzz_model(const char *text, size_t n)
     if (strspn(m.commit, "0123456789abcdef") != strlen(m.commit) || strlen(m.commit) < 40) abort();
     for (uint32_t i = 0; i < m.n; i++) {
         const loami_hub_file *f = &m.files[i];
-        if (!loami_hub_name_ok(f->name) || f->name[0] == '/' || strstr(f->name, "/../") || strncmp(f->name, "../", 3) == 0) abort();
+        if (!loami_hub_name_ok(f->name) || f->name[0] == '/' || strstr(f->name, "/../") ||
+            strncmp(f->name, "../", 3) == 0)
+            abort();
         if (f->hash[0] && (!loami_part_hash_ok(f->hash) || f->bytes > (uint64_t)1 << 60)) abort();
     }
     loami_hub_model_free(&m);
@@ -59,7 +61,8 @@ static void fuzz_part(const void *data, size_t n)
     static char path[300], part[320];
     const char *tmp = getenv("TMPDIR");
     loami_part_file p;
-    if (!path[0]) snprintf(path, sizeof path, "%.200s/loam-fuzz-%ld", tmp && *tmp ? tmp : "/tmp", (long)getpid());
+    if (!path[0])
+        snprintf(path, sizeof path, "%.200s/loam-fuzz-%ld", tmp && *tmp ? tmp : "/tmp", (long)getpid());
     snprintf(part, sizeof part, "%s.loam-part", path);
     FILE *f = fopen(part, "wb");
     if (!f) abort();
@@ -68,7 +71,8 @@ static void fuzz_part(const void *data, size_t n)
     loami_part_found(path, 3, hash);
     if (loami_part_open(&p, path, "fuzz", 3, hash, 2, NULL) == 0) {
         for (uint32_t i = 0; i < p.n; i++)
-            if (p.done[i] > loami_part_size(&p, i) || loami_part_begin(&p, i) + loami_part_size(&p, i) > 3) abort();
+            if (p.done[i] > loami_part_size(&p, i) || loami_part_begin(&p, i) + loami_part_size(&p, i) > 3)
+                abort();
         while (loami_part_hash(&p, 100, NULL) == 1) {}
         loami_part_close(&p);
     }

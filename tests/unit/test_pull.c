@@ -1,4 +1,5 @@
-/* What a hub says, files in parts, ranges, needs of memory: the pieces of loam pull and loam fit, without a network. */
+/* What a hub says, files in parts, ranges, needs of memory: the pieces of loam pull and loam fit, without a
+ * network. */
 #include "check.h"
 #include "temp.h"
 
@@ -15,14 +16,17 @@
 
 static loam_err err;
 
-static const char abc_sha256[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; /* FIPS 180-2, "abc" */
-static const char abc_sha1[] = "a9993e364706816aba3e25717850c26c9cd0d89d";                         /* likewise */
-static const char abc_git[] = "f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f";                          /* git hash-object of "abc" */
+static const char abc_sha256[] =
+    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";    /* FIPS 180-2, "abc" */
+static const char abc_sha1[] = "a9993e364706816aba3e25717850c26c9cd0d89d"; /* likewise */
+static const char abc_git[] = "f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f";  /* git hash-object of "abc" */
 
 static void names(void **state)
 {
-    static const char *const good[] = { "a", "config.json", "a/b/c.json", "..a", "a..", ".gitattributes", "...", "a b", "\xc3\xa9.txt" };
-    static const char *const bad[] = { "", ".", "..", "/", "/a", "a/", "a//b", "../a", "a/..", "a/../b", "./a", "a/.", "a\\b", "a\nb", "\x7f" };
+    static const char *const good[] = { "a",   "config.json", "a/b/c.json",  "..a", "a..", ".gitattributes",
+                                        "...", "a b",         "\xc3\xa9.txt" };
+    static const char *const bad[] = { "",     ".",      "..",  "/",   "/a",   "a/",   "a//b", "../a",
+                                       "a/..", "a/../b", "./a", "a/.", "a\\b", "a\nb", "\x7f" };
     char name[2000];
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) assert_true(loami_hub_name_ok(good[i]));
@@ -59,7 +63,12 @@ static void etags(void **state)
     snprintf(quoted, sizeof quoted, "W/\"%s\"", abc_sha256);
     loami_hub_etag(hash, quoted);
     assert_string_equal(hash, abc_sha256);
-    static const char *const bad[] = { NULL, "", "\"", "W/", "\"abc\"", "../../../../../../../../../../etc/passwd",
+    static const char *const bad[] = { NULL,
+                                       "",
+                                       "\"",
+                                       "W/",
+                                       "\"abc\"",
+                                       "../../../../../../../../../../etc/passwd",
                                        "A9993E364706816ABA3E25717850C26C9CD0D89D" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         loami_hub_etag(hash, bad[i]);
@@ -78,7 +87,8 @@ static void wanted_files(void **state)
     assert_false(loami_pull_wants("sub/config.json", true));
 }
 
-/* ---- parts ----------------------------------------------------------------------------------------------- */
+/* ---- parts -----------------------------------------------------------------------------------------------
+ */
 
 static void put(loami_part_file *p, uint32_t i, const char *text)
 {
@@ -105,7 +115,8 @@ static void part_in_any_order(void **state)
         loami_part_close(&p);
         assert_int_equal(loami_part_found(path, 3, hashes[h]), 2);
 
-        CHECK_OK(loami_part_open(&p, path, "f", 3, hashes[h], 3, &err), err, 0); /* goes on with its old parts */
+        CHECK_OK(loami_part_open(&p, path, "f", 3, hashes[h], 3, &err), err,
+                 0); /* goes on with its old parts */
         assert_int_equal(p.n, 3);
         put(&p, 1, "b");
         while (loami_part_hash(&p, 1, &err) == 1) {}
@@ -182,7 +193,8 @@ static void part_that_is_wrong(void **state)
     temp_remove(dir);
 }
 
-/* ---- headers --------------------------------------------------------------------------------------------- */
+/* ---- headers ---------------------------------------------------------------------------------------------
+ */
 
 static double waits(const char *line)
 {
@@ -229,14 +241,17 @@ static void ranges(void **state)
     assert_true(from == 3 && n == 7);
     assert_int_equal(loami_share_range("bytes=10-", 10, &from, &n), -1);
     assert_int_equal(loami_share_range("bytes=0-", 0, &from, &n), -1);
-    static const char *const none[] = { NULL, "", "bytes=", "bytes=-5", "bytes=5", "bytes=4-2", "bytes=1-2,4-5", "bytes= 1-2", "BYTES=1-2" };
+    static const char *const none[] = { NULL,       "",          "bytes=",        "bytes=-5",
+                                        "bytes=5",  "bytes=4-2", "bytes=1-2,4-5", "bytes= 1-2",
+                                        "BYTES=1-2" };
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         assert_int_equal(loami_share_range(none[i], 10, &from, &n), 0);
         assert_true(from == 0 && n == 10);
     }
 }
 
-/* ---- needs ----------------------------------------------------------------------------------------------- */
+/* ---- needs -----------------------------------------------------------------------------------------------
+ */
 
 static void needs(void **state)
 {
@@ -255,8 +270,9 @@ static void needs(void **state)
     assert_null(loami_known_find("nothing"));
     loami_config c;
     loami_need n;
-    static const char bad[] = "{\"model_type\":\"qwen3_moe\",\"hidden_size\":64,\"num_hidden_layers\":1,\"intermediate_size\":64,"
-                              "\"num_attention_heads\":1,\"vocab_size\":10,\"num_experts\":-1}";
+    static const char bad[] =
+        "{\"model_type\":\"qwen3_moe\",\"hidden_size\":64,\"num_hidden_layers\":1,\"intermediate_size\":64,"
+        "\"num_attention_heads\":1,\"vocab_size\":10,\"num_experts\":-1}";
     CHECK_OK(loami_config_parse(&c, bad, strlen(bad), "bad", &err), err, 0);
     CHECK_FAILS(loami_need_of(&n, &c, NULL, &err), err, LOAM_E_FORMAT, "num_experts");
     loami_config_close(&c);
@@ -265,9 +281,16 @@ static void needs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names), cmocka_unit_test(splits), cmocka_unit_test(etags), cmocka_unit_test(wanted_files),
-        cmocka_unit_test(part_in_any_order), cmocka_unit_test(part_of_something_else), cmocka_unit_test(part_that_is_wrong),
-        cmocka_unit_test(headers), cmocka_unit_test(ranges), cmocka_unit_test(needs),
+        cmocka_unit_test(names),
+        cmocka_unit_test(splits),
+        cmocka_unit_test(etags),
+        cmocka_unit_test(wanted_files),
+        cmocka_unit_test(part_in_any_order),
+        cmocka_unit_test(part_of_something_else),
+        cmocka_unit_test(part_that_is_wrong),
+        cmocka_unit_test(headers),
+        cmocka_unit_test(ranges),
+        cmocka_unit_test(needs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
