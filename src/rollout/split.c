@@ -19,8 +19,8 @@ static double bounded(double share, double part)
     return share < least ? least : share > most ? most : share;
 }
 
-/* The part of the draws that makes up for the requests that are missing. A draw tells only after a whole conversation
- * what came of it: the longer they are, the gentler. */
+/* The part of the draws that makes up for the requests that are missing. A draw tells only after a whole
+ * conversation what came of it: the longer they are, the gentler. */
 static double wanted(const loami_split *s, double part)
 {
     double all = (double)(s->n[0] + s->n[1]), missing = part * all - (double)s->n[1];
@@ -84,7 +84,8 @@ static uint16_t check_of(const record *r)
 {
     uint32_t share;
     memcpy(&share, &r->share, sizeof share);
-    return (uint16_t)mix(mix(r->key + r->used_s) + share + ((uint64_t)r->side << 40) + ((uint64_t)r->requests << 48) + 1);
+    return (uint16_t)mix(mix(r->key + r->used_s) + share + ((uint64_t)r->side << 40) +
+                         ((uint64_t)r->requests << 48) + 1);
 }
 
 static record *slot_of(const record *slots, uint32_t cap, uint64_t key)

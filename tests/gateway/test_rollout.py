@@ -60,7 +60,7 @@ def talk(g, texts, headers=None, **more):
 # ---- the split
 
 def load(g, requests):
-    done = subprocess.run([*LOAD, "chaos", str(g.port), "connections=16", f"requests={requests}", "tokens=2"], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([*LOAD, "chaos", str(g.port), "connections=16", f"requests={requests}", "tokens=2", "pace=1"], stdout=subprocess.PIPE, text=True, check=True)
     said = json.loads(done.stdout)
     assert said["answered"] == requests and not said["wrong"] and not said["broken"], said
 

@@ -33,7 +33,13 @@ typedef struct engine {
     double errors, ttft_s, spread, itl_s, length, empty, invalid;
 } engine;
 
-static const engine usual = { .errors = 0.002, .ttft_s = 0.4, .spread = 0.7, .itl_s = 0.03, .length = 0.2, .empty = 0.001, .invalid = 0.02 };
+static const engine usual = { .errors = 0.002,
+                              .ttft_s = 0.4,
+                              .spread = 0.7,
+                              .itl_s = 0.03,
+                              .length = 0.2,
+                              .empty = 0.001,
+                              .invalid = 0.02 };
 
 typedef struct run {
     loami_rollout r;
@@ -92,7 +98,11 @@ static bool one(run *s, const engine *old, const engine *new, int64_t now)
 static int simulate(const engine *old, const engine *new, uint32_t min_requests)
 {
     loam_err err;
-    loami_plan p = { .from = { .n = 1 }, .to = { .n = 1 }, .steps = { 10, 50, 100 }, .n_steps = 3, .min_requests = min_requests };
+    loami_plan p = { .from = { .n = 1 },
+                     .to = { .n = 1 },
+                     .steps = { 10, 50, 100 },
+                     .n_steps = 3,
+                     .min_requests = min_requests };
     run s = { .requests = 0 };
     loami_gate_default(&p.gate);
     loami_rollout_start(&s.r, &p, 1, 0, &err);
@@ -193,7 +203,8 @@ static void test_drift_of_both_sides_is_nobodys_fault(void **state)
     salt = 6;
     loami_gate_default(&gate);
     loami_judge_init(&j, &gate);
-    for (int i = 0; i < 20000; i++) { /* the share grows while both get worse: pooled rates would blame the new side */
+    for (int i = 0; i < 20000;
+         i++) { /* the share grows while both get worse: pooled rates would blame the new side */
         engine now = usual;
         double share = i < 10000 ? 0.1 : 0.5;
         now.errors = i < 10000 ? 0.001 : 0.1;
@@ -291,8 +302,10 @@ static void test_quantiles_are_of_the_last_times(void **state)
 
 static void test_repetition_is_seen(void **state)
 {
-    static const char loop[] = "It is. The cat sat on the mat. The cat sat on the mat. The cat sat on the mat. The cat sat on the mat. The cat sat on the mat.",
-                      list[] = "1. one\n2. two\n3. three\n4. four\n5. five\n6. six\n7. seven\n8. eight\n9. nine\n10. ten\n11. eleven\n12. twelve\n";
+    static const char loop[] = "It is. The cat sat on the mat. The cat sat on the mat. The cat sat on the "
+                               "mat. The cat sat on the mat. The cat sat on the mat.",
+                      list[] = "1. one\n2. two\n3. three\n4. four\n5. five\n6. six\n7. seven\n8. eight\n9. "
+                               "nine\n10. ten\n11. eleven\n12. twelve\n";
     char dots[100];
     (void)state;
     memset(dots, '.', sizeof dots);
@@ -305,7 +318,8 @@ static void test_repetition_is_seen(void **state)
 
 /* ---- the split ----------------------------------------------------------------------------------- */
 
-/* Conversations of every length, many at a time: the share is met to half a per cent over ten thousand requests. */
+/* Conversations of every length, many at a time: the share is met to half a per cent over ten thousand
+ * requests. */
 static void test_the_share_is_met(void **state)
 {
     static const double parts[] = { 0.01, 0.1, 0.5, 0.9 };
@@ -317,7 +331,8 @@ static void test_the_share_is_met(void **state)
                 loami_side side;
                 int left;
             } open[40] = { { 0, 0 } };
-            salt = 100 + (uint64_t)k + (getenv("ROLLOUT_SALT") ? strtoul(getenv("ROLLOUT_SALT"), NULL, 10) : 0);
+            salt = 100 + (uint64_t)k +
+                   (getenv("ROLLOUT_SALT") ? strtoul(getenv("ROLLOUT_SALT"), NULL, 10) : 0);
             for (int i = 0; i < 10000; i++) {
                 int at = (int)(uniform() * 40);
                 if (!open[at].left) {
@@ -330,7 +345,8 @@ static void test_the_share_is_met(void **state)
             }
             double got = (double)s.n[1] / 10000;
             if (getenv("ROLLOUT_TELL")) printf("SHARE %g %d %g\n", parts[k], lengths, got);
-            if (fabs(got - parts[k]) > 0.005) fail_msg("wanted %g, got %g with conversations of up to %d", parts[k], got, lengths);
+            if (fabs(got - parts[k]) > 0.005)
+                fail_msg("wanted %g, got %g with conversations of up to %d", parts[k], got, lengths);
         }
 }
 
@@ -339,7 +355,8 @@ static void test_a_growing_share_moves_only_to_the_new_side(void **state)
     (void)state;
     for (double u = 0; u < 1; u += 0.001)
         for (double share = 0; share < 1; share += 0.05)
-            if (loami_split_draw(share, u) == LOAMI_SIDE_NEW) assert_int_equal(loami_split_draw(share + 0.05, u), LOAMI_SIDE_NEW);
+            if (loami_split_draw(share, u) == LOAMI_SIDE_NEW)
+                assert_int_equal(loami_split_draw(share + 0.05, u), LOAMI_SIDE_NEW);
     loami_split none = { .draws = 0 };
     assert_true(loami_split_share(&none, 0) == 0 && loami_split_share(&none, 1) == 1);
 }
@@ -354,7 +371,9 @@ static void test_sides_are_remembered_by_the_file(void **state)
     CHECK_OK(loami_path_join(path, dir, "sides", &err), err, 0);
     CHECK_OK(loami_sides_open(&s, path, &err), err, 0);
     for (uint32_t i = 1; i <= 5000; i++) {
-        seat = (loami_seat){ .side = i % 3 ? LOAMI_SIDE_OLD : LOAMI_SIDE_NEW, .requests = 1, .used_s = i, .share = 0.25F };
+        seat = (loami_seat){
+            .side = i % 3 ? LOAMI_SIDE_OLD : LOAMI_SIDE_NEW, .requests = 1, .used_s = i, .share = 0.25F
+        };
         loami_sides_put(s, i, &seat);
     }
     loami_sides_close(s); /* the same as a kill: every record was written at once */
@@ -432,9 +451,15 @@ static void test_gate_files(void **state)
     loami_buf b = { 0 };
     loam_err err;
     (void)state;
-    CHECK_OK(read_gate(&g, "{\"false_alarms\":0.01,\"prove\":true,\"gates\":{\"ttft\":{\"factor\":1.5,\"slack_ms\":20},\"errors\":{\"increase\":0.005},\"shorter\":false}}", &err), err, 0);
-    assert_true(g.false_alarms == 0.01 && g.prove && g.doubt == 5 && g.of[LOAMI_M_TTFT].limit == 1.5 && g.of[LOAMI_M_TTFT].slack_ms == 20);
-    assert_true(g.of[LOAMI_M_SHORTER].off && !g.of[LOAMI_M_LONGER].off && g.of[LOAMI_M_ERRORS].limit == 0.005);
+    CHECK_OK(read_gate(&g,
+                       "{\"false_alarms\":0.01,\"prove\":true,\"gates\":{\"ttft\":{\"factor\":1.5,\"slack_"
+                       "ms\":20},\"errors\":{\"increase\":0.005},\"shorter\":false}}",
+                       &err),
+             err, 0);
+    assert_true(g.false_alarms == 0.01 && g.prove && g.doubt == 5 && g.of[LOAMI_M_TTFT].limit == 1.5 &&
+                g.of[LOAMI_M_TTFT].slack_ms == 20);
+    assert_true(g.of[LOAMI_M_SHORTER].off && !g.of[LOAMI_M_LONGER].off &&
+                g.of[LOAMI_M_ERRORS].limit == 0.005);
     loami_gate_write(&g, &b);
     CHECK_OK(read_gate(&again, b.data, &err), err, 0);
     loami_buf_free(&b);
@@ -443,7 +468,8 @@ static void test_gate_files(void **state)
     CHECK_FAILS(read_gate(&g, "{\"false_alarm\":1}", &err), err, LOAM_E_FORMAT, "false_alarms, doubt");
     CHECK_FAILS(read_gate(&g, "{\"false_alarms\":0.9}", &err), err, LOAM_E_FORMAT, "false_alarms");
     CHECK_FAILS(read_gate(&g, "{\"gates\":{\"ttft\":{\"increase\":1}}}", &err), err, LOAM_E_FORMAT, "factor");
-    CHECK_FAILS(read_gate(&g, "{\"gates\":{\"ttft\":{\"factor\":0.5}}}", &err), err, LOAM_E_FORMAT, "gates.ttft.factor");
+    CHECK_FAILS(read_gate(&g, "{\"gates\":{\"ttft\":{\"factor\":0.5}}}", &err), err, LOAM_E_FORMAT,
+                "gates.ttft.factor");
     CHECK_FAILS(read_gate(&g, "{\"gates\":{\"ttfb\":{}}}", &err), err, LOAM_E_FORMAT, "later_errors");
     CHECK_FAILS(read_gate(&g, "{", &err), err, LOAM_E_FORMAT, "gate.json");
 }
@@ -470,7 +496,8 @@ static loami_plan plan_of(const char *text)
 static void test_a_state_is_read_back_as_it_was(void **state)
 {
     char *dir = temp_make(), path[LOAMI_PATH_MAX];
-    loami_plan p = plan_of("{\"from\":[\"a\",\"b\"],\"to\":\"c\",\"steps\":[0,2.5,100],\"sticky\":\"key\",\"shadow\":0.25,\"min_time_s\":7}");
+    loami_plan p = plan_of("{\"from\":[\"a\",\"b\"],\"to\":\"c\",\"steps\":[0,2.5,100],\"sticky\":\"key\","
+                           "\"shadow\":0.25,\"min_time_s\":7}");
     loami_rollout r = { .step = 0 }, now;
     loam_err err;
     (void)state;
@@ -483,8 +510,10 @@ static void test_a_state_is_read_back_as_it_was(void **state)
     CHECK_OK(loami_rollout_pause(&r, 103, &err), err, 0);
     CHECK_OK(loami_rollout_save(&r, path, &err), err, 0);
     CHECK_OK(loami_rollout_load(&now, path, &err), err, 0);
-    assert_true(now.state == LOAMI_R_PAUSED && now.paused_in == LOAMI_R_WARMING && now.step == 1 && now.id == r.id);
-    assert_true(now.plan.steps[1] == 2.5 && now.plan.from.n == 2 && now.plan.sticky == LOAMI_STICKY_KEY && now.plan.shadow == 0.25);
+    assert_true(now.state == LOAMI_R_PAUSED && now.paused_in == LOAMI_R_WARMING && now.step == 1 &&
+                now.id == r.id);
+    assert_true(now.plan.steps[1] == 2.5 && now.plan.from.n == 2 && now.plan.sticky == LOAMI_STICKY_KEY &&
+                now.plan.shadow == 0.25);
     assert_int_equal(json_array_size(now.history), 4);
     assert_true(json_equal(now.history, r.history));
     assert_true(loami_rollout_part(&now) == 0); /* it was at 0 % before */
