@@ -24,7 +24,7 @@ static void put_verdict(loami_buf *out, const char *name, const loami_ratio *r)
                      "</td><td class=\"n\">%.3f</td><td class=\"n\">%.3f</td><td class=\"n\">%.3g</td><td "
                      "class=\"n\">%u</td>"
                      "<td class=\"%s\">%s</td></tr>",
-                     r->mean, r->highest, r->limit, r->n, r->fine ? "good" : "bad", loami_ratio_words(r));
+                     r->mean, r->highest, r->limit, r->n, r->fine ? "good" : r->lowest > r->limit ? "bad" : "", loami_ratio_words(r));
 }
 
 static double pick(const loami_ask *a, int what)

@@ -26,7 +26,7 @@ static const char page_style[] =
     "var(--line);vertical-align:top}th{color:var(--faint);"
     "font-weight:500;font-size:.85rem}td.n{text-align:right;white-space:nowrap}.good{color:var(--good)}.bad{"
     "color:var(--bad);"
-    "font-weight:600}.text{white-space:pre-wrap;overflow-wrap:anywhere}.plots{display:grid;gap:1rem;"
+    "font-weight:600}.text{white-space:pre-wrap;overflow-wrap:anywhere}.plots svg{max-width:46rem}.plots{display:grid;gap:1rem;"
     "grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr))}small{color:var(--faint)}";
 static const char svg_style[] = "svg.plot{display:block;width:100%;height:auto;background:var(--paper)}svg."
                                 "plot text{fill:var(--ink);font:12px system-ui,"
@@ -224,7 +224,7 @@ void loami_plot_bars(loami_buf *out, const char *title, const char *unit, const 
         loami_buf_printf(out,
                          "</text><rect class=\"k k%u\" x=\"%.0f\" y=\"%.0f\" width=\"%.1f\" height=\"18\" "
                          "rx=\"2\"/><text x=\"%.1f\" "
-                         "y=\"%.0f\" class=\"faint\">%.4g</text>",
+                         "y=\"%.0f\" class=\"faint\">%.3g</text>",
                          i % 8, left, y + 4, w, left + w + 6, y + 17, bars[i].value);
     }
     if (!isnan(line)) {

@@ -335,18 +335,19 @@ static void print_rollout(const json_t *r)
            "%.0f new\n",
            nth(figures, "requests", 0), nth(figures, "requests", 1), nth(figures, "failures", 0),
            nth(figures, "failures", 1), nth(r, "inflight", 0), nth(r, "inflight", 1));
-    if (json_object_get(r, "on_old"))
+    if (number(r, "on_old") > 0 && strcmp(text(r, "state"), "rolled_back") != 0)
         printf("  conversations that stay on the old side: %.0f\n", number(r, "on_old"));
     const char *advice = text(r, "advice");
     printf("  %s\n", advice[0] ? advice : text(r, "why"));
     print_gates(figures);
     const json_t *h = json_object_get(r, "shadows");
-    if (number(h, "n") > 0)
-        printf("  mirrored %.0f: %.0f of %.0f the same text at temperature 0, length x %.2f, log-probability "
-               "a token %.3f\n",
-               number(h, "n"), number(h, "same"), number(h, "greedy"),
-               number(h, "length_ratio") / number(h, "n"),
-               number(h, "scored") > 0 ? number(h, "logprob") / number(h, "scored") : 0);
+    double n = number(h, "n"), scored = number(h, "scored");
+    if (n > 0)
+        printf("  mirrored %.0f: %.0f of %.0f the same text at temperature 0, length x %.2f", n,
+               number(h, "same"), number(h, "greedy"), number(h, "length_ratio") / n);
+    if (scored > 0)
+        printf(", log-probability a token %.3f (%.0f scored)", number(h, "logprob") / scored, scored);
+    if (n > 0) printf("\n");
 }
 
 static void print_history(const json_t *r)

@@ -180,7 +180,7 @@ void loami_judge_words(const loami_judge *j, loami_metric m, char *out, size_t n
                  info->about, percent(s->bad[1], s->n[1]), n_new, limit, percent(s->bad[0], s->n[0]), n_old);
     else
         snprintf(out, n,
-                 "%s: %.2f %% of %llu on the new side, %.2f %% of %llu on the old one, %g points allowed",
+                 "%s: %.2f %% of %llu on the new side, %.2f %% of %llu on the old one, %g more per cent allowed",
                  info->about, percent(info->fewer ? s->n[1] - s->bad[1] : s->bad[1], s->n[1]), n_new,
                  percent(info->fewer ? s->n[0] - s->bad[0] : s->bad[0], s->n[0]), n_old, limit * 100);
 }
