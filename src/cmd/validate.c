@@ -12,11 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
 
-static const double PATIENCE_S = 600, QUICK_S = 30;
+static const double PATIENCE_S = 600, QUICK_S = 30, NOTICED_S = 25;
 enum { CHECKS_MAX = 16, LONG_TOKENS = 32 };
 
 typedef enum outcome { HOLDS, FAILS, LEFT_OUT } outcome;
@@ -272,6 +273,19 @@ static uint32_t usable(const validation *v)
     return n;
 }
 
+/* The gateway needs some probes to be sure. */
+static uint32_t until_fewer(const validation *v, uint32_t before)
+{
+    const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
+    double end = loami_now_s() + NOTICED_S;
+    uint32_t n = usable(v);
+    while (n >= before && loami_now_s() < end) {
+        nanosleep(&pause, NULL);
+        n = usable(v);
+    }
+    return n;
+}
+
 /* Streams run while the command stops a backend. */
 static bool ask_meanwhile(validation *v, seen *s, pid_t *pid, loam_err *err)
 {
@@ -302,7 +316,7 @@ static void check_failover(validation *v)
     }
     uint32_t before = usable(v);
     bool asked = ask_meanwhile(v, &s, &pid, &err), stopped = !v->stop || (pid > 0 && ended_well(pid));
-    uint32_t after = usable(v);
+    uint32_t after = stopped ? until_fewer(v, before) : before;
     if (!asked)
         tick(v, "failover", name, FAILS, "%s", err.msg);
     else if (!stopped)

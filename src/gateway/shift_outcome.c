@@ -104,16 +104,17 @@ static loami_outcome outcome_of(const loami_exchange *x, int status)
 {
     double now = loami_now_s();
     uint64_t tokens = x->answer_tokens ? x->answer_tokens : x->n_tokens;
-    bool gone = status == 499, late = gone && x->facts.stream && !x->n_tokens;
+    bool gone = status == 499, late = gone && x->facts.stream && is_text(x) && !x->n_tokens;
     loami_outcome o = { .on_new = x->side == LOAMI_SIDE_NEW,
                         .second = x->judged == 2,
                         .share = x->share,
                         .failed = x->side_failed || (!gone && status >= 400),
                         .finish = x->finish };
     if (o.failed) return o;
-    if (x->facts.stream && x->n_tokens) o.ttft_s = x->first_s - x->start_s;
+    bool timed = x->facts.stream && is_text(x); /* other shapes' first events say nothing of the answer */
+    if (timed && x->n_tokens) o.ttft_s = x->first_s - x->start_s;
     if (late) o.ttft_s = now - x->start_s; /* its client gave up waiting: it would have been later still */
-    if (x->facts.stream && x->n_tokens >= TOKENS_LEAST && x->last_s > x->first_s)
+    if (timed && x->n_tokens >= TOKENS_LEAST && x->last_s > x->first_s)
         o.itl_s = (x->last_s - x->first_s) / (double)(x->n_tokens - 1);
     if (!gone && tokens >= TOKENS_LEAST) o.token_s = (now - x->start_s) / (double)tokens;
     o.whole = !gone && x->finished && is_text(x);

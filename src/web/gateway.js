@@ -130,7 +130,7 @@ function drawBackends(i) {
     const row = element("tr");
     row.dataset.backend = b.name;
     const name = cell(row, "", "name");
-    name.append(element("span", "dot " + colour(b.name)), b.name, element("small", "", b.kind + " · " + b.url));
+    name.append(element("span", "dot " + colour(b.name)), b.name, element("small", "", b.kind + " · " + b.url + (b.standby ? " · stands by" : "")));
     const state = cell(row, "", mood(b.state));
     state.append(b.state + (b.state === "warming" ? " " + Math.round(b.ramp * 100) + " %" : ""));
     if (b.why && b.state !== "up") {

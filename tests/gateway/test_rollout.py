@@ -243,6 +243,19 @@ def test_rollback_takes_under_a_second_and_streams_end_where_they_are(sides):
     assert a.seen()["resumed"] == 0
 
 
+def test_the_old_side_is_warmed_when_it_gets_its_traffic_back(sides):
+    a, b, g = sides
+    start(g, steps=[100])
+    for i in range(4):
+        assert g.chat(f"system prompt {i}", max_tokens=30).backend == "b"
+    n = a.seen()["requests"]
+    rollout(g, "rollback")
+    until(lambda: a.seen()["requests"] >= n + 4, "prefixes are replayed on the old side")
+    assert json.loads(a.seen()["last"])["max_tokens"] == 1
+    figures = rollout(g)["history"][-1]["figures"]
+    assert figures["requests"] == [0, 4]  # what is replayed is not counted
+
+
 def test_a_hard_rollback_moves_streams_and_their_text_goes_on(fake, gateway):
     a, b = fake("a"), fake("b")
     g = gateway(backends=[a.conf(), b.conf(standby=True)])
