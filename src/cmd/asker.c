@@ -260,7 +260,7 @@ static void fetch_done(void *arg, loami_call_fate fate, int status, const char *
 }
 
 int loami_ask_once(const char *url, const char *method, const char *body, const char *key, double timeout_s,
-                loami_buf *out, int *status, loam_err *err)
+                   loami_buf *out, int *status, loam_err *err)
 {
     fetching f = { .out = out };
     loami_client *client = NULL;

@@ -39,7 +39,7 @@ void loami_asks_free(loami_ask *asks, uint32_t n);
 
 /* One request for something else; *status is what it answered. out is the caller's. */
 int loami_ask_once(const char *url, const char *method, const char *body, const char *key, double timeout_s,
-                loami_buf *out, int *status, loam_err *err);
+                   loami_buf *out, int *status, loam_err *err);
 
 /* url without a slash or /v1 at its end, malloc'd; LOAM_E_ARG when it is none. */
 int loami_server_of(char **out, const char *url, loam_err *err);

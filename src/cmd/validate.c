@@ -70,7 +70,7 @@ static int get(const validation *v, const char *server, const char *path, int *s
     bool is_admin = strncmp(path, "/gateway/", 9) == 0;
     int rc = url.failed ? loami_fail_nomem(err)
                         : loami_ask_once(url.data, "GET", NULL, is_admin && admin ? admin : v->key, QUICK_S,
-                                      &answer, status, err);
+                                         &answer, status, err);
     if (rc == 0 && answer.data) loami_json_parse(out, answer.data, answer.len, "answer", NULL);
     loami_buf_free(&url);
     loami_buf_free(&answer);
