@@ -34,7 +34,8 @@ void loami_split_count(loami_split *s, loami_side side);
 enum { LOAMI_SIDES_MAX = 1 << 20 }; /* conversations; beyond, those that were silent longest are forgotten */
 
 /* A table from a conversation's hash to its side, with a file behind it: every change is written before the
- * request goes on, so a killed process knows it again. Single thread. */
+ * request goes on, so a killed process knows it again, and two processes may share it while one ends. Single
+ * thread. */
 typedef struct loami_sides loami_sides;
 
 typedef struct loami_seat {
@@ -50,7 +51,7 @@ int loami_sides_open(loami_sides **out, const char *path, loam_err *err);
 void loami_sides_close(loami_sides *s);
 
 /* False when the key is unknown. */
-bool loami_sides_get(const loami_sides *s, uint64_t key, loami_seat *out);
+bool loami_sides_get(loami_sides *s, uint64_t key, loami_seat *out);
 void loami_sides_put(loami_sides *s, uint64_t key, const loami_seat *seat);
 uint32_t loami_sides_count(const loami_sides *s);
 

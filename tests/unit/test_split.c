@@ -100,6 +100,26 @@ static void test_sides_are_remembered_by_the_file(void **state)
     temp_remove(dir);
 }
 
+static void test_two_processes_share_the_file(void **state)
+{
+    char *dir = temp_make(), path[LOAMI_PATH_MAX];
+    loami_sides *old, *new;
+    loami_seat seat = { .side = LOAMI_SIDE_NEW, .used_s = 1 };
+    loam_err err;
+    (void)state;
+    CHECK_OK(loami_path_join(path, dir, "sides", &err), err, 0);
+    CHECK_OK(loami_sides_open(&old, path, &err), err, 0);
+    loami_sides_put(old, 1, &seat);
+    CHECK_OK(loami_sides_open(&new, path, &err), err, 0);
+    loami_sides_put(old, 2, &seat);
+    loami_sides_put(new, 3, &seat);
+    for (uint64_t i = 1; i <= 3; i++)
+        assert_true(loami_sides_get(new, i, &seat) && loami_sides_get(old, i, &seat));
+    loami_sides_close(old);
+    loami_sides_close(new);
+    temp_remove(dir);
+}
+
 static void test_a_damaged_record_is_nothing(void **state)
 {
     char *dir = temp_make(), path[LOAMI_PATH_MAX];
@@ -266,6 +286,7 @@ int main(void)
         cmocka_unit_test(test_the_share_is_met),
         cmocka_unit_test(test_a_growing_share_moves_only_to_the_new_side),
         cmocka_unit_test(test_sides_are_remembered_by_the_file),
+        cmocka_unit_test(test_two_processes_share_the_file),
         cmocka_unit_test(test_a_damaged_record_is_nothing),
         cmocka_unit_test(test_the_longest_silent_are_forgotten_first),
         cmocka_unit_test(test_gate_files),
