@@ -101,7 +101,8 @@ static void read_whole(trip *t)
 static void on_head(void *arg, int status)
 {
     trip *t = arg;
-    const char *type = loami_call_header(t->call, "Content-Type"), *who = loami_call_header(t->call, "X-Loam-Backend");
+    const char *type = loami_call_header(t->call, "Content-Type"),
+               *who = loami_call_header(t->call, "X-Loam-Backend");
     t->a->status = status;
     t->events = type && strncasecmp(type, "text/event-stream", 17) == 0;
     if (who) snprintf(t->a->backend, sizeof t->a->backend, "%s", who);
@@ -125,14 +126,17 @@ static void finish(trip *t, loami_call_fate fate, const char *msg)
     if (!t->events) read_whole(t);
     if (fate != LOAMI_CALL_OK) snprintf(a->error, sizeof a->error, "%s", msg);
     if (!a->error[0] && a->status != 200) snprintf(a->error, sizeof a->error, "status %d", a->status);
-    if (!a->error[0] && t->events && !a->done) snprintf(a->error, sizeof a->error, "its stream ended without [DONE]");
+    if (!a->error[0] && t->events && !a->done)
+        snprintf(a->error, sizeof a->error, "its stream ended without [DONE]");
     a->ok = !a->error[0];
     if (!a->tokens) a->tokens = a->pieces;
-    if (t->events && a->tokens > 1 && a->pieces > 1) a->itl_s = (t->last_s - a->start_s - a->ttft_s) / (a->tokens - 1);
+    if (t->events && a->tokens > 1 && a->pieces > 1)
+        a->itl_s = (t->last_s - a->start_s - a->ttft_s) / (a->tokens - 1);
     loami_buf_putc(&quoted, '"');
     if (t->text.data) loami_buf_put(&quoted, t->text.data, t->text.len);
     loami_buf_putc(&quoted, '"');
-    if (!quoted.failed) a->text = loami_span_string((loami_span){ quoted.data, quoted.len }, ANSWER_BYTES, &a->n_text);
+    if (!quoted.failed)
+        a->text = loami_span_string((loami_span){ quoted.data, quoted.len }, ANSWER_BYTES, &a->n_text);
     loami_buf_free(&quoted);
 }
 
@@ -167,8 +171,10 @@ static bool start(asking *all, loami_ask *a)
     loami_buf_printf(&key, "Authorization: Bearer %s", how->key ? how->key : "");
     loami_buf_puts(&t->body, "{\"model\":");
     loami_json_put(&t->body, how->model, strlen(how->model));
-    loami_buf_printf(&t->body, ",\"messages\":%s,\"max_tokens\":%u,\"temperature\":0", a->messages, a->max_tokens);
-    loami_buf_puts(&t->body, a->whole ? "}" : ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    loami_buf_printf(&t->body, ",\"messages\":%s,\"max_tokens\":%u,\"temperature\":0", a->messages,
+                     a->max_tokens);
+    loami_buf_puts(&t->body,
+                   a->whole ? "}" : ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
     const char *headers[] = { "Content-Type: application/json", key.data };
     loami_call_request q = { .method = "POST",
                              .url = url.data,
@@ -253,8 +259,8 @@ static void fetch_done(void *arg, loami_call_fate fate, int status, const char *
     loami_loop_stop(f->loop);
 }
 
-int loami_ask_once(const char *url, const char *method, const char *body, const char *key, double timeout_s, loami_buf *out,
-                int *status, loam_err *err)
+int loami_ask_once(const char *url, const char *method, const char *body, const char *key, double timeout_s,
+                   loami_buf *out, int *status, loam_err *err)
 {
     fetching f = { .out = out };
     loami_client *client = NULL;
@@ -304,8 +310,10 @@ int loami_model_of(char **out, const char *server, const char *wanted, const cha
     *out = wanted ? strdup(wanted) : NULL;
     if (wanted) return *out ? 0 : loami_fail_nomem(err);
     loami_buf_printf(&url, "%s/v1/models", server);
-    rc = url.failed ? loami_fail_nomem(err) : loami_ask_once(url.data, "GET", NULL, key, 30, &answer, &status, err);
-    if (rc == 0 && status != 200) rc = loami_fail(err, LOAM_E_IO, "%s answers with status %d", url.data, status);
+    rc = url.failed ? loami_fail_nomem(err)
+                    : loami_ask_once(url.data, "GET", NULL, key, 30, &answer, &status, err);
+    if (rc == 0 && status != 200)
+        rc = loami_fail(err, LOAM_E_IO, "%s answers with status %d", url.data, status);
     if (rc == 0) rc = loami_json_parse(&v, answer.data ? answer.data : "", answer.len, url.data, err);
     const char *id = json_string_value(json_object_get(json_array_get(json_object_get(v, "data"), 0), "id"));
     if (rc == 0 && !id) rc = loami_fail(err, LOAM_E_NOT_FOUND, "%s lists no model", url.data);

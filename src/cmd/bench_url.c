@@ -63,8 +63,8 @@ static bool count(measured *m)
 
 /* ---- telling ------------------------------------------------------------------------------------- */
 
-static void print_table(const loami_bench_url *b, const measured *m, const loami_prompt *prompts, uint32_t n_prompts,
-                        const char *server, const char *model)
+static void print_table(const loami_bench_url *b, const measured *m, const loami_prompt *prompts,
+                        uint32_t n_prompts, const char *server, const char *model)
 {
     printf("%s on %s, %u at once, at most %u tokens\n\n", model, server, b->concurrency, b->max_tokens);
     printf("  %-*s %8s %9s %10s %9s\n", NAME, "prompt", "tokens", "time", "TTFT", "tok/s");
@@ -72,8 +72,8 @@ static void print_table(const loami_bench_url *b, const measured *m, const loami
         const loami_ask *a = &m->asks[i];
         if (m->n > 50 && a->ok) continue;
         if (a->ok)
-            printf("  %-*.*s %8u %7.2f s %7.1f ms %9.1f\n", NAME, NAME, prompts[i % n_prompts].name, a->tokens, a->total_s,
-                   a->ttft_s * 1e3, speed_of(a));
+            printf("  %-*.*s %8u %7.2f s %7.1f ms %9.1f\n", NAME, NAME, prompts[i % n_prompts].name,
+                   a->tokens, a->total_s, a->ttft_s * 1e3, speed_of(a));
         else
             printf("  %-*.*s failed: %s\n", NAME, NAME, prompts[i % n_prompts].name, a->error);
     }
@@ -82,41 +82,48 @@ static void print_table(const loami_bench_url *b, const measured *m, const loami
         const column *c = &m->c[k];
         printf("  %-20s", c->name);
         static const double at[] = { 0.5, 0.9, 0.95, 0.99 };
-        for (int q = 0; q < 4; q++) printf(" %9.4g", loami_quantile(c->values, c->n, k == SPEED ? 1 - at[q] : at[q]));
+        for (int q = 0; q < 4; q++)
+            printf(" %9.4g", loami_quantile(c->values, c->n, k == SPEED ? 1 - at[q] : at[q]));
         printf(" %s\n", c->unit);
     }
     printf("\n  Average: %.1f tok/s an answer; together %.1f tok/s; %u of %u answers failed\n", m->average,
            m->wall_s > 0 ? (double)m->tokens / m->wall_s : 0, m->failed, m->n);
     if (b->target > 0)
-        printf("  Target: %g tok/s: %s\n", (double)b->target, m->average >= (double)b->target ? "met" : "missed");
+        printf("  Target: %g tok/s: %s\n", (double)b->target,
+               m->average >= (double)b->target ? "met" : "missed");
 }
 
 static json_t *quantiles(const column *c, double scale)
 {
     return json_pack("{sf sf sf sf sf}", "p50", scale * loami_quantile(c->values, c->n, 0.5), "p90",
-                     scale * loami_quantile(c->values, c->n, 0.9), "p95", scale * loami_quantile(c->values, c->n, 0.95), "p99",
-                     scale * loami_quantile(c->values, c->n, 0.99), "max", scale * loami_quantile(c->values, c->n, 1));
+                     scale * loami_quantile(c->values, c->n, 0.9), "p95",
+                     scale * loami_quantile(c->values, c->n, 0.95), "p99",
+                     scale * loami_quantile(c->values, c->n, 0.99), "max",
+                     scale * loami_quantile(c->values, c->n, 1));
 }
 
-static json_t *as_json(const loami_bench_url *b, const measured *m, const loami_prompt *prompts, uint32_t n_prompts,
-                       const char *server, const char *model)
+static json_t *as_json(const loami_bench_url *b, const measured *m, const loami_prompt *prompts,
+                       uint32_t n_prompts, const char *server, const char *model)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < m->n; i++) {
         const loami_ask *a = &m->asks[i];
-        json_array_append_new(list, json_pack("{ss sb si sf sf sf ss ss}", "prompt", prompts[i % n_prompts].name, "ok", a->ok,
-                                              "tokens", (int)a->tokens, "total_s", a->total_s, "ttft_s", a->ttft_s, "tok_s",
-                                              speed_of(a), "finish_reason", a->finish, "error", a->error));
+        json_array_append_new(
+            list, json_pack("{ss sb si sf sf sf ss ss}", "prompt", prompts[i % n_prompts].name, "ok", a->ok,
+                            "tokens", (int)a->tokens, "total_s", a->total_s, "ttft_s", a->ttft_s, "tok_s",
+                            speed_of(a), "finish_reason", a->finish, "error", a->error));
     }
-    return json_pack("{ss ss si si si si sf sf so so so so so sf sb}", "model", model, "url", server, "concurrency",
-                     (int)b->concurrency, "max_tokens", (int)b->max_tokens, "requests", (int)m->n, "failed", (int)m->failed,
-                     "average_tok_s", m->average, "total_tok_s", m->wall_s > 0 ? (double)m->tokens / m->wall_s : 0, "ttft_s",
-                     quantiles(&m->c[TTFT], 1e-3), "itl_s", quantiles(&m->c[ITL], 1e-3), "tok_s", quantiles(&m->c[SPEED], 1), "total_s",
-                     quantiles(&m->c[TOTAL], 1), "answers", list, "target", (double)b->target, "met",
-                     m->failed == 0 && m->average >= (double)b->target);
+    return json_pack("{ss ss si si si si sf sf so so so so so sf sb}", "model", model, "url", server,
+                     "concurrency", (int)b->concurrency, "max_tokens", (int)b->max_tokens, "requests",
+                     (int)m->n, "failed", (int)m->failed, "average_tok_s", m->average, "total_tok_s",
+                     m->wall_s > 0 ? (double)m->tokens / m->wall_s : 0, "ttft_s",
+                     quantiles(&m->c[TTFT], 1e-3), "itl_s", quantiles(&m->c[ITL], 1e-3), "tok_s",
+                     quantiles(&m->c[SPEED], 1), "total_s", quantiles(&m->c[TOTAL], 1), "answers", list,
+                     "target", (double)b->target, "met", m->failed == 0 && m->average >= (double)b->target);
 }
 
-static int write_svg(const loami_bench_url *b, const measured *m, const loami_prompt *prompts, uint32_t n_prompts, loam_err *err)
+static int write_svg(const loami_bench_url *b, const measured *m, const loami_prompt *prompts,
+                     uint32_t n_prompts, loam_err *err)
 {
     loami_buf svg = { 0 }, alone = { 0 };
     loami_bar bars[16];
@@ -128,9 +135,11 @@ static int write_svg(const loami_bench_url *b, const measured *m, const loami_pr
             if (m->asks[j].ok) sum += speed_of(&m->asks[j]), k++;
         bars[i] = (loami_bar){ prompts[i].name, k ? sum / k : 0 };
     }
-    loami_plot_bars(&svg, "Generation speed of an answer", "tok/s", bars, n, b->target > 0 ? (double)b->target : NAN, "target");
+    loami_plot_bars(&svg, "Generation speed of an answer", "tok/s", bars, n,
+                    b->target > 0 ? (double)b->target : NAN, "target");
     loami_svg_alone(&alone, &svg);
-    int rc = alone.failed || svg.failed ? loami_fail_nomem(err) : loami_file_write(b->svg, alone.data, alone.len, err);
+    int rc = alone.failed || svg.failed ? loami_fail_nomem(err)
+                                        : loami_file_write(b->svg, alone.data, alone.len, err);
     loami_buf_free(&svg);
     loami_buf_free(&alone);
     return rc;
@@ -138,24 +147,28 @@ static int write_svg(const loami_bench_url *b, const measured *m, const loami_pr
 
 /* ---- measuring ----------------------------------------------------------------------------------- */
 
-static int measure(const loami_bench_url *b, measured *m, const loami_prompt *prompts, uint32_t n_prompts, const char *server,
-                   const char *model, loam_err *err)
+static int measure(const loami_bench_url *b, measured *m, const loami_prompt *prompts, uint32_t n_prompts,
+                   const char *server, const char *model, loam_err *err)
 {
     loami_ask *warm_up = calloc(1, sizeof *warm_up);
-    loami_ask_how how = {
-        .server = server, .model = model, .key = b->key, .concurrency = b->concurrency, .timeout_s = PATIENCE_S
-    };
+    loami_ask_how how = { .server = server,
+                          .model = model,
+                          .key = b->key,
+                          .concurrency = b->concurrency,
+                          .timeout_s = PATIENCE_S };
     m->n = b->requests ? b->requests : n_prompts * (b->concurrency > 1 ? b->concurrency : 1);
     m->asks = calloc(m->n, sizeof *m->asks);
     if (!warm_up || !m->asks) {
         free(warm_up);
         return loami_fail_nomem(err);
     }
-    *warm_up = (loami_ask){ .messages = "[{\"role\":\"user\",\"content\":\"Hello\"}]", .max_tokens = WARM_UP_TOKENS };
+    *warm_up = (loami_ask){ .messages = "[{\"role\":\"user\",\"content\":\"Hello\"}]",
+                            .max_tokens = WARM_UP_TOKENS };
     for (uint32_t i = 0; i < m->n; i++)
         m->asks[i] = (loami_ask){ .messages = prompts[i % n_prompts].messages, .max_tokens = b->max_tokens };
     int rc = loami_ask_all(warm_up, 1, &how, err);
-    if (rc == 0 && !warm_up->ok) rc = loami_fail(err, LOAM_E_IO, "%s: the warm-up failed: %s", server, warm_up->error);
+    if (rc == 0 && !warm_up->ok)
+        rc = loami_fail(err, LOAM_E_IO, "%s: the warm-up failed: %s", server, warm_up->error);
     double start = loami_now_s();
     if (rc == 0) rc = loami_ask_all(m->asks, m->n, &how, err);
     m->wall_s = loami_now_s() - start;

@@ -6,8 +6,9 @@
 
 /* B's times as a factor of A's. */
 typedef struct loami_ratio {
-    double mean, lowest, highest, limit; /* NAN where it cannot be told; the bounds: with 95 % confidence each */
-    uint32_t n;                  /* pairs */
+    double mean, lowest, highest,
+        limit;  /* NAN where it cannot be told; the bounds: with 95 % confidence each */
+    uint32_t n; /* pairs */
     bool fine;
 } loami_ratio;
 

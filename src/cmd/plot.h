@@ -19,16 +19,16 @@ typedef struct loami_series {
     double *values; /* [n] sorted by the call */
     uint32_t n;
 } loami_series;
-void loami_plot_shares(loami_buf *out, const char *title, const char *unit, loami_series *series, uint32_t n_series,
-                       bool log_x);
+void loami_plot_shares(loami_buf *out, const char *title, const char *unit, loami_series *series,
+                       uint32_t n_series, bool log_x);
 
 /* One bar for each value, in order. line: a level drawn across, NAN = none. */
 typedef struct loami_bar {
     const char *name;
     double value;
 } loami_bar;
-void loami_plot_bars(loami_buf *out, const char *title, const char *unit, const loami_bar *bars, uint32_t n, double line,
-                     const char *line_name);
+void loami_plot_bars(loami_buf *out, const char *title, const char *unit, const loami_bar *bars, uint32_t n,
+                     double line, const char *line_name);
 
 /* A file of its own instead of a part of a page: begin writes the head with the colours. */
 void loami_svg_alone(loami_buf *out, const loami_buf *svg);

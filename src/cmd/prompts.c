@@ -52,7 +52,8 @@ static int from_object(loami_prompt *p, const char *line, size_t n, const char *
         p->name = strdup(words ? words : "(a conversation)");
         if (!p->messages || !p->name) rc = loami_fail_nomem(err);
     } else {
-        rc = loami_fail(err, LOAM_E_FORMAT, "%s: must have \"prompt\": \"words\" or \"messages\": [...]", what);
+        rc = loami_fail(err, LOAM_E_FORMAT, "%s: must have \"prompt\": \"words\" or \"messages\": [...]",
+                        what);
     }
     json_decref(v);
     return rc;

@@ -21,12 +21,31 @@ typedef struct wish {
 } wish;
 
 #define WHERE(w)                                                                                             \
-    { "--config", 'c', "FILE", "the gateway's configuration [gateway.json]", LOAMI_OPT_STRING, &(w).at.config, NULL, \
-      0, 0 },                                                                                                \
-        { "--url", 0, "URL", "where the gateway listens, without its configuration; its admin key is in LOAM_ADMIN_KEY", \
-          LOAMI_OPT_STRING, &(w).at.url, NULL, 0, 0 },                                                       \
-        { "--pool", 'p', "P", "the pool; may be left out when there is one", LOAMI_OPT_STRING, &(w).pool, NULL, 0, 0 }, \
-        { "--json", 0, NULL, "the gateway's answer as it comes", LOAMI_OPT_FLAG, &(w).json, NULL, 0, 0 }
+    {                                                                                                        \
+        "--config",                                                                                          \
+        'c',                                                                                                 \
+        "FILE",                                                                                              \
+        "the gateway's configuration [gateway.json]",                                                        \
+        LOAMI_OPT_STRING,                                                                                    \
+        &(w).at.config,                                                                                      \
+        NULL,                                                                                                \
+        0,                                                                                                   \
+        0                                                                                                    \
+    },                                                                                                       \
+        { "--url",                                                                                           \
+          0,                                                                                                 \
+          "URL",                                                                                             \
+          "where the gateway listens, without its configuration; its admin key is in LOAM_ADMIN_KEY",        \
+          LOAMI_OPT_STRING,                                                                                  \
+          &(w).at.url,                                                                                       \
+          NULL,                                                                                              \
+          0,                                                                                                 \
+          0 },                                                                                               \
+        { "--pool", 'p', "P", "the pool; may be left out when there is one", LOAMI_OPT_STRING, &(w).pool,    \
+          NULL,     0,   0 },                                                                                \
+    {                                                                                                        \
+        "--json", 0, NULL, "the gateway's answer as it comes", LOAMI_OPT_FLAG, &(w).json, NULL, 0, 0         \
+    }
 
 /* ---- asking -------------------------------------------------------------------------------------- */
 
@@ -65,12 +84,15 @@ static int order(wish *w, json_t *body, loam_err *err)
         free(line);
         line = loami_json_text(body);
     }
-    int rc = line ? ask(w, "POST", "/gateway/api/rollout", line, &answer, err) : loami_fail(err, LOAM_E_NOMEM, "out of memory");
+    int rc = line ? ask(w, "POST", "/gateway/api/rollout", line, &answer, err)
+                  : loami_fail(err, LOAM_E_NOMEM, "out of memory");
     const json_t *r = json_object_get(answer, "rollout");
     if (rc == 0 && !w->json) {
-        printf("%s: %s, %g %% on the new side. %s\n", text(r, "pool"), text(r, "state"), number(r, "per_cent"), text(r, "why"));
+        printf("%s: %s, %g %% on the new side. %s\n", text(r, "pool"), text(r, "state"),
+               number(r, "per_cent"), text(r, "why"));
         if (json_object_get(answer, "moved"))
-            printf("%.0f answers were moved off the new side; %.0f could not be continued elsewhere and end there\n",
+            printf("%.0f answers were moved off the new side; %.0f could not be continued elsewhere and end "
+                   "there\n",
                    number(answer, "moved"), number(answer, "left"));
     }
     json_decref(answer);
@@ -105,7 +127,8 @@ static int steps_of(const char *list, json_t **out, loam_err *err)
         char *end;
         double v = strtod(p, &end);
         if (end == p || (*end && *end != ',' && *end != '%'))
-            return loami_fail(err, LOAM_E_ARG, "--steps %s: must be per cents with commas between, as 10,50,100", list);
+            return loami_fail(err, LOAM_E_ARG,
+                              "--steps %s: must be per cents with commas between, as 10,50,100", list);
         json_array_append_new(*out, json_real(v));
         p = *end == '%' ? end + 1 : end;
         if (*p == ',') p++;
@@ -166,18 +189,29 @@ static int start(int argc, char **argv)
     wish w = { .at.config = "gateway.json" };
     const loami_opt table[] = {
         WHERE(w),
-        { "--from", 0, "A", "the old side: names, kinds or labels of backends, with commas", LOAMI_OPT_STRING, &w.from, NULL, 0, 0 },
+        { "--from", 0, "A", "the old side: names, kinds or labels of backends, with commas", LOAMI_OPT_STRING,
+          &w.from, NULL, 0, 0 },
         { "--to", 0, "B", "the new side", LOAMI_OPT_STRING, &w.to, NULL, 0, 0 },
-        { "--steps", 0, "LIST", "per cents of the new side [10,50,100]; 0 mirrors only", LOAMI_OPT_STRING, &w.steps, NULL, 0, 0 },
-        { "--min-requests", 0, "N", "requests of the new side before a step is over [500]", LOAMI_OPT_U32, &w.min_requests, &w.min_requests_seen, 0, 1e9 },
-        { "--min-time", 0, "T", "a step lasts at least so long, as 30m [10m]", LOAMI_OPT_STRING, &w.min_time, NULL, 0, 0 },
-        { "--gate", 0, "FILE", "what must not get worse, and by how much: docs/rollout.md", LOAMI_OPT_STRING, &w.gate, NULL, 0, 0 },
-        { "--sticky", 0, "WHAT", "conversation, session or key: what stays on one side [conversation]", LOAMI_OPT_STRING, &w.sticky, NULL, 0, 0 },
-        { "--idle", 0, "S", "a session that was silent for so many seconds may change sides [1800]", LOAMI_OPT_U32, &w.idle_s, &w.idle_seen, 1, 1e8 },
-        { "--cold", 0, NULL, "do not replay prefixes on the new side first", LOAMI_OPT_FLAG, &w.cold, NULL, 0, 0 },
-        { "--shadow", 0, "PART", "mirror this part of the requests to the other side, 0 to 1 [0]", LOAMI_OPT_FLOAT, &w.shadow, &w.shadow_seen, 0, 1 },
-        { "--shadow-running", 0, "N", "mirrored at once [2]", LOAMI_OPT_U32, &w.shadow_running, &w.running_seen, 1, 64 },
-        { "--shadow-tokens", 0, "N", "mirrored tokens of answers a minute [20000]", LOAMI_OPT_U32, &w.shadow_tokens, &w.tokens_seen, 1, 1e9 },
+        { "--steps", 0, "LIST", "per cents of the new side [10,50,100]; 0 mirrors only", LOAMI_OPT_STRING,
+          &w.steps, NULL, 0, 0 },
+        { "--min-requests", 0, "N", "requests of the new side before a step is over [500]", LOAMI_OPT_U32,
+          &w.min_requests, &w.min_requests_seen, 0, 1e9 },
+        { "--min-time", 0, "T", "a step lasts at least so long, as 30m [10m]", LOAMI_OPT_STRING, &w.min_time,
+          NULL, 0, 0 },
+        { "--gate", 0, "FILE", "what must not get worse, and by how much: docs/rollout.md", LOAMI_OPT_STRING,
+          &w.gate, NULL, 0, 0 },
+        { "--sticky", 0, "WHAT", "conversation, session or key: what stays on one side [conversation]",
+          LOAMI_OPT_STRING, &w.sticky, NULL, 0, 0 },
+        { "--idle", 0, "S", "a session that was silent for so many seconds may change sides [1800]",
+          LOAMI_OPT_U32, &w.idle_s, &w.idle_seen, 1, 1e8 },
+        { "--cold", 0, NULL, "do not replay prefixes on the new side first", LOAMI_OPT_FLAG, &w.cold, NULL, 0,
+          0 },
+        { "--shadow", 0, "PART", "mirror this part of the requests to the other side, 0 to 1 [0]",
+          LOAMI_OPT_FLOAT, &w.shadow, &w.shadow_seen, 0, 1 },
+        { "--shadow-running", 0, "N", "mirrored at once [2]", LOAMI_OPT_U32, &w.shadow_running,
+          &w.running_seen, 1, 64 },
+        { "--shadow-tokens", 0, "N", "mirrored tokens of answers a minute [20000]", LOAMI_OPT_U32,
+          &w.shadow_tokens, &w.tokens_seen, 1, 1e9 },
         { 0 },
     };
     loam_err err;
@@ -234,14 +268,16 @@ static int rollback(int argc, char **argv)
     wish w = { .at.config = "gateway.json" };
     const loami_opt table[] = {
         WHERE(w),
-        { "--hard", 0, NULL, "move answers that are under way on the new side, too", LOAMI_OPT_FLAG, &w.hard, NULL, 0, 0 },
+        { "--hard", 0, NULL, "move answers that are under way on the new side, too", LOAMI_OPT_FLAG, &w.hard,
+          NULL, 0, 0 },
         { "--why", 0, "WORDS", "for the history", LOAMI_OPT_STRING, &w.why, NULL, 0, 0 },
         { 0 },
     };
     loam_err err;
     int rc = loami_opt_parse(argc, argv, table, "give the new side no request more, from this moment on");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
-    rc = order(&w, json_pack("{ss sb ss}", "action", "rollback", "hard", w.hard, "why", w.why ? w.why : ""), &err);
+    rc = order(&w, json_pack("{ss sb ss}", "action", "rollback", "hard", w.hard, "why", w.why ? w.why : ""),
+               &err);
     return finish(&w, argv[0], rc, &err);
 }
 
@@ -258,7 +294,8 @@ static void print_gates(const json_t *figures)
 {
     size_t i;
     json_t *g;
-    printf("  %-13s %10s %16s %16s %12s  %s\n", "gate", "limit", "old side", "new side", "evidence", "verdict");
+    printf("  %-13s %10s %16s %16s %12s  %s\n", "gate", "limit", "old side", "new side", "evidence",
+           "verdict");
     json_array_foreach(json_object_get(figures, "gates"), i, g) {
         char limit[32], side[2][32], evidence[40];
         bool factor = strcmp(text(g, "kind"), "factor") == 0;
@@ -294,19 +331,23 @@ static void print_rollout(const json_t *r)
     printf(", %g %% on the new side since %s\n  steps", number(r, "per_cent"), since);
     json_array_foreach(json_object_get(plan, "steps"), i, step)
         printf(i == (size_t)number(r, "step") ? " [%g %%]" : " %g %%", json_number_value(step));
-    printf("\n  requests in this step: %.0f old, %.0f new; failed: %.0f old, %.0f new; running: %.0f old, %.0f new\n",
+    printf("\n  requests in this step: %.0f old, %.0f new; failed: %.0f old, %.0f new; running: %.0f old, "
+           "%.0f new\n",
            nth(figures, "requests", 0), nth(figures, "requests", 1), nth(figures, "failures", 0),
            nth(figures, "failures", 1), nth(r, "inflight", 0), nth(r, "inflight", 1));
-    if (json_object_get(r, "on_old"))
+    if (number(r, "on_old") > 0 && strcmp(text(r, "state"), "rolled_back") != 0)
         printf("  conversations that stay on the old side: %.0f\n", number(r, "on_old"));
     const char *advice = text(r, "advice");
     printf("  %s\n", advice[0] ? advice : text(r, "why"));
     print_gates(figures);
     const json_t *h = json_object_get(r, "shadows");
-    if (number(h, "n") > 0)
-        printf("  mirrored %.0f: %.0f of %.0f the same text at temperature 0, length x %.2f, log-probability a token %.3f\n",
-               number(h, "n"), number(h, "same"), number(h, "greedy"), number(h, "length_ratio") / number(h, "n"),
-               number(h, "scored") > 0 ? number(h, "logprob") / number(h, "scored") : 0);
+    double n = number(h, "n"), scored = number(h, "scored");
+    if (n > 0)
+        printf("  mirrored %.0f: %.0f of %.0f the same text at temperature 0, length x %.2f", n,
+               number(h, "same"), number(h, "greedy"), number(h, "length_ratio") / n);
+    if (scored > 0)
+        printf(", log-probability a token %.3f (%.0f scored)", number(h, "logprob") / scored, scored);
+    if (n > 0) printf("\n");
 }
 
 static void print_history(const json_t *r)
@@ -316,7 +357,8 @@ static void print_history(const json_t *r)
     json_array_foreach(json_object_get(r, "history"), i, e) {
         char at[32];
         when(at, e, "at");
-        printf("%s  %-9s %5.4g %%  by %-16s %s\n", at, text(e, "event"), number(e, "per_cent"), text(e, "by"), text(e, "why"));
+        printf("%s  %-9s %5.4g %%  by %-16s %s\n", at, text(e, "event"), number(e, "per_cent"), text(e, "by"),
+               text(e, "why"));
     }
 }
 
@@ -373,13 +415,15 @@ static int report(int argc, char **argv)
     json_t *answer = NULL;
     loami_buf page = { 0 };
     loam_err err;
-    int rc = loami_opt_parse(argc, argv, table, "write gates, mirrored requests and history as a page with plots");
+    int rc = loami_opt_parse(argc, argv, table,
+                             "write gates, mirrored requests and history as a page with plots");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     rc = ask(&w, "GET", "/gateway/api/rollout?full=1", NULL, &answer, &err);
     if (rc == 0) rc = each(&w, answer, nothing, &err);
     if (rc == 0) {
         loami_rollout_page(&page, answer, w.pool);
-        rc = page.failed ? loami_fail(&err, LOAM_E_NOMEM, "out of memory") : loami_file_write(w.html, page.data, page.len, &err);
+        rc = page.failed ? loami_fail(&err, LOAM_E_NOMEM, "out of memory")
+                         : loami_file_write(w.html, page.data, page.len, &err);
     }
     if (rc == 0 && !w.json) printf("%s\n", w.html);
     json_decref(answer);
@@ -407,7 +451,8 @@ int loami_cmd_rollout(int argc, char **argv)
     char name[40];
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         FILE *f = argc < 2 ? stderr : stdout;
-        fprintf(f, "loam rollout: move a pool's traffic from one engine to another, and back if it is worse\n\n");
+        fprintf(
+            f, "loam rollout: move a pool's traffic from one engine to another, and back if it is worse\n\n");
         for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
             fprintf(f, "  loam rollout %-10s %s\n", verbs[i].name, verbs[i].about);
         return argc < 2 ? LOAMI_EXIT_USAGE : LOAMI_EXIT_OK;

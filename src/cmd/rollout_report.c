@@ -29,24 +29,34 @@ static void put_gates(loami_buf *out, const json_t *figures)
     json_t *g;
     loami_bar bars[64];
     uint32_t n = 0;
-    loami_buf_puts(out, "<h2>Gates</h2><div class=\"scroll\"><table><tr><th>Gate</th><th>What is known</th><th>Evidence that it is "
-                        "worse</th><th>Closes at</th><th>Evidence that it is no worse</th><th>Verdict</th></tr>");
+    loami_buf_puts(out,
+                   "<h2>Gates</h2><div class=\"scroll\"><table><tr><th>Gate</th><th>What is "
+                   "known</th><th>Evidence that it is "
+                   "worse</th><th>Closes at</th><th>Evidence that it is no worse</th><th>Verdict</th></tr>");
     json_array_foreach(json_object_get(figures, "gates"), i, g) {
-        bool closed = json_is_true(json_object_get(g, "closed")), proven = json_is_true(json_object_get(g, "proven"));
+        bool closed = json_is_true(json_object_get(g, "closed")),
+             proven = json_is_true(json_object_get(g, "proven"));
         if (!json_is_true(json_object_get(g, "on"))) continue;
         loami_buf_puts(out, "<tr><td>");
         put(out, text(g, "gate"));
         loami_buf_puts(out, "</td><td>");
         put(out, text(g, "words"));
-        loami_buf_printf(out, "</td><td class=\"n\">%.3g</td><td class=\"n\">%.4g</td><td class=\"n\">%.3g</td><td class=\"%s\">%s</td></tr>",
-                         number(g, "wealth"), number(g, "closes_at"), number(g, "proof"), closed ? "bad" : proven ? "good" : "",
-                         closed ? "worse" : proven ? "no worse, proven" : "undecided");
+        loami_buf_printf(out,
+                         "</td><td class=\"n\">%.3g</td><td class=\"n\">%.4g</td><td "
+                         "class=\"n\">%.3g</td><td class=\"%s\">%s</td></tr>",
+                         number(g, "wealth"), number(g, "closes_at"), number(g, "proof"),
+                         closed   ? "bad"
+                         : proven ? "good"
+                                  : "",
+                         closed   ? "worse"
+                         : proven ? "no worse, proven"
+                                  : "undecided");
         double part = log(number(g, "highest")) / log(number(g, "closes_at"));
         if (n < 64) bars[n++] = (loami_bar){ text(g, "gate"), part > 0 ? 100 * part : 0 };
     }
     loami_buf_puts(out, "</table></div>\n<div class=\"plots\">");
-    loami_plot_bars(out, "The strongest evidence there was that it is worse", "% of the way to closing, logarithmic", bars, n, 100,
-                    "rolls back");
+    loami_plot_bars(out, "The strongest evidence there was that it is worse",
+                    "% of the way to closing, logarithmic", bars, n, 100, "rolls back");
     loami_buf_puts(out, "</div>");
 }
 
@@ -69,13 +79,18 @@ static void put_shadows(loami_buf *out, const json_t *h)
     double n = number(h, "n");
     if (!(number(h, "sent") > 0)) return;
     loami_buf_printf(out,
-                     "<h2>Mirrored requests</h2><p>%.0f sent, %.0f scored, %.0f failed, %.0f left out by the budget. Same text at "
-                     "temperature 0: %.0f of %.0f. JSON valid where it was asked for: old side %.0f, new side %.0f of %.0f.</p>",
-                     number(h, "sent"), n, number(h, "failed"), number(h, "over_budget"), number(h, "same"), number(h, "greedy"),
-                     number(h, "valid_old"), number(h, "valid_new"), number(h, "checked"));
-    loami_series s[3] = { column(kept, 0, 0, "old side's text"), column(kept, 1, 1e9, "new / old"), column(kept, 2, 1, "common") };
+                     "<h2>Mirrored requests</h2><p>%.0f sent, %.0f scored, %.0f failed, %.0f left out by the "
+                     "budget. Same text at "
+                     "temperature 0: %.0f of %.0f. JSON valid where it was asked for: old side %.0f, new "
+                     "side %.0f of %.0f.</p>",
+                     number(h, "sent"), n, number(h, "failed"), number(h, "over_budget"), number(h, "same"),
+                     number(h, "greedy"), number(h, "valid_old"), number(h, "valid_new"),
+                     number(h, "checked"));
+    loami_series s[3] = { column(kept, 0, 0, "old side's text"), column(kept, 1, 1e9, "new / old"),
+                          column(kept, 2, 1, "common") };
     loami_buf_puts(out, "<div class=\"plots\">");
-    loami_plot_shares(out, "Log-probability of the old side's text under the new model", "a token, natural logarithm", &s[0], 1, false);
+    loami_plot_shares(out, "Log-probability of the old side's text under the new model",
+                      "a token, natural logarithm", &s[0], 1, false);
     loami_plot_shares(out, "Length of the new side's text", "as a factor of the old side's", &s[1], 1, false);
     loami_plot_shares(out, "How far the texts agree", "part of the old side's text", &s[2], 1, false);
     loami_buf_puts(out, "</div>");
@@ -86,7 +101,8 @@ static void put_history(loami_buf *out, const json_t *r)
 {
     size_t i;
     json_t *e;
-    loami_buf_puts(out, "<h2>History</h2><div class=\"scroll\"><table><tr><th>When</th><th>What</th><th>New side</th><th>By</th><th>Why</th></tr>");
+    loami_buf_puts(out, "<h2>History</h2><div class=\"scroll\"><table><tr><th>When</th><th>What</th><th>New "
+                        "side</th><th>By</th><th>Why</th></tr>");
     json_array_foreach(json_object_get(r, "history"), i, e) {
         char at[40] = "";
         time_t t = (time_t)json_integer_value(json_object_get(e, "at"));

@@ -12,11 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
 
-static const double PATIENCE_S = 600, QUICK_S = 30;
+static const double PATIENCE_S = 600, QUICK_S = 30, NOTICED_S = 25;
 enum { CHECKS_MAX = 16, LONG_TOKENS = 32 };
 
 typedef enum outcome { HOLDS, FAILS, LEFT_OUT } outcome;
@@ -41,7 +42,8 @@ typedef struct validation {
 
 /* ---- ticking off --------------------------------------------------------------------------------- */
 
-static void tick(validation *v, const char *key, const char *name, outcome o, const char *fmt, ...) LOAMI_PRINTF(5, 6);
+static void tick(validation *v, const char *key, const char *name, outcome o, const char *fmt, ...)
+    LOAMI_PRINTF(5, 6);
 
 static void tick(validation *v, const char *key, const char *name, outcome o, const char *fmt, ...)
 {
@@ -58,7 +60,8 @@ static void tick(validation *v, const char *key, const char *name, outcome o, co
 }
 
 /* GET server + path; parsed when it is JSON. */
-static int get(const validation *v, const char *server, const char *path, int *status, json_t **out, loam_err *err)
+static int get(const validation *v, const char *server, const char *path, int *status, json_t **out,
+               loam_err *err)
 {
     loami_buf url = { 0 }, answer = { 0 };
     *out = NULL;
@@ -66,7 +69,8 @@ static int get(const validation *v, const char *server, const char *path, int *s
     const char *admin = getenv("LOAM_ADMIN_KEY");
     bool is_admin = strncmp(path, "/gateway/", 9) == 0;
     int rc = url.failed ? loami_fail_nomem(err)
-                        : loami_ask_once(url.data, "GET", NULL, is_admin && admin ? admin : v->key, QUICK_S, &answer, status, err);
+                        : loami_ask_once(url.data, "GET", NULL, is_admin && admin ? admin : v->key, QUICK_S,
+                                         &answer, status, err);
     if (rc == 0 && answer.data) loami_json_parse(out, answer.data, answer.len, "answer", NULL);
     loami_buf_free(&url);
     loami_buf_free(&answer);
@@ -75,7 +79,11 @@ static int get(const validation *v, const char *server, const char *path, int *s
 
 static loami_ask_how how_to(const validation *v, const char *server, uint32_t concurrency)
 {
-    return (loami_ask_how){ .server = server, .model = v->model, .key = v->key, .concurrency = concurrency, .timeout_s = PATIENCE_S };
+    return (loami_ask_how){ .server = server,
+                            .model = v->model,
+                            .key = v->key,
+                            .concurrency = concurrency,
+                            .timeout_s = PATIENCE_S };
 }
 
 /* ---- the server ---------------------------------------------------------------------------------- */
@@ -98,13 +106,15 @@ static void check_health(validation *v)
     if (rc < 0)
         tick(v, "health", "Health endpoint responding", FAILS, "%s", err.msg);
     else
-        tick(v, "health", "Health endpoint responding", status == 200 ? HOLDS : FAILS, "status %d%s%s", status, said ? ", " : "", said ? said : "");
+        tick(v, "health", "Health endpoint responding", status == 200 ? HOLDS : FAILS, "status %d%s%s",
+             status, said ? ", " : "", said ? said : "");
     json_decref(answer);
 }
 
 static void check_chat(validation *v, bool stream)
 {
-    const char *name = stream ? "Streaming functional" : "Chat completions working", *key = stream ? "streaming" : "chat";
+    const char *name = stream ? "Streaming functional" : "Chat completions working",
+               *key = stream ? "streaming" : "chat";
     loami_ask a = { .messages = v->prompts[0].messages, .max_tokens = 32, .whole = !stream };
     loami_ask_how how = how_to(v, v->server, 1);
     loam_err err = { .msg = "" };
@@ -169,7 +179,8 @@ static void check_gateway(validation *v)
     else if (!a.ok)
         tick(v, "gateway", name, FAILS, "%s", a.error);
     else
-        tick(v, "gateway", name, HOLDS, "answered by %s", a.backend[0] ? a.backend : "a backend that it does not name");
+        tick(v, "gateway", name, HOLDS, "answered by %s",
+             a.backend[0] ? a.backend : "a backend that it does not name");
     free(a.text);
     json_decref(answer);
 }
@@ -190,7 +201,8 @@ static void see(seen *s, const loami_ask *asks, uint32_t n)
             continue;
         }
         while (k < s->n && strcmp(s->names[k], asks[i].backend) != 0) k++;
-        if (k == s->n && s->n < 16 && asks[i].backend[0]) memcpy(s->names[s->n++], asks[i].backend, sizeof s->names[0]);
+        if (k == s->n && s->n < 16 && asks[i].backend[0])
+            memcpy(s->names[s->n++], asks[i].backend, sizeof s->names[0]);
     }
 }
 
@@ -211,10 +223,11 @@ static void check_balance(validation *v)
     if (s.failed)
         tick(v, "balance", name, FAILS, "%u of %d requests failed: %s", s.failed, N, s.error);
     else if (s.n < 2)
-        tick(v, "balance", name, FAILS, "all %d requests were answered by %s", N, s.n ? s.names[0] : "a backend without a name");
+        tick(v, "balance", name, FAILS, "all %d requests were answered by %s", N,
+             s.n ? s.names[0] : "a backend without a name");
     else
-        tick(v, "balance", name, HOLDS, "%d requests were answered by %u backends: %s, %s%s", N, s.n, s.names[0], s.names[1],
-             s.n > 2 ? ", ..." : "");
+        tick(v, "balance", name, HOLDS, "%d requests were answered by %u backends: %s, %s%s", N, s.n,
+             s.names[0], s.names[1], s.n > 2 ? ", ..." : "");
     loami_asks_free(asks, N);
 }
 
@@ -260,6 +273,19 @@ static uint32_t usable(const validation *v)
     return n;
 }
 
+/* The gateway needs some probes to be sure. */
+static uint32_t until_fewer(const validation *v, uint32_t before)
+{
+    const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
+    double end = loami_now_s() + NOTICED_S;
+    uint32_t n = usable(v);
+    while (n >= before && loami_now_s() < end) {
+        nanosleep(&pause, NULL);
+        n = usable(v);
+    }
+    return n;
+}
+
 /* Streams run while the command stops a backend. */
 static bool ask_meanwhile(validation *v, seen *s, pid_t *pid, loam_err *err)
 {
@@ -284,25 +310,28 @@ static void check_failover(validation *v)
     seen s = { .n = 0 };
     pid_t pid = 0;
     if (!agreed(v)) {
-        tick(v, "failover", name, FAILS, "not tested: nobody agreed to a backend being stopped (--yes --stop COMMAND)");
+        tick(v, "failover", name, FAILS,
+             "not tested: nobody agreed to a backend being stopped (--yes --stop COMMAND)");
         return;
     }
     uint32_t before = usable(v);
     bool asked = ask_meanwhile(v, &s, &pid, &err), stopped = !v->stop || (pid > 0 && ended_well(pid));
-    uint32_t after = usable(v);
+    uint32_t after = stopped ? until_fewer(v, before) : before;
     if (!asked)
         tick(v, "failover", name, FAILS, "%s", err.msg);
     else if (!stopped)
         tick(v, "failover", name, FAILS, "the command failed that was to stop a backend");
     else if (after >= before)
-        tick(v, "failover", name, FAILS, "no backend was seen to stop: %u usable before, %u after", before, after);
+        tick(v, "failover", name, FAILS, "no backend was seen to stop: %u usable before, %u after", before,
+             after);
     else if (s.failed)
         tick(v, "failover", name, FAILS, "%u answers failed: %s", s.failed, s.error);
     else
         tick(v, "failover", name, HOLDS, "%u backends of %u left, no answer failed", after, before);
     if (v->start) {
         pid = run(v->start);
-        if (pid <= 0 || !ended_well(pid)) fprintf(stderr, "loam validate: the command failed that was to start it again\n");
+        if (pid <= 0 || !ended_well(pid))
+            fprintf(stderr, "loam validate: the command failed that was to start it again\n");
     }
 }
 
@@ -320,7 +349,8 @@ static void check_rollout(validation *v)
         return;
     }
     json_array_foreach(json_object_get(answer, "rollouts"), i, r) {
-        const char *state = json_string_value(json_object_get(r, "state")), *pool = json_string_value(json_object_get(r, "pool"));
+        const char *state = json_string_value(json_object_get(r, "state")),
+                   *pool = json_string_value(json_object_get(r, "pool"));
         if (!state || strcmp(state, "none") == 0) continue;
         done += strcmp(state, "done") == 0;
         open += strcmp(state, "done") != 0;
@@ -329,9 +359,11 @@ static void check_rollout(validation *v)
                  json_number_value(json_object_get(r, "per_cent")));
     }
     if (status != 200)
-        tick(v, "rollout", name, FAILS, "the gateway answers with status %d%s", status, status == 401 ? " (LOAM_ADMIN_KEY)" : "");
+        tick(v, "rollout", name, FAILS, "the gateway answers with status %d%s", status,
+             status == 401 ? " (LOAM_ADMIN_KEY)" : "");
     else
-        tick(v, "rollout", name, done && !open ? HOLDS : FAILS, "%s", words[0] ? words : "no rollout was started");
+        tick(v, "rollout", name, done && !open ? HOLDS : FAILS, "%s",
+             words[0] ? words : "no rollout was started");
     json_decref(answer);
 }
 
@@ -356,7 +388,8 @@ static void check_all(validation *v)
                                                { "failover", "Failover tested" },
                                                { "rollout", "Production traffic migrated" } };
         for (int i = 0; i < 4; i++)
-            tick(v, left[i][0], left[i][1], v->gateway ? FAILS : LEFT_OUT, "%s", v->gateway ? "there is no model" : "no --gateway");
+            tick(v, left[i][0], left[i][1], v->gateway ? FAILS : LEFT_OUT, "%s",
+                 v->gateway ? "there is no model" : "no --gateway");
         return;
     }
     check_gateway(v);
@@ -374,8 +407,8 @@ static bool tell(const validation *v)
         const check *c = &v->checks[i];
         n += c->outcome != LEFT_OUT;
         held += c->outcome == HOLDS;
-        json_array_append_new(list, json_pack("{ss ss ss ss}", "check", c->key, "name", c->name, "outcome", words[c->outcome],
-                                              "words", c->words));
+        json_array_append_new(list, json_pack("{ss ss ss ss}", "check", c->key, "name", c->name, "outcome",
+                                              words[c->outcome], "words", c->words));
     }
     if (v->json)
         loami_cmd_print_json(json_pack("{sb so}", "holds", held == n, "checks", list));
@@ -391,19 +424,25 @@ int loami_cmd_validate(int argc, char **argv)
     const loami_opt table[] = {
         { "--url", 0, "URL", "the server", LOAMI_OPT_STRING, &v.url, NULL, 0, 0 },
         { "--gateway", 0, "URL", "the gateway in front of it", LOAMI_OPT_STRING, &v.gateway_url, NULL, 0, 0 },
-        { "--model", 'm', "M", "its word for the model (default: the first it lists)", LOAMI_OPT_STRING, &v.model_wanted, NULL, 0, 0 },
-        { "--target", 0, "TPS", "tok/s that an answer should have (default 20)", LOAMI_OPT_FLOAT, &v.target, NULL, 0, 1e6 },
-        { "--max-tokens", 0, "N", "tokens of the answers that are timed (default 200)", LOAMI_OPT_U32, &v.max_tokens, NULL, 2, 1 << 20 },
-        { "--stop", 0, "COMMAND", "stops one backend of the gateway, to see it go on", LOAMI_OPT_STRING, &v.stop, NULL, 0, 0 },
+        { "--model", 'm', "M", "its word for the model (default: the first it lists)", LOAMI_OPT_STRING,
+          &v.model_wanted, NULL, 0, 0 },
+        { "--target", 0, "TPS", "tok/s that an answer should have (default 20)", LOAMI_OPT_FLOAT, &v.target,
+          NULL, 0, 1e6 },
+        { "--max-tokens", 0, "N", "tokens of the answers that are timed (default 200)", LOAMI_OPT_U32,
+          &v.max_tokens, NULL, 2, 1 << 20 },
+        { "--stop", 0, "COMMAND", "stops one backend of the gateway, to see it go on", LOAMI_OPT_STRING,
+          &v.stop, NULL, 0, 0 },
         { "--start", 0, "COMMAND", "starts it again afterwards", LOAMI_OPT_STRING, &v.start, NULL, 0, 0 },
         { "--yes", 'y', NULL, "do not ask before", LOAMI_OPT_FLAG, &v.yes, NULL, 0, 0 },
-        { "--api-key", 0, "KEY", "sent to both (default: LOAM_API_KEY)", LOAMI_OPT_STRING, &v.key, NULL, 0, 0 },
+        { "--api-key", 0, "KEY", "sent to both (default: LOAM_API_KEY)", LOAMI_OPT_STRING, &v.key, NULL, 0,
+          0 },
         { "--json", 0, NULL, "print one JSON object", LOAMI_OPT_FLAG, &v.json, NULL, 0, 0 },
         { 0 },
     };
     loam_err err;
     bool holds = false;
-    int rc = loami_opt_parse(argc, argv, table, "tick off a migration's checklist; exit 0 only if all of it holds");
+    int rc = loami_opt_parse(argc, argv, table,
+                             "tick off a migration's checklist; exit 0 only if all of it holds");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     if (!v.url || (v.yes && v.gateway_url && !v.stop)) {
         fprintf(stderr, "loam validate: %s (see loam validate --help)\n",

@@ -77,9 +77,9 @@ static void put_backend(loami_buf *b, loami_backend *k)
                      k->kind ? k->kind->name : "auto", loami_backend_state(k), now - k->changed_s);
     put_string(b, k->why[0] ? k->why : NULL);
     loami_buf_printf(b,
-                     ",\"draining\":%s,\"usable\":%s,\"weight\":%u,\"ramp\":%.2f,\"inflight\":%u,\"max_"
+                     ",\"draining\":%s,\"standby\":%s,\"usable\":%s,\"weight\":%u,\"ramp\":%.2f,\"inflight\":%u,\"max_"
                      "inflight\":%u,\"owed_tokens\":%.0f,\"recent_failures\":%.2f",
-                     k->draining ? "true" : "false", loami_backend_usable(k) ? "true" : "false",
+                     k->draining ? "true" : "false", k->conf->standby ? "true" : "false", loami_backend_usable(k) ? "true" : "false",
                      k->conf->weight, loami_backend_ramp(k, now), k->inflight, k->conf->max_inflight, k->owed,
                      loami_backend_fails(k));
     put_models(b, k);

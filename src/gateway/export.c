@@ -52,3 +52,11 @@ void loami_export_variable(char out[80], const char *name)
     }
     out[n] = 0;
 }
+
+bool loami_export_stands_by(const loami_gw_config *c, const loami_pool_conf *p, const loami_backend_conf *b)
+{
+    if (!b->standby) return false;
+    for (uint32_t i = 0; i < p->n_backends; i++)
+        if (!c->backends[p->backends[i]].standby) return true;
+    return false;
+}

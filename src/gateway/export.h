@@ -31,6 +31,9 @@ loami_url loami_url_split(const char *url);
 /* Where a probe of every backend of a pool can ask. */
 const char *loami_export_health(const loami_gw_config *c, const loami_pool_conf *p);
 
+/* Does it stand by for others of that pool? Rollouts are not exported, so it gets nothing. */
+bool loami_export_stands_by(const loami_gw_config *c, const loami_pool_conf *p, const loami_backend_conf *b);
+
 /* An environment variable's name for a secret: LOAM_KEY_ and name in capitals. */
 void loami_export_variable(char out[80], const char *name);
 

@@ -108,7 +108,9 @@ static void put_cluster(loami_buf *o, const loami_gw_config *c, const loami_pool
                      "      load_assignment:\n        cluster_name: pool_%s\n        endpoints:\n          - "
                      "lb_endpoints:\n",
                      p->name);
-    for (uint32_t i = 0; i < p->n_backends; i++) put_endpoint(o, &c->backends[p->backends[i]]);
+    for (uint32_t i = 0; i < p->n_backends; i++)
+        if (!loami_export_stands_by(c, p, &c->backends[p->backends[i]]))
+            put_endpoint(o, &c->backends[p->backends[i]]);
 }
 
 void loami_export_envoy(loami_buf *o, const loami_gw_config *c)

@@ -97,7 +97,8 @@ static void put_policy(loami_buf *o, const loami_gw_config *c, const loami_pool_
                          strcmp(policy, "least_outstanding_tokens") == 0 ? "leastconn" : "roundrobin");
 }
 
-static void put_server(loami_buf *o, const loami_gw_config *c, const loami_backend_conf *b, bool weighted)
+static void put_server(loami_buf *o, const loami_gw_config *c, const loami_pool_conf *p,
+                       const loami_backend_conf *b, bool weighted)
 {
     loami_url u = loami_url_split(b->url);
     loami_buf_printf(o, strchr(u.host, ':') ? "    server %s [%s]:%u" : "    server %s %s:%u", b->name,
@@ -109,6 +110,7 @@ static void put_server(loami_buf *o, const loami_gw_config *c, const loami_backe
                      "on-error mark-down",
                      c->health.interval_s * 1e3, c->health.rise, c->health.fall, c->health.slow_start_s * 1e3,
                      c->breaker.failures);
+    if (loami_export_stands_by(c, p, b)) loami_buf_puts(o, " disabled");
     if (u.tls && b->insecure)
         loami_buf_puts(o, " ssl verify none");
     else if (u.tls)
@@ -141,7 +143,7 @@ static void put_pool(loami_buf *o, const loami_gw_config *c, const loami_pool_co
         loami_buf_printf(o, "    http-request set-header Authorization \"Bearer ${%s}\"\n", variable);
         break;
     }
-    for (uint32_t i = 0; i < p->n_backends; i++) put_server(o, c, &c->backends[p->backends[i]], weighted);
+    for (uint32_t i = 0; i < p->n_backends; i++) put_server(o, c, p, &c->backends[p->backends[i]], weighted);
     for (uint32_t i = 0; i < p->n_fallback; i++)
         loami_buf_printf(o, "    # falls back to %s in loam; HAProxy needs its servers here as `backup`\n",
                          c->pools[p->fallback[i]].name);

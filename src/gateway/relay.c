@@ -337,7 +337,8 @@ static void whole(loami_attempt *a)
     loami_hist_add(&a->backend->numbers.ttft, loami_hist_ttft, x->first_s - a->start_s);
     loami_span object = loami_peek_value(a->got.data ? a->got.data : "", a->got.len);
     loami_usage_read(a, object);
-    if (a->status == 200 && object.at && object.at[0] == '{') loami_shift_keep_whole(x, object);
+    if (a->status == 200 && object.at && object.at[0] == '{' && x->first_pool->shift->r.state != LOAMI_R_NONE)
+        loami_shift_keep_whole(x, object);
     pass_headers(a);
     snprintf(type, sizeof type, "%s", given ? given : "application/json");
     a->call = NULL;

@@ -22,7 +22,8 @@ static void put_folder(const loami_gateway *gw, const loami_gw_config *c, loami_
         loami_buf_printf(b, "%s.rollout", gw->path);
 }
 
-/* In rollout_dir, or PATH.rollout beside the configuration. A pool's name may be anything; a file's may not. */
+/* In rollout_dir, or PATH.rollout beside the configuration. A pool's name may be anything; a file's may not.
+ */
 static char *path_of(const loami_gateway *gw, const loami_gw_config *c, const char *pool)
 {
     loami_buf b = { 0 };
@@ -55,12 +56,13 @@ static void write_counts(loami_shift *s)
         return;
     }
     loami_buf_printf(&b,
-                     "{\"id\":\"%016llx\",\"step\":%u,\"split\":[%llu,%llu],\"draws\":%llu,\"missing\":%.9g,\"served\":[%llu,%llu],\"failures\":[%"
+                     "{\"id\":\"%016llx\",\"step\":%u,\"split\":[%llu,%llu],\"draws\":%llu,\"missing\":%.9g,"
+                     "\"served\":[%llu,%llu],\"failures\":[%"
                      "llu,%llu],\"open_s\":%.3f,\"shadows\":",
                      (unsigned long long)s->r.id, s->r.step, (unsigned long long)s->split.n[0],
-                     (unsigned long long)s->split.n[1], (unsigned long long)s->split.draws, s->split.missing, (unsigned long long)s->served[0],
-                     (unsigned long long)s->served[1], (unsigned long long)s->failures[0],
-                     (unsigned long long)s->failures[1], s->open_s);
+                     (unsigned long long)s->split.n[1], (unsigned long long)s->split.draws, s->split.missing,
+                     (unsigned long long)s->served[0], (unsigned long long)s->served[1],
+                     (unsigned long long)s->failures[0], (unsigned long long)s->failures[1], s->open_s);
     loami_shadows_write(&s->shadows, &b);
     loami_buf_puts(&b, ",\"judge\":");
     loami_judge_write(&s->judge, &b);
@@ -95,8 +97,7 @@ static void read_counts(loami_shift *s)
         if (same) loami_shadows_read(&s->shadows, json_object_get(v, "shadows"));
         if (same && json_integer_value(json_object_get(v, "step")) == (json_int_t)s->r.step &&
             read_pair(v, "split", s->split.n) && read_pair(v, "served", s->served) &&
-            read_pair(v, "failures", s->failures))
-{
+            read_pair(v, "failures", s->failures)) {
             s->open_s = json_number_value(json_object_get(v, "open_s"));
             s->split.draws = (uint64_t)json_integer_value(json_object_get(v, "draws"));
             s->split.missing = json_number_value(json_object_get(v, "missing"));
@@ -234,7 +235,8 @@ static bool labelled(const loami_backend_conf *c, const char *word)
     for (uint32_t i = 0; i < c->n_labels; i++) {
         size_t n = strlen(c->labels[i].key);
         if (strcmp(c->labels[i].value, word) == 0) return true;
-        if (strncmp(word, c->labels[i].key, n) == 0 && word[n] == '=' && strcmp(word + n + 1, c->labels[i].value) == 0)
+        if (strncmp(word, c->labels[i].key, n) == 0 && word[n] == '=' &&
+            strcmp(word + n + 1, c->labels[i].value) == 0)
             return true;
     }
     return false;
@@ -308,7 +310,8 @@ static void add_name(loami_words *w, const char *name)
     if (w->n < LOAMI_WORDS_MAX) snprintf(w->word[w->n++], LOAMI_NAME_BYTES, "%s", name);
 }
 
-/* From words to the names of backends: what a kind or a label means may change, a running rollout's sides may not. */
+/* From words to the names of backends: what a kind or a label means may change, a running rollout's sides may
+ * not. */
 static int find_sides(const loami_shift *s, loami_plan *plan, loam_err *err)
 {
     loami_pool *p = loami_shift_pool(s);
@@ -318,19 +321,21 @@ static int find_sides(const loami_shift *s, loami_plan *plan, loam_err *err)
         const loami_backend *b = p->members[i].backend;
         bool from = meant(b, &plan->from), to = meant(b, &plan->to);
         if (from && to)
-            return loami_fail(err, LOAM_E_ARG, "backend %s would be on both sides: name the sides more narrowly",
-                              b->name);
-        if (!from && !to && !stands_by(p, b))
             return loami_fail(err, LOAM_E_ARG,
-                              "backend %s of pool \"%s\" is on neither side: name it in \"from\" or \"to\", or have it "
-                              "stand by",
-                              b->name, s->pool);
+                              "backend %s would be on both sides: name the sides more narrowly", b->name);
+        if (!from && !to && !stands_by(p, b))
+            return loami_fail(
+                err, LOAM_E_ARG,
+                "backend %s of pool \"%s\" is on neither side: name it in \"from\" or \"to\", or have it "
+                "stand by",
+                b->name, s->pool);
         if (from) add_name(&old, b->name);
         if (to) add_name(&new, b->name);
     }
     if (!old.n || !new.n)
-        return loami_fail(err, LOAM_E_ARG, "pool \"%s\" has no backend that is named, labelled or of the kind %s",
-                          s->pool, old.n ? plan->to.word[0] : plan->from.word[0]);
+        return loami_fail(err, LOAM_E_ARG,
+                          "pool \"%s\" has no backend that is named, labelled or of the kind %s", s->pool,
+                          old.n ? plan->to.word[0] : plan->from.word[0]);
     plan->from = old;
     plan->to = new;
     return 0;

@@ -1,5 +1,6 @@
-/* gateway/shift.h: a rollout at work: which side a request goes to, what its outcome tells, and what is replayed
- * and mirrored beside it. The plan, the split and the judge are in rollout/; docs/rollout.md tells all of it. */
+/* gateway/shift.h: a rollout at work: which side a request goes to, what its outcome tells, and what is
+ * replayed and mirrored beside it. The plan, the split and the judge are in rollout/; docs/rollout.md tells
+ * all of it. */
 #ifndef LOAMI_SHIFT_H
 #define LOAMI_SHIFT_H
 
@@ -8,10 +9,10 @@
 #include "rollout/split.h"
 
 enum {
-    LOAMI_RECENT = 32,                 /* prefixes kept for warming */
-    LOAMI_RECENT_BYTES = 128 << 10,    /* of one request */
-    LOAMI_SHADOWS_KEPT = 512,          /* results, for the report */
-    LOAMI_SHADOW_BYTES = 256 << 10,    /* of one request, and of one answer */
+    LOAMI_RECENT = 32,              /* prefixes kept for warming */
+    LOAMI_RECENT_BYTES = 128 << 10, /* of one request */
+    LOAMI_SHADOWS_KEPT = 512,       /* results, for the report */
+    LOAMI_SHADOW_BYTES = 256 << 10, /* of one request, and of one answer */
 };
 
 /* A request that can be sent again. */
@@ -24,10 +25,10 @@ typedef struct loami_recent {
 } loami_recent;
 
 typedef struct loami_shadow_result {
-    float logprob;         /* of the old side's text under the new model, a token; 1 = not known */
-    float length_ratio;    /* the new side's text by the old one's */
-    float common;          /* part of the old side's text that the new one's begins with */
-    bool greedy, same;     /* temperature 0; the same text */
+    float logprob;          /* of the old side's text under the new model, a token; 1 = not known */
+    float length_ratio;     /* the new side's text by the old one's */
+    float common;           /* part of the old side's text that the new one's begins with */
+    bool greedy, same;      /* temperature 0; the same text */
     bool checked, valid[2]; /* JSON was asked for; whose is valid: [1] the new side's */
 } loami_shadow_result;
 
@@ -40,7 +41,7 @@ typedef struct loami_shadows {
     uint32_t n_kept, at;
 } loami_shadows;
 
-typedef struct loami_replay loami_replay;       /* one request being replayed */
+typedef struct loami_replay loami_replay;         /* one request being replayed */
 typedef struct loami_shadow_job loami_shadow_job; /* one request being mirrored */
 
 struct loami_shift {
@@ -51,7 +52,7 @@ struct loami_shift {
     loami_judge judge;
     loami_split split;
     loami_sides *sides;
-    uint64_t served[2];      /* in this step, by side: [1] the new one */
+    uint64_t served[2]; /* in this step, by side: [1] the new one */
     uint64_t failures[2];
     double open_s, looked_s; /* how long the step has been running; when that was brought up to date */
     bool unsaved;            /* the state could not be written */
@@ -81,7 +82,8 @@ struct loami_shift {
     LIST_ENTRY(loami_shift) next;
 };
 
-/* ---- shift.c ----------------------------------------------------------------------------------------------- */
+/* ---- shift.c
+ * ----------------------------------------------------------------------------------------------- */
 
 /* The one of that pool, made and read from its file when it is new. NULL with err filled. */
 loami_shift *loami_shift_of(loami_gateway *gw, const loami_gw_config *c, const char *pool, loam_err *err);
@@ -97,7 +99,8 @@ void loami_shift_follow(loami_shift *s);
 /* The pool of that shift in the newest configuration, or NULL. */
 loami_pool *loami_shift_pool(const loami_shift *s);
 
-/* An operator's wish, or a gate's: 0, or words. hard: in-flight answers move too; *moved and *left count them. */
+/* An operator's wish, or a gate's: 0, or words. hard: in-flight answers move too; *moved and *left count
+ * them. */
 int loami_shift_start(loami_shift *s, const loami_plan *plan, loam_err *err);
 int loami_shift_promote(loami_shift *s, loam_err *err);
 int loami_shift_pause(loami_shift *s, bool on, loam_err *err);
@@ -111,26 +114,30 @@ void loami_shift_look(loami_shift *s);
 /* What is known, as JSON: for the admin page and for the history. */
 void loami_shift_figures(const loami_shift *s, loami_buf *out);
 
-/* ---- shift_side.c: which side ------------------------------------------------------------------------------ */
+/* ---- shift_side.c: which side
+ * ------------------------------------------------------------------------------ */
 
 void loami_shift_enter(loami_exchange *x);
 loami_side loami_shift_side(loami_pool *p, const loami_exchange *x);
 bool loami_shift_spills(const loami_pool *p, loami_side from);
 void loami_shift_remember(loami_exchange *x); /* its answer is complete: the conversation may go on */
 
-/* ---- shift_outcome.c --------------------------------------------------------------------------------------- */
+/* ---- shift_outcome.c
+ * --------------------------------------------------------------------------------------- */
 
 void loami_shift_leave(loami_exchange *x, int status);
 void loami_shift_keep_whole(loami_exchange *x, loami_span object); /* of an answer that came whole */
 
-/* ---- shift_warm.c ------------------------------------------------------------------------------------------ */
+/* ---- shift_warm.c
+ * ------------------------------------------------------------------------------------------ */
 
 void loami_shift_note_recent(loami_exchange *x);
 void loami_shift_warm(loami_shift *s, loami_side side);
 void loami_shift_warm_stop(loami_shift *s);
 void loami_shift_recent_free(loami_shift *s);
 
-/* ---- shift_shadow.c ---------------------------------------------------------------------------------------- */
+/* ---- shift_shadow.c
+ * ---------------------------------------------------------------------------------------- */
 
 void loami_shift_mirror(loami_exchange *x);
 void loami_shift_mirror_stop(loami_shift *s);
@@ -140,14 +147,16 @@ void loami_shadows_read(loami_shadows *h, const json_t *v);
 /* A request of ours to a backend: body as it is. */
 loami_call *loami_shift_call(loami_shift *s, const loami_backend *b, const char *path, const loami_buf *body,
                              double total_s, bool (*data)(void *arg, const char *bytes, size_t n),
-                             void (*done)(void *arg, loami_call_fate fate, int status, const char *msg), void *arg);
+                             void (*done)(void *arg, loami_call_fate fate, int status, const char *msg),
+                             void *arg);
 
-/* A client's body for a request of ours: not streamed, the backend's word for the model, and at most that many tokens
- * (0: as it says). */
+/* A client's body for a request of ours: not streamed, the backend's word for the model, and at most that
+ * many tokens (0: as it says). */
 void loami_shift_retell(loami_buf *out, const char *body, size_t n, const loami_backend *b, const char *model,
                         uint32_t max_tokens);
 
-/* ---- shift_admin.c ----------------------------------------------------------------------------------------- */
+/* ---- shift_admin.c
+ * ----------------------------------------------------------------------------------------- */
 
 void loami_admin_rollout(loami_reply *r, void *gw);
 void loami_admin_rollout_order(loami_reply *r, void *gw);

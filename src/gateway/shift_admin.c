@@ -26,26 +26,27 @@ static void put_gate(const loami_judge *j, loami_metric m, loami_buf *out)
     loami_judge_words(j, m, words, sizeof words);
     double closes = loami_judge_closes_at(&j->gate, m);
     bool closed = s->worse.highest >= closes;
-    loami_buf_printf(out,
-                     "{\"gate\":\"%s\",\"on\":%s,\"limit\":%g,\"kind\":\"%s\",\"old\":[%llu,%llu],\"new\":[%llu,%llu],"
-                     "\"wealth\":%.6g,\"highest\":%.6g,\"closes_at\":%.6g,\"closed\":%s,\"proof\":%.6g,\"proven\":%s,"
-                     "\"words\":",
-                     info->name, j->gate.of[m].off ? "false" : "true", j->gate.of[m].limit,
-                     info->quantile > 0 ? "factor" : "increase", (unsigned long long)s->bad[0],
-                     (unsigned long long)s->n[0], (unsigned long long)s->bad[1], (unsigned long long)s->n[1],
-                     loami_bet_wealth(&s->worse), s->worse.highest, closes, closed ? "true" : "false",
-                     s->no_worse.highest, loami_judge_proven(j, m) ? "true" : "false");
+    loami_buf_printf(
+        out,
+        "{\"gate\":\"%s\",\"on\":%s,\"limit\":%g,\"kind\":\"%s\",\"old\":[%llu,%llu],\"new\":[%llu,%llu],"
+        "\"wealth\":%.6g,\"highest\":%.6g,\"closes_at\":%.6g,\"closed\":%s,\"proof\":%.6g,\"proven\":%s,"
+        "\"words\":",
+        info->name, j->gate.of[m].off ? "false" : "true", j->gate.of[m].limit,
+        info->quantile > 0 ? "factor" : "increase", (unsigned long long)s->bad[0],
+        (unsigned long long)s->n[0], (unsigned long long)s->bad[1], (unsigned long long)s->n[1],
+        loami_bet_wealth(&s->worse), s->worse.highest, closes, closed ? "true" : "false", s->no_worse.highest,
+        loami_judge_proven(j, m) ? "true" : "false");
     put_text(out, words);
     loami_buf_putc(out, '}');
 }
 
 void loami_shift_figures(const loami_shift *s, loami_buf *out)
 {
-    loami_buf_printf(out,
-                     "{\"open_s\":%.1f,\"requests\":[%llu,%llu],\"failures\":[%llu,%llu],\"proven\":%s,\"gates\":[",
-                     s->open_s, (unsigned long long)s->served[0], (unsigned long long)s->served[1],
-                     (unsigned long long)s->failures[0], (unsigned long long)s->failures[1],
-                     loami_judge_all_proven(&s->judge) ? "true" : "false");
+    loami_buf_printf(
+        out, "{\"open_s\":%.1f,\"requests\":[%llu,%llu],\"failures\":[%llu,%llu],\"proven\":%s,\"gates\":[",
+        s->open_s, (unsigned long long)s->served[0], (unsigned long long)s->served[1],
+        (unsigned long long)s->failures[0], (unsigned long long)s->failures[1],
+        loami_judge_all_proven(&s->judge) ? "true" : "false");
     for (int m = 0; m < LOAMI_METRICS; m++) {
         if (m) loami_buf_putc(out, ',');
         put_gate(&s->judge, m, out);
@@ -73,17 +74,18 @@ void loami_shift_write(const loami_shift *s, loami_buf *out, bool full)
     put_text(out, r->why);
     loami_buf_puts(out, ",\"advice\":");
     put_text(out, s->advice);
-    loami_buf_printf(out, ",\"step\":%u,\"per_cent\":%g,\"started\":%lld,\"step_started\":%lld", r->step, 100 * part,
-                     (long long)r->started, (long long)r->step_started);
+    loami_buf_printf(out, ",\"step\":%u,\"per_cent\":%g,\"started\":%lld,\"step_started\":%lld", r->step,
+                     100 * part, (long long)r->started, (long long)r->step_started);
     if (r->state != LOAMI_R_NONE) {
         loami_buf_puts(out, ",\"plan\":{");
         loami_plan_write(&r->plan, out);
-        loami_buf_printf(out,
-                         "},\"inflight\":[%u,%u],\"conversations\":%u,\"on_old\":%u,\"warming\":{\"on\":%s,\"sent\":%u,"
-                         "\"failed\":%u},\"figures\":",
-                         inflight_on(s, LOAMI_SIDE_OLD), inflight_on(s, LOAMI_SIDE_NEW), loami_sides_count(s->sides),
-                         full ? loami_sides_alive(s->sides, LOAMI_SIDE_OLD, since) : 0, s->warming.on ? "true" : "false",
-                         s->warming.sent, s->warming.failed);
+        loami_buf_printf(
+            out,
+            "},\"inflight\":[%u,%u],\"conversations\":%u,\"on_old\":%u,\"warming\":{\"on\":%s,\"sent\":%u,"
+            "\"failed\":%u},\"figures\":",
+            inflight_on(s, LOAMI_SIDE_OLD), inflight_on(s, LOAMI_SIDE_NEW), loami_sides_count(s->sides),
+            full ? loami_sides_alive(s->sides, LOAMI_SIDE_OLD, since) : 0, s->warming.on ? "true" : "false",
+            s->warming.sent, s->warming.failed);
         loami_shift_figures(s, out);
     }
     if (full) {
@@ -169,7 +171,8 @@ static int obey(loami_shift *s, json_t *body, const char *action, loami_buf *mor
     if (strcmp(action, "rollback") == 0) return back(s, body, more, err);
     if (strcmp(action, "forget") == 0) return loami_shift_forget(s, err);
     return loami_fail(err, LOAM_E_ARG,
-                      "action must be start, promote, pause, resume, rollback or forget, not \"%.40s\"", action);
+                      "action must be start, promote, pause, resume, rollback or forget, not \"%.40s\"",
+                      action);
 }
 
 void loami_admin_rollout_order(loami_reply *r, void *arg)

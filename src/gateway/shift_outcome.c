@@ -29,7 +29,8 @@ void loami_calls_keep(loami_exchange *x, loami_span calls)
         bool counted = loami_span_u64(loami_peek_get(call, "index"), &index);
         if (!counted || index + 1 != x->n_calls) loami_buf_putc(&x->calls, '\n');
         x->n_calls = counted ? index + 1 : x->n_calls + 1;
-        if (given.at && given.n >= 2 && given.at[0] == '"') loami_buf_put(&x->calls, given.at + 1, given.n - 2);
+        if (given.at && given.n >= 2 && given.at[0] == '"')
+            loami_buf_put(&x->calls, given.at + 1, given.n - 2);
     }
 }
 
@@ -43,7 +44,8 @@ void loami_shift_keep_whole(loami_exchange *x, loami_span object)
     x->finish = loami_finish_of(loami_peek_get(choice, "finish_reason"));
     x->finished = x->finish != LOAMI_END_UNKNOWN;
     if (!message.at) return;
-    loami_span calls = loami_peek_get(message, "tool_calls"), thought = loami_peek_get(message, "reasoning_content");
+    loami_span calls = loami_peek_get(message, "tool_calls"),
+               thought = loami_peek_get(message, "reasoning_content");
     if (calls.at && calls.n > 2 && calls.at[0] == '[') x->odd = true;
     if (thought.at && thought.n > 2 && thought.at[0] == '"') x->odd = true;
     loami_calls_keep(x, calls);
@@ -59,7 +61,8 @@ static bool parses(const char *escaped, size_t n)
     loami_buf_putc(&quoted, '"');
     loami_buf_put(&quoted, escaped, n);
     loami_buf_putc(&quoted, '"');
-    char *s = quoted.failed ? NULL : loami_span_string((loami_span){ quoted.data, quoted.len }, CHECK_BYTES, &len);
+    char *s = quoted.failed ? NULL
+                            : loami_span_string((loami_span){ quoted.data, quoted.len }, CHECK_BYTES, &len);
     bool ok = s && loami_json_parse(&v, s, len, "answer", NULL) == 0;
     json_decref(v);
     free(s);
@@ -101,16 +104,17 @@ static loami_outcome outcome_of(const loami_exchange *x, int status)
 {
     double now = loami_now_s();
     uint64_t tokens = x->answer_tokens ? x->answer_tokens : x->n_tokens;
-    bool gone = status == 499, late = gone && x->facts.stream && !x->n_tokens;
+    bool gone = status == 499, late = gone && x->facts.stream && is_text(x) && !x->n_tokens;
     loami_outcome o = { .on_new = x->side == LOAMI_SIDE_NEW,
                         .second = x->judged == 2,
                         .share = x->share,
                         .failed = x->side_failed || (!gone && status >= 400),
                         .finish = x->finish };
     if (o.failed) return o;
-    if (x->facts.stream && x->n_tokens) o.ttft_s = x->first_s - x->start_s;
+    bool timed = x->facts.stream && is_text(x); /* other shapes' first events say nothing of the answer */
+    if (timed && x->n_tokens) o.ttft_s = x->first_s - x->start_s;
     if (late) o.ttft_s = now - x->start_s; /* its client gave up waiting: it would have been later still */
-    if (x->facts.stream && x->n_tokens >= TOKENS_LEAST && x->last_s > x->first_s)
+    if (timed && x->n_tokens >= TOKENS_LEAST && x->last_s > x->first_s)
         o.itl_s = (x->last_s - x->first_s) / (double)(x->n_tokens - 1);
     if (!gone && tokens >= TOKENS_LEAST) o.token_s = (now - x->start_s) / (double)tokens;
     o.whole = !gone && x->finished && is_text(x);

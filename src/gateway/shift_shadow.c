@@ -1,6 +1,6 @@
-/* Mirroring: after a client has its answer, the same request goes to the other side. What comes is scored against what
- * the client got, and thrown away. It can slow nobody: it starts after the answer's end, few at a time, within a
- * budget, and only where a place is free. */
+/* Mirroring: after a client has its answer, the same request goes to the other side. What comes is scored
+ * against what the client got, and thrown away. It can slow nobody: it starts after the answer's end, few at
+ * a time, within a budget, and only where a place is free. */
 #include "gateway/shift.h"
 
 #include "base/clock.h"
@@ -18,9 +18,9 @@ struct loami_shadow_job {
     char *request; /* [n_request] the client's body */
     size_t n_request;
     char *model;
-    char *text[2];    /* [1]: the new side's */
+    char *text[2]; /* [1]: the new side's */
     size_t n_text[2];
-    bool served_new;  /* the client's answer came from there */
+    bool served_new; /* the client's answer came from there */
     loami_buf body, got;
     loami_shadow_result result;
     LIST_ENTRY(loami_shadow_job) next;
@@ -112,7 +112,8 @@ static loami_backend *idlest(loami_shift *s, loami_side side, const char *model,
     for (uint32_t i = 0; p && i < p->n_members; i++) {
         loami_backend *b = p->members[i].backend;
         if (p->members[i].side != side || !loami_backend_usable(b) || !loami_backend_has(b, model, &told) ||
-            (b->conf->max_inflight && b->inflight >= b->conf->max_inflight) || (scores && (!b->kind || !b->kind->exact)))
+            (b->conf->max_inflight && b->inflight >= b->conf->max_inflight) ||
+            (scores && (!b->kind || !b->kind->exact)))
             continue;
         if (!best || b->inflight < best->inflight) best = b;
     }
@@ -139,8 +140,8 @@ static void on_scored(void *arg, loami_call_fate fate, int status, const char *m
 static bool ask_score(loami_shadow_job *j)
 {
     loami_backend *b = idlest(j->s, LOAMI_SIDE_NEW, j->model, true);
-    loami_span object = loami_peek_value(j->request, j->n_request), messages = loami_peek_get(object, "messages"),
-               prompt = loami_peek_get(object, "prompt");
+    loami_span object = loami_peek_value(j->request, j->n_request),
+               messages = loami_peek_get(object, "messages"), prompt = loami_peek_get(object, "prompt");
     const char *told = NULL;
     if (!b || !j->n_text[0] || (!messages.at && (!prompt.at || prompt.at[0] != '"'))) return false;
     loami_backend_unref(j->backend);
@@ -210,8 +211,9 @@ static char *copy(const void *bytes, size_t n)
 static bool fits(const loami_exchange *x, const loami_shift *s)
 {
     return s->r.plan.shadow > 0 && loami_rollout_open(&s->r) && x->side != LOAMI_SIDE_NONE &&
-           x->shift_id == s->r.id && x->backend && !x->side_failed && x->facts.one_answer && !x->odd && x->text.len &&
-           !x->text.failed && x->text.len < LOAMI_SHADOW_BYTES && x->n_body < LOAMI_SHADOW_BYTES &&
+           x->shift_id == s->r.id && x->backend && !x->side_failed && x->facts.one_answer && !x->odd &&
+           x->text.len && !x->text.failed && x->text.len < LOAMI_SHADOW_BYTES &&
+           x->n_body < LOAMI_SHADOW_BYTES &&
            (x->endpoint->shape == LOAMI_SHAPE_CHAT || x->endpoint->shape == LOAMI_SHAPE_TEXT);
 }
 
@@ -236,7 +238,9 @@ void loami_shift_mirror(loami_exchange *x)
     loami_backend_ref(b);
     j->endpoint = x->endpoint;
     j->served_new = on_new;
-    j->result = (loami_shadow_result){ .logprob = 1, .greedy = !x->facts.samples, .checked = x->facts.wants_json };
+    j->result = (loami_shadow_result){ .logprob = 1,
+                                       .greedy = !x->facts.samples,
+                                       .checked = x->facts.wants_json };
     j->request = copy(x->body, x->n_body);
     j->n_request = x->n_body;
     j->model = x->facts.name ? strdup(x->facts.name) : NULL;
@@ -244,8 +248,8 @@ void loami_shift_mirror(loami_exchange *x)
     loami_buf_put(&quoted, x->text.data, x->text.len);
     loami_buf_putc(&quoted, '"');
     if (!quoted.failed)
-        j->text[on_new] =
-            loami_span_string((loami_span){ quoted.data, quoted.len }, LOAMI_SHADOW_BYTES, &j->n_text[on_new]);
+        j->text[on_new] = loami_span_string((loami_span){ quoted.data, quoted.len }, LOAMI_SHADOW_BYTES,
+                                            &j->n_text[on_new]);
     loami_buf_free(&quoted);
     if (j->request && j->text[on_new]) {
         loami_shift_retell(&j->body, j->request, j->n_request, b, j->model, 0);
@@ -261,18 +265,20 @@ void loami_shift_mirror(loami_exchange *x)
 
 void loami_shadows_write(const loami_shadows *h, loami_buf *out)
 {
-    loami_buf_printf(out,
-                     "{\"sent\":%llu,\"failed\":%llu,\"over_budget\":%llu,\"scored\":%llu,\"greedy\":%llu,\"same\":%"
-                     "llu,\"checked\":%llu,\"valid_old\":%llu,\"valid_new\":%llu,\"n\":%llu,\"logprob\":%.9g,"
-                     "\"length_ratio\":%.9g,\"common\":%.9g,\"kept\":[",
-                     (unsigned long long)h->sent, (unsigned long long)h->failed, (unsigned long long)h->over_budget,
-                     (unsigned long long)h->scored, (unsigned long long)h->greedy, (unsigned long long)h->same,
-                     (unsigned long long)h->checked, (unsigned long long)h->valid[0], (unsigned long long)h->valid[1],
-                     (unsigned long long)h->n_length, h->logprob, h->length_ratio, h->common);
+    loami_buf_printf(
+        out,
+        "{\"sent\":%llu,\"failed\":%llu,\"over_budget\":%llu,\"scored\":%llu,\"greedy\":%llu,\"same\":%"
+        "llu,\"checked\":%llu,\"valid_old\":%llu,\"valid_new\":%llu,\"n\":%llu,\"logprob\":%.9g,"
+        "\"length_ratio\":%.9g,\"common\":%.9g,\"kept\":[",
+        (unsigned long long)h->sent, (unsigned long long)h->failed, (unsigned long long)h->over_budget,
+        (unsigned long long)h->scored, (unsigned long long)h->greedy, (unsigned long long)h->same,
+        (unsigned long long)h->checked, (unsigned long long)h->valid[0], (unsigned long long)h->valid[1],
+        (unsigned long long)h->n_length, h->logprob, h->length_ratio, h->common);
     for (uint32_t i = 0; i < h->n_kept; i++) {
-        const loami_shadow_result *r = &h->kept[(h->at + LOAMI_SHADOWS_KEPT - h->n_kept + i) % LOAMI_SHADOWS_KEPT];
-        loami_buf_printf(out, "%s[%.5g,%.5g,%.4g,%d]", i ? "," : "", (double)r->logprob, (double)r->length_ratio,
-                         (double)r->common,
+        const loami_shadow_result
+            *r = &h->kept[(h->at + LOAMI_SHADOWS_KEPT - h->n_kept + i) % LOAMI_SHADOWS_KEPT];
+        loami_buf_printf(out, "%s[%.5g,%.5g,%.4g,%d]", i ? "," : "", (double)r->logprob,
+                         (double)r->length_ratio, (double)r->common,
                          r->greedy + 2 * r->same + 4 * r->checked + 8 * r->valid[0] + 16 * r->valid[1]);
     }
     loami_buf_puts(out, "]}");
@@ -292,7 +298,8 @@ static void read_kept(loami_shadows *h, const json_t *list)
         int flags = (int)json_integer_value(json_array_get(v, 3));
         if (json_array_size(v) != 4 || h->n_kept == LOAMI_SHADOWS_KEPT) return;
         h->kept[h->at] = (loami_shadow_result){ .logprob = (float)json_number_value(json_array_get(v, 0)),
-                                                .length_ratio = (float)json_number_value(json_array_get(v, 1)),
+                                                .length_ratio = (float)json_number_value(
+                                                    json_array_get(v, 1)),
                                                 .common = (float)json_number_value(json_array_get(v, 2)),
                                                 .greedy = flags & 1,
                                                 .same = flags & 2,

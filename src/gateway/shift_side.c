@@ -1,6 +1,6 @@
-/* Which side a request belongs to. A conversation is known by how it opens and by the first answer that it got; a
- * session by its header or user. A request that goes on with a conversation nobody knows began before the rollout,
- * on the old side, and stays there. */
+/* Which side a request belongs to. A conversation is known by how it opens and by the first answer that it
+ * got; a session by its header or user. A request that goes on with a conversation nobody knows began before
+ * the rollout, on the old side, and stays there. */
 #include "gateway/shift.h"
 
 #include "base/clock.h"
@@ -141,7 +141,8 @@ static void enter_talk(loami_exchange *x, loami_shift *s, double part)
             put(s, x->talk, other ? LOAMI_SIDE_BOTH : x->side, 1, x->share);
         return;
     }
-    if ((x->talk_on && loami_sides_get(s->sides, x->talk_on, &seat)) || loami_sides_get(s->sides, x->talk, &seat))
+    if ((x->talk_on && loami_sides_get(s->sides, x->talk_on, &seat)) ||
+        loami_sides_get(s->sides, x->talk, &seat))
         sit(x, &seat);
     else
         x->side = LOAMI_SIDE_OLD;
@@ -152,10 +153,13 @@ static void enter_talk(loami_exchange *x, loami_shift *s, double part)
 static void enter_done(loami_exchange *x, loami_shift *s)
 {
     loami_seat seat = { 0 };
-    uint64_t session = session_of(x, s->r.plan.sticky), key = session ? session : x->talk_on ? x->talk_on : x->talk;
+    uint64_t session = session_of(x, s->r.plan.sticky), key = session      ? session
+                                                              : x->talk_on ? x->talk_on
+                                                                           : x->talk;
     x->side = LOAMI_SIDE_NEW;
     if (!key || (x->opens && !session) || !loami_sides_get(s->sides, key, &seat)) return;
-    if (seat.side != LOAMI_SIDE_OLD || (x->opens && (double)time(NULL) - seat.used_s > s->r.plan.idle_s)) return;
+    if (seat.side != LOAMI_SIDE_OLD || (x->opens && (double)time(NULL) - seat.used_s > s->r.plan.idle_s))
+        return;
     x->side = LOAMI_SIDE_OLD;
     put(s, key, LOAMI_SIDE_OLD, seat.requests + 1u, 0);
 }
@@ -219,6 +223,7 @@ loami_side loami_shift_side(loami_pool *p, const loami_exchange *x)
 bool loami_shift_spills(const loami_pool *p, loami_side from)
 {
     const loami_shift *s = p->shift;
-    if (s->r.state == LOAMI_R_NONE || s->r.state == LOAMI_R_ROLLED_BACK || from == LOAMI_SIDE_NONE) return false;
+    if (s->r.state == LOAMI_R_NONE || s->r.state == LOAMI_R_ROLLED_BACK || from == LOAMI_SIDE_NONE)
+        return false;
     return from == LOAMI_SIDE_NEW || loami_rollout_part(&s->r) > 0;
 }

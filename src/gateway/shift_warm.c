@@ -1,5 +1,6 @@
-/* Prefixes are replayed on a side before it gets weight, so that its first clients do not pay for its empty cache.
- * What is replayed are the requests seen lately, one of each beginning, with an answer of one token. */
+/* Prefixes are replayed on a side before it gets weight, so that its first clients do not pay for its empty
+ * cache. What is replayed are the requests seen lately, one of each beginning, with an answer of one token.
+ */
 #include "gateway/shift.h"
 
 #include "base/clock.h"
@@ -58,7 +59,8 @@ void loami_shift_note_recent(loami_exchange *x)
 
 loami_call *loami_shift_call(loami_shift *s, const loami_backend *b, const char *path, const loami_buf *body,
                              double total_s, bool (*data)(void *arg, const char *bytes, size_t n),
-                             void (*done)(void *arg, loami_call_fate fate, int status, const char *msg), void *arg)
+                             void (*done)(void *arg, loami_call_fate fate, int status, const char *msg),
+                             void *arg)
 {
     loami_buf url = { 0 }, key = { 0 };
     loami_call *call = NULL;
@@ -110,7 +112,8 @@ void loami_shift_retell(loami_buf *out, const char *body, size_t n, const loami_
     if (options.at) loami_edit_remove(&e, body, object, options);
     if (max_tokens) {
         bool completion = loami_peek_get(object, "max_completion_tokens").at != NULL;
-        loami_buf_printf(&most[0], "\"%s\":%u", completion ? "max_completion_tokens" : "max_tokens", max_tokens);
+        loami_buf_printf(&most[0], "\"%s\":%u", completion ? "max_completion_tokens" : "max_tokens",
+                         max_tokens);
         set(&e, body, object, completion ? "max_completion_tokens" : "max_tokens", &most[0],
             most[0].len - (completion ? 24 : 13));
         if (completion && loami_peek_get(object, "max_tokens").at) {

@@ -4,7 +4,7 @@
 static const double stakes[LOAMI_BET_HEADS] = { 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9 };
 
 static const double AT_ONCE = 0.5, HALF_LATER = 500; /* trials until they got half of the rest */
-static const double ENOUGH = 1e200;                 /* nobody asks for more, and doubles end at 1e308 */
+static const double ENOUGH = 1e200;                  /* nobody asks for more, and doubles end at 1e308 */
 
 static double reserve(double trials)
 {

@@ -12,8 +12,9 @@ enum { FILE_BYTES_MAX = 16 << 20 };
 
 void loami_rollout_write(const loami_rollout *r, loami_buf *out)
 {
-    loami_buf_printf(out, "{\"version\":1,\"state\":\"%s\",\"paused_in\":\"%s\",\"step\":%u,\"id\":\"%016llx\","
-                          "\"started\":%lld,\"step_started\":%lld,\"why\":",
+    loami_buf_printf(out,
+                     "{\"version\":1,\"state\":\"%s\",\"paused_in\":\"%s\",\"step\":%u,\"id\":\"%016llx\","
+                     "\"started\":%lld,\"step_started\":%lld,\"why\":",
                      loami_rollout_states[r->state], loami_rollout_states[r->paused_in], r->step,
                      (unsigned long long)r->id, (long long)r->started, (long long)r->step_started);
     loami_json_put(out, r->why, strlen(r->why));
@@ -29,7 +30,8 @@ void loami_rollout_write(const loami_rollout *r, loami_buf *out)
     loami_buf_puts(out, "}\n");
 }
 
-static int read_state(loami_rollout_state *out, const json_t *o, const char *key, const char *what, loam_err *err)
+static int read_state(loami_rollout_state *out, const json_t *o, const char *key, const char *what,
+                      loam_err *err)
 {
     const char *s = json_string_value(json_object_get(o, key));
     for (int i = 0; s && loami_rollout_states[i]; i++) {
@@ -82,7 +84,8 @@ static int read_all(loami_rollout *r, const json_t *o, const char *what, loam_er
     rc = loami_plan_read(&r->plan, json_object_get(o, "plan"), what, err);
     if (rc == 0 && r->step >= r->plan.n_steps)
         rc = loami_fail(err, LOAM_E_FORMAT, "%s: step is beyond the plan's last one", what);
-    if (rc == 0 && r->state == LOAMI_R_PAUSED && r->paused_in != LOAMI_R_WARMING && r->paused_in != LOAMI_R_RUNNING)
+    if (rc == 0 && r->state == LOAMI_R_PAUSED && r->paused_in != LOAMI_R_WARMING &&
+        r->paused_in != LOAMI_R_RUNNING)
         rc = loami_fail(err, LOAM_E_FORMAT, "%s: paused_in must be warming or running", what);
     return rc;
 }

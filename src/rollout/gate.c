@@ -5,7 +5,8 @@
 
 const loami_metric_info loami_gate_metrics[LOAMI_METRICS] = {
     [LOAMI_M_ERRORS] = { "errors", "requests that fail", 0, 0.01, 0, 0.24, false },
-    [LOAMI_M_LATER_ERRORS] = { "later_errors", "second requests of a conversation that fail", 0, 0.02, 0, 0.1, false },
+    [LOAMI_M_LATER_ERRORS] = { "later_errors", "second requests of a conversation that fail", 0, 0.02, 0, 0.1,
+                               false },
     [LOAMI_M_TTFT] = { "ttft", "time to first token, median", 0.5, 1.25, 5, 0.2, false },
     [LOAMI_M_TTFT_HIGH] = { "ttft_high", "time to first token, slowest tenth", 0.9, 1.5, 5, 0.08, false },
     [LOAMI_M_ITL] = { "itl", "time between two tokens, median", 0.5, 1.25, 1, 0.1, false },
@@ -47,13 +48,13 @@ static int read_one(loami_gate *g, int i, const json_t *v, const char *what, loa
         return 0;
     }
     if (!json_is_object(v))
-        return loami_fail(err, LOAM_E_FORMAT, "%s: gates.%s must be {\"%s\": number}, true or false", what, m->name,
-                          field);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: gates.%s must be {\"%s\": number}, true or false", what,
+                          m->name, field);
     json_object_foreach((json_t *)v, key, value) {
         bool slack = m->quantile > 0 && strcmp(key, "slack_ms") == 0;
         if (strcmp(key, field) != 0 && !slack)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: gates.%s: unknown field \"%.60s\"; it has \"%s\"%s", what,
-                              m->name, key, field, m->quantile > 0 ? " and \"slack_ms\"" : "");
+            return loami_fail(err, LOAM_E_FORMAT, "%s: gates.%s: unknown field \"%.60s\"; it has \"%s\"%s",
+                              what, m->name, key, field, m->quantile > 0 ? " and \"slack_ms\"" : "");
         snprintf(place, sizeof place, "gates.%s.%s", m->name, slack ? key : field);
         int rc = slack ? number(value, what, place, 0, 60000, &g->of[i].slack_ms, err)
                        : number(value, what, place, m->quantile > 0 ? 1 : 0, m->quantile > 0 ? 100 : 0.9,
@@ -74,10 +75,11 @@ static int read_gates(loami_gate *g, const json_t *v, const char *what, loam_err
         int i = 0;
         while (i < LOAMI_METRICS && strcmp(loami_gate_metrics[i].name, key) != 0) i++;
         for (int k = 0; k < LOAMI_METRICS; k++)
-            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", k ? ", " : "", loami_gate_metrics[k].name);
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", k ? ", " : "",
+                                  loami_gate_metrics[k].name);
         if (i == LOAMI_METRICS)
-            return loami_fail(err, LOAM_E_FORMAT, "%s: gates: unknown gate \"%.60s\"; known are %s", what, key,
-                              known);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: gates: unknown gate \"%.60s\"; known are %s", what,
+                              key, known);
         int rc = read_one(g, i, value, what, err);
         if (rc < 0) return rc;
     }
@@ -104,7 +106,8 @@ int loami_gate_read(loami_gate *g, const json_t *v, const char *what, loam_err *
             rc = read_gates(g, value, what, err);
         else
             rc = loami_fail(err, LOAM_E_FORMAT,
-                            "%s: unknown field \"%.60s\"; known are false_alarms, doubt, prove, gates", what, key);
+                            "%s: unknown field \"%.60s\"; known are false_alarms, doubt, prove, gates", what,
+                            key);
         if (rc < 0) return rc;
     }
     return 0;

@@ -1,6 +1,7 @@
 /* rollout/gate.h: what must not get worse, by how much, and how sure one wants to be: the gate file.
  *
- * {"false_alarms": 0.005, "gates": {"errors": {"increase": 0.01}, "ttft": {"factor": 1.25}, "shorter": false}}
+ * {"false_alarms": 0.005, "gates": {"errors": {"increase": 0.01}, "ttft": {"factor": 1.25}, "shorter":
+ * false}}
  *
  * docs/rollout.md describes every field. Unknown ones are refused by name. */
 #ifndef LOAMI_GATE_H

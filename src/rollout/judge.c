@@ -78,8 +78,9 @@ static void on_event(loami_judge *j, loami_metric m, const loami_outcome *o, boo
     bet(s, t, j->gate.of[m].limit);
 }
 
-/* How long it took. A time of the baseline is bad beyond the quantile q of those before it, one of the new side
- * beyond q times the limit: if the new side is no slower than the limit allows, the second is no more likely. */
+/* How long it took. A time of the baseline is bad beyond the quantile q of those before it, one of the new
+ * side beyond q times the limit: if the new side is no slower than the limit allows, the second is no more
+ * likely. */
 static void on_time(loami_judge *j, loami_metric m, const loami_outcome *o, double v)
 {
     const loami_metric_info *info = &loami_gate_metrics[m];
@@ -88,7 +89,8 @@ static void on_time(loami_judge *j, loami_metric m, const loami_outcome *o, doub
     if (w->n >= LOAMI_WINDOW_LEAST && o->share > 0 && o->share < 1) {
         double q = loami_window_quantile(w, info->quantile);
         loami_trial t = { .on_new = o->on_new,
-                          .bad = v > (o->on_new ? q * j->gate.of[m].limit + j->gate.of[m].slack_ms * 1e-3 : q),
+                          .bad = v >
+                                 (o->on_new ? q * j->gate.of[m].limit + j->gate.of[m].slack_ms * 1e-3 : q),
                           .share = o->share,
                           .centre = 1 - info->quantile };
         bet(&j->of[m], t, 0);
@@ -172,11 +174,13 @@ void loami_judge_words(const loami_judge *j, loami_metric m, char *out, size_t n
     unsigned long long n_new = s->n[1], n_old = s->n[0];
     if (info->quantile > 0)
         snprintf(out, n,
-                 "%s: %.1f %% of %llu on the new side took longer than %g times the baseline's (baseline: %.1f %% of "
+                 "%s: %.1f %% of %llu on the new side took longer than %g times the baseline's (baseline: "
+                 "%.1f %% of "
                  "%llu longer than its own)",
                  info->about, percent(s->bad[1], s->n[1]), n_new, limit, percent(s->bad[0], s->n[0]), n_old);
     else
-        snprintf(out, n, "%s: %.2f %% of %llu on the new side, %.2f %% of %llu on the old one, %g points allowed",
+        snprintf(out, n,
+                 "%s: %.2f %% of %llu on the new side, %.2f %% of %llu on the old one, %g more per cent allowed",
                  info->about, percent(info->fewer ? s->n[1] - s->bad[1] : s->bad[1], s->n[1]), n_new,
                  percent(info->fewer ? s->n[0] - s->bad[0] : s->bad[0], s->n[0]), n_old, limit * 100);
 }

@@ -8,7 +8,12 @@
 #include "rollout/bet.h"
 #include "rollout/gate.h"
 
-typedef enum loami_finish { LOAMI_END_UNKNOWN, LOAMI_END_STOP, LOAMI_END_LENGTH, LOAMI_END_OTHER } loami_finish;
+typedef enum loami_finish {
+    LOAMI_END_UNKNOWN,
+    LOAMI_END_STOP,
+    LOAMI_END_LENGTH,
+    LOAMI_END_OTHER
+} loami_finish;
 
 /* One request, as its client saw it. Times are 0 where they are not known. */
 typedef struct loami_outcome {
@@ -36,7 +41,8 @@ double loami_window_quantile(const loami_window *w, double q); /* n > 0 */
 
 typedef struct loami_score {
     loami_bet worse, no_worse;
-    uint64_t n[2], bad[2]; /* judged; [1]: on the new side. A time is bad beyond the quantile times the limit */
+    uint64_t n[2],
+        bad[2]; /* judged; [1]: on the new side. A time is bad beyond the quantile times the limit */
 } loami_score;
 
 typedef struct loami_judge {
@@ -60,7 +66,8 @@ double loami_judge_closes_at(const loami_gate *g, loami_metric m);
 bool loami_judge_proven(const loami_judge *j, loami_metric m);
 bool loami_judge_all_proven(const loami_judge *j); /* errors and times, those that are on */
 
-/* "ttft: 71.2 % of 52 are beyond 1.25 times the baseline's median, of the baseline 50.1 % of 401 beyond it" */
+/* "ttft: 71.2 % of 52 are beyond 1.25 times the baseline's median, of the baseline 50.1 % of 401 beyond it"
+ */
 void loami_judge_words(const loami_judge *j, loami_metric m, char *out, size_t n);
 
 /* As JSON, for the checkpoint and back. what: a name for messages. */

@@ -17,14 +17,15 @@ void loami_judge_write(const loami_judge *j, loami_buf *out)
     for (int m = 0; m < LOAMI_METRICS; m++) {
         const loami_score *s = &j->of[m];
         const loami_window *w = &j->times[m];
-        loami_buf_printf(out, "%s\"%s\":{\"n\":[%llu,%llu],\"bad\":[%llu,%llu]", m ? "," : "", loami_gate_metrics[m].name,
-                         (unsigned long long)s->n[0], (unsigned long long)s->n[1], (unsigned long long)s->bad[0],
-                         (unsigned long long)s->bad[1]);
+        loami_buf_printf(out, "%s\"%s\":{\"n\":[%llu,%llu],\"bad\":[%llu,%llu]", m ? "," : "",
+                         loami_gate_metrics[m].name, (unsigned long long)s->n[0], (unsigned long long)s->n[1],
+                         (unsigned long long)s->bad[0], (unsigned long long)s->bad[1]);
         put_bet(out, "worse", &s->worse);
         put_bet(out, "no_worse", &s->no_worse);
         loami_buf_puts(out, ",\"times\":[");
         for (uint32_t i = 0; i < w->n; i++) /* oldest first */
-            loami_buf_printf(out, "%s%.9g", i ? "," : "", w->ring[(w->at + LOAMI_WINDOW - w->n + i) % LOAMI_WINDOW]);
+            loami_buf_printf(out, "%s%.9g", i ? "," : "",
+                             w->ring[(w->at + LOAMI_WINDOW - w->n + i) % LOAMI_WINDOW]);
         loami_buf_puts(out, "]}");
     }
     loami_buf_puts(out, "}");
@@ -74,7 +75,8 @@ int loami_judge_read(loami_judge *j, const json_t *v, const char *what, loam_err
         loami_score *s = &j->of[m];
         if (!o) continue;
         if (read_pair(json_object_get(o, "n"), s->n) && read_pair(json_object_get(o, "bad"), s->bad) &&
-            s->bad[0] <= s->n[0] && s->bad[1] <= s->n[1] && read_bet(json_object_get(o, "worse"), &s->worse) &&
+            s->bad[0] <= s->n[0] && s->bad[1] <= s->n[1] &&
+            read_bet(json_object_get(o, "worse"), &s->worse) &&
             read_bet(json_object_get(o, "no_worse"), &s->no_worse) &&
             read_times(json_object_get(o, "times"), &j->times[m]))
             continue;

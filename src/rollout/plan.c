@@ -21,8 +21,8 @@ static int read_words(loami_words *w, const json_t *v, const char *what, const c
     w->n = 0;
     if (json_is_string(v)) return read_word(w->word[w->n++], v, what, key, err);
     if (!json_is_array(v) || json_array_size(v) == 0 || json_array_size(v) > LOAMI_WORDS_MAX)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s must be a string, or an array of 1 to %d of them", what, key,
-                          LOAMI_WORDS_MAX);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s must be a string, or an array of 1 to %d of them", what,
+                          key, LOAMI_WORDS_MAX);
     for (size_t i = 0; rc == 0 && i < json_array_size(v); i++)
         rc = read_word(w->word[w->n++], json_array_get(v, i), what, key, err);
     return rc;
@@ -33,11 +33,13 @@ static int read_steps(loami_plan *p, const json_t *v, const char *what, loam_err
     size_t n = json_array_size(v);
     double before = -1;
     if (!json_is_array(v) || n == 0 || n > LOAMI_STEPS_MAX)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: steps must be an array of 1 to %d numbers", what, LOAMI_STEPS_MAX);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: steps must be an array of 1 to %d numbers", what,
+                          LOAMI_STEPS_MAX);
     for (size_t i = 0; i < n; i++) {
         double step = json_number_value(json_array_get(v, i));
         if (!json_is_number(json_array_get(v, i)) || !(step > before && step <= 100))
-            return loami_fail(err, LOAM_E_FORMAT, "%s: steps must rise from 0 to 100, as [10, 50, 100]", what);
+            return loami_fail(err, LOAM_E_FORMAT, "%s: steps must rise from 0 to 100, as [10, 50, 100]",
+                              what);
         p->steps[i] = before = step;
     }
     if (before < 100) return loami_fail(err, LOAM_E_FORMAT, "%s: the last of the steps must be 100", what);
@@ -55,11 +57,12 @@ static int read_double(double *out, const json_t *v, const char *what, const cha
     return 0;
 }
 
-static int read_count(uint32_t *out, const json_t *v, const char *what, const char *key, uint32_t lo, uint32_t hi,
-                      loam_err *err)
+static int read_count(uint32_t *out, const json_t *v, const char *what, const char *key, uint32_t lo,
+                      uint32_t hi, loam_err *err)
 {
     if (!json_is_integer(v) || json_integer_value(v) < lo || json_integer_value(v) > hi)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: %s must be a whole number from %u to %u", what, key, lo, hi);
+        return loami_fail(err, LOAM_E_FORMAT, "%s: %s must be a whole number from %u to %u", what, key, lo,
+                          hi);
     *out = (uint32_t)json_integer_value(v);
     return 0;
 }
@@ -70,7 +73,8 @@ static int read_sticky(loami_plan *p, const json_t *v, const char *what, loam_er
         p->sticky = i;
         if (strcmp(loami_stickies[i], json_string_value(v)) == 0) return 0;
     }
-    return loami_fail(err, LOAM_E_FORMAT, "%s: sticky must be \"conversation\", \"session\" or \"key\"", what);
+    return loami_fail(err, LOAM_E_FORMAT, "%s: sticky must be \"conversation\", \"session\" or \"key\"",
+                      what);
 }
 
 static int read_bool(bool *out, const json_t *v, const char *what, const char *key, loam_err *err)
@@ -126,8 +130,8 @@ int loami_plan_read(loami_plan *p, const json_t *v, const char *what, loam_err *
         if (rc < 0) return rc;
     }
     if (!p->from.n || !p->to.n)
-        return loami_fail(err, LOAM_E_FORMAT, "%s: say \"from\" and \"to\": the names, kinds or labels of backends",
-                          what);
+        return loami_fail(err, LOAM_E_FORMAT,
+                          "%s: say \"from\" and \"to\": the names, kinds or labels of backends", what);
     return 0;
 }
 
@@ -158,10 +162,11 @@ void loami_plan_write(const loami_plan *p, loami_buf *out)
     loami_buf_putc(out, ']');
     put_words(out, "from", &p->from);
     put_words(out, "to", &p->to);
-    loami_buf_printf(out,
-                     ",\"min_requests\":%u,\"min_time_s\":%.17g,\"sticky\":\"%s\",\"idle_s\":%.17g,\"warm\":%s,"
-                     "\"shadow\":%.17g,\"shadow_running\":%u,\"shadow_tokens_per_minute\":%u,\"gate\":",
-                     p->min_requests, p->min_time_s, loami_stickies[p->sticky], p->idle_s, p->warm ? "true" : "false",
-                     p->shadow, p->shadow_running, p->shadow_tokens_minute);
+    loami_buf_printf(
+        out,
+        ",\"min_requests\":%u,\"min_time_s\":%.17g,\"sticky\":\"%s\",\"idle_s\":%.17g,\"warm\":%s,"
+        "\"shadow\":%.17g,\"shadow_running\":%u,\"shadow_tokens_per_minute\":%u,\"gate\":",
+        p->min_requests, p->min_time_s, loami_stickies[p->sticky], p->idle_s, p->warm ? "true" : "false",
+        p->shadow, p->shadow_running, p->shadow_tokens_minute);
     loami_gate_write(&p->gate, out);
 }

@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const loami_rollout_states[] = { "none", "warming", "running", "paused", "rolled_back", "done", NULL };
+const char *const loami_rollout_states[] = { "none",        "warming", "running", "paused",
+                                             "rolled_back", "done",    NULL };
 
 void loami_rollout_free(loami_rollout *r)
 {
@@ -38,9 +39,9 @@ bool loami_rollout_open(const loami_rollout *r)
 static int note(loami_rollout *r, int64_t now, const char *event, const char *by, const char *why,
                 const char *figures, loam_err *err)
 {
-    json_t *e = json_pack("{sI ss si sf ss ss sI}", "at", (json_int_t)now, "event", event, "step", (int)r->step,
-                          "per_cent", 100 * loami_rollout_part(r), "by", by, "why", why, "rollout",
-                          (json_int_t)(r->id >> 12));
+    json_t *e = json_pack("{sI ss si sf ss ss sI}", "at", (json_int_t)now, "event", event, "step",
+                          (int)r->step, "per_cent", 100 * loami_rollout_part(r), "by", by, "why", why,
+                          "rollout", (json_int_t)(r->id >> 12));
     json_t *f = NULL;
     if (figures && loami_json_parse(&f, figures, strlen(figures), "figures", NULL) == 0)
         json_object_set_new(e, "figures", f);
@@ -101,7 +102,8 @@ int loami_rollout_promote(loami_rollout *r, int64_t now, const char *by, const c
     }
     r->step++;
     r->state = LOAMI_R_WARMING;
-    snprintf(why, sizeof why, "on to step %u of %u: %g %%", r->step + 1, r->plan.n_steps, r->plan.steps[r->step]);
+    snprintf(why, sizeof why, "on to step %u of %u: %g %%", r->step + 1, r->plan.n_steps,
+             r->plan.steps[r->step]);
     return note(r, now, "promote", by, why, figures, err);
 }
 
@@ -143,8 +145,8 @@ int loami_rollout_forget(loami_rollout *r, int64_t now, loam_err *err)
 
 /* ---- judging ------------------------------------------------------------------------------------- */
 
-loami_advice loami_rollout_advise(const loami_rollout *r, const loami_judge *j, uint64_t requests, double open_s,
-                                  char *why, size_t n)
+loami_advice loami_rollout_advise(const loami_rollout *r, const loami_judge *j, uint64_t requests,
+                                  double open_s, char *why, size_t n)
 {
     loami_metric which = 0;
     char words[300];

@@ -46,9 +46,9 @@ typedef struct loami_plan {
     uint32_t min_requests; /* of the new side, in a step */
     double min_time_s;     /* of a step */
     loami_sticky sticky;
-    double idle_s;         /* a session that was silent for so long may be drawn anew */
-    bool warm;             /* replay prefixes before a side gets weight */
-    double shadow;         /* share of the requests that is mirrored, 0 to 1 */
+    double idle_s;                 /* a session that was silent for so long may be drawn anew */
+    bool warm;                     /* replay prefixes before a side gets weight */
+    double shadow;                 /* share of the requests that is mirrored, 0 to 1 */
     uint32_t shadow_running;       /* at once */
     uint32_t shadow_tokens_minute; /* of the answers mirrored */
     loami_gate gate;
@@ -67,7 +67,8 @@ typedef struct loami_rollout {
 
 void loami_rollout_free(loami_rollout *r); /* its history; it is zero after */
 
-/* The plan from what an operator asked for: {"pool","from","to","steps":[..],"min_requests","min_time_s","gate":{},
+/* The plan from what an operator asked for:
+ * {"pool","from","to","steps":[..],"min_requests","min_time_s","gate":{},
  * "sticky","idle_s","warm","shadow","shadow_running","shadow_tokens_per_minute"}; absent ones by default. */
 int loami_plan_read(loami_plan *p, const json_t *v, const char *what, loam_err *err);
 void loami_plan_write(const loami_plan *p, loami_buf *out); /* members of an object, without its brackets */
@@ -76,7 +77,8 @@ void loami_plan_write(const loami_plan *p, loami_buf *out); /* members of an obj
 double loami_rollout_part(const loami_rollout *r);
 bool loami_rollout_open(const loami_rollout *r); /* warming, running or paused: it can still go both ways */
 
-/* ---- changes: 0, or LOAM_E_ARG in words for the operator ------------------------------------------------- */
+/* ---- changes: 0, or LOAM_E_ARG in words for the operator -------------------------------------------------
+ */
 
 /* by: "operator", or "gate NAME". figures: JSON of what was known then, or NULL. */
 int loami_rollout_start(loami_rollout *r, const loami_plan *p, uint64_t id, int64_t now, loam_err *err);
@@ -90,16 +92,18 @@ int loami_rollout_back(loami_rollout *r, int64_t now, const char *by, const char
 /* Of one that ended: the pool is as its configuration says again; the history stays. */
 int loami_rollout_forget(loami_rollout *r, int64_t now, loam_err *err);
 
-/* ---- judging --------------------------------------------------------------------------------------------- */
+/* ---- judging ---------------------------------------------------------------------------------------------
+ */
 
 typedef enum loami_advice { LOAMI_STAY, LOAMI_GO_ON, LOAMI_GO_BACK } loami_advice;
 
-/* What is to be done now, and why, in words. requests: of the new side in this step (mirrored ones in a step of 0 %);
- * open_s: how long the step has been running. */
-loami_advice loami_rollout_advise(const loami_rollout *r, const loami_judge *j, uint64_t requests, double open_s,
-                                  char *why, size_t n);
+/* What is to be done now, and why, in words. requests: of the new side in this step (mirrored ones in a step
+ * of 0 %); open_s: how long the step has been running. */
+loami_advice loami_rollout_advise(const loami_rollout *r, const loami_judge *j, uint64_t requests,
+                                  double open_s, char *why, size_t n);
 
-/* ---- the file -------------------------------------------------------------------------------------------- */
+/* ---- the file --------------------------------------------------------------------------------------------
+ */
 
 void loami_rollout_write(const loami_rollout *r, loami_buf *out);
 int loami_rollout_parse(loami_rollout *r, const char *text, size_t n, const char *what, loam_err *err);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- draws --------------------------------------------------------------------------------------- */
@@ -19,8 +20,8 @@ static double bounded(double share, double part)
     return share < least ? least : share > most ? most : share;
 }
 
-/* The part of the draws that makes up for the requests that are missing. A draw tells only after a whole conversation
- * what came of it: the longer they are, the gentler. */
+/* The part of the draws that makes up for the requests that are missing. A draw tells only after a whole
+ * conversation what came of it: the longer they are, the gentler. */
 static double wanted(const loami_split *s, double part)
 {
     double all = (double)(s->n[0] + s->n[1]), missing = part * all - (double)s->n[1];
@@ -54,7 +55,7 @@ void loami_split_count(loami_split *s, loami_side side)
 
 /* ---- memory -------------------------------------------------------------------------------------- */
 
-enum { FIRST_SLOTS = 1024, RECORDS_MAX = 4 << 20 };
+enum { FIRST_SLOTS = 1024, RECORDS_MAX = 4 << 20, WASTE = 65536 };
 
 typedef struct record { /* as it is in the file, in this machine's byte order */
     uint64_t key;       /* 0 = a free slot */
@@ -68,8 +69,9 @@ typedef struct record { /* as it is in the file, in this machine's byte order */
 struct loami_sides {
     record *slots; /* [cap], a power of two; probed in turn */
     uint32_t cap, count;
-    uint64_t n_written;
-    char *path; /* or NULL */
+    uint64_t n_written; /* records of the file */
+    uint64_t seen;      /* bytes of it that were read */
+    char *path;         /* or NULL */
     int fd;
 };
 
@@ -84,7 +86,8 @@ static uint16_t check_of(const record *r)
 {
     uint32_t share;
     memcpy(&share, &r->share, sizeof share);
-    return (uint16_t)mix(mix(r->key + r->used_s) + share + ((uint64_t)r->side << 40) + ((uint64_t)r->requests << 48) + 1);
+    return (uint16_t)mix(mix(r->key + r->used_s) + share + ((uint64_t)r->side << 40) +
+                         ((uint64_t)r->requests << 48) + 1);
 }
 
 static record *slot_of(const record *slots, uint32_t cap, uint64_t key)
@@ -169,7 +172,7 @@ static int compact(loami_sides *s, loam_err *err)
     if (!tmp) return loami_fail_nomem(err);
     memcpy(tmp, s->path, n);
     memcpy(tmp + n, ".new", 5);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600), rc = 0;
+    int fd = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600), rc = 0;
     bool ok = fd >= 0;
     for (uint32_t i = 0; ok && i < s->cap; i++)
         if (s->slots[i].key) ok = write_all(fd, &s->slots[i], sizeof s->slots[i]);
@@ -182,29 +185,35 @@ static int compact(loami_sides *s, loam_err *err)
     if (s->fd >= 0) close(s->fd);
     s->fd = fd;
     s->n_written = s->count;
+    s->seen = s->count * sizeof(record);
     return 0;
 }
 
-static int load(loami_sides *s, loam_err *err)
+/* Takes in what was written since it was read last, by another process of this gateway too. */
+static int catch_up(loami_sides *s, loam_err *err)
 {
     record r[512];
-    FILE *f;
-    size_t n;
-    int fd = open(s->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT) return 0;
-    f = fd < 0 ? NULL : fdopen(fd, "rb");
-    if (!f) {
-        if (fd >= 0) close(fd);
-        return loami_fail_errno(err, "%s", s->path);
-    }
-    while ((n = fread(r, sizeof r[0], 512, f)) > 0)
-        for (size_t i = 0; i < n; i++)
+    ssize_t n;
+    while ((n = pread(s->fd, r, sizeof r, (off_t)s->seen)) >= (ssize_t)sizeof r[0]) {
+        for (size_t i = 0; i < (size_t)n / sizeof r[0]; i++)
             if (r[i].key && r[i].side > LOAMI_SIDE_NONE && r[i].side <= LOAMI_SIDE_BOTH &&
                 r[i].check == check_of(&r[i]) && r[i].share >= 0 && r[i].share <= 1)
                 keep(s, &r[i]);
-    int rc = ferror(f) ? loami_fail_errno(err, "%s: cannot read", s->path) : 0;
-    fclose(f);
-    return rc;
+        s->seen += (uint64_t)n / sizeof r[0] * sizeof r[0];
+    }
+    return n < 0 ? loami_fail_errno(err, "%s: cannot read", s->path) : 0;
+}
+
+static int open_file(loami_sides *s, loam_err *err)
+{
+    struct stat st;
+    s->fd = open(s->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (s->fd < 0 || fstat(s->fd, &st) < 0) return loami_fail_errno(err, "%s", s->path);
+    off_t whole = st.st_size - st.st_size % (off_t)sizeof(record); /* the power went while one was written */
+    if (whole != st.st_size && ftruncate(s->fd, whole) < 0) return loami_fail_errno(err, "%s", s->path);
+    int rc = catch_up(s, err);
+    s->n_written = s->seen / sizeof(record);
+    return rc < 0 || s->n_written < 2 * (uint64_t)s->count + WASTE ? rc : compact(s, err);
 }
 
 int loami_sides_open(loami_sides **out, const char *path, loam_err *err)
@@ -217,8 +226,7 @@ int loami_sides_open(loami_sides **out, const char *path, loam_err *err)
     s->slots = calloc(s->cap, sizeof *s->slots);
     s->path = path ? strdup(path) : NULL;
     if (!s->slots || (path && !s->path)) rc = loami_fail_nomem(err);
-    if (rc == 0 && path) rc = load(s, err);
-    if (rc == 0 && path) rc = compact(s, err);
+    if (rc == 0 && path) rc = open_file(s, err);
     if (rc < 0)
         loami_sides_close(s);
     else
@@ -242,9 +250,13 @@ static uint64_t sound(uint64_t key)
     return key ? key : 1;
 }
 
-bool loami_sides_get(const loami_sides *s, uint64_t key, loami_seat *out)
+bool loami_sides_get(loami_sides *s, uint64_t key, loami_seat *out)
 {
     const record *r = slot_of(s->slots, s->cap, sound(key));
+    if (!r->key && s->fd >= 0) {
+        catch_up(s, NULL); /* a predecessor that ends may still write */
+        r = slot_of(s->slots, s->cap, sound(key));
+    }
     if (!r->key) return false;
     *out = (loami_seat){ .side = r->side, .requests = r->requests, .used_s = r->used_s, .share = r->share };
     return true;

@@ -1,8 +1,8 @@
 /* rollout/split.h: which side a conversation belongs to, and what is remembered of that.
  *
- * A side is drawn when a conversation opens, and kept. Draws are random, with a probability that leans against
- * what has gone wrong so far: over any 10,000 requests the share is met to a few of them, however many requests
- * a conversation has. */
+ * A side is drawn when a conversation opens, and kept. Draws are random, with a probability that leans
+ * against what has gone wrong so far: over any 10,000 requests the share is met to a few of them, however
+ * many requests a conversation has. */
 #ifndef LOAMI_SPLIT_H
 #define LOAMI_SPLIT_H
 
@@ -23,17 +23,19 @@ double loami_split_share(const loami_split *s, double part);
 /* The draw was made with that share. */
 void loami_split_drawn(loami_split *s, double part, loami_side side);
 
-/* The side for a number 0 <= u < 1: below share is new. The same u moves to the new side when the share grows, and
- * never back. */
+/* The side for a number 0 <= u < 1: below share is new. The same u moves to the new side when the share
+ * grows, and never back. */
 loami_side loami_split_draw(double share, double u);
 void loami_split_count(loami_split *s, loami_side side);
 
-/* ---- memory ---------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------------
+ */
 
 enum { LOAMI_SIDES_MAX = 1 << 20 }; /* conversations; beyond, those that were silent longest are forgotten */
 
 /* A table from a conversation's hash to its side, with a file behind it: every change is written before the
- * request goes on, so a killed process knows it again. Single thread. */
+ * request goes on, so a killed process knows it again, and two processes may share it while one ends. Single
+ * thread. */
 typedef struct loami_sides loami_sides;
 
 typedef struct loami_seat {
@@ -43,12 +45,13 @@ typedef struct loami_seat {
     float share;      /* the draw's probability of the new side; 0: nothing was drawn */
 } loami_seat;
 
-/* path NULL: no file. A file that ends in the middle of a record, or has others that were damaged, loses those. */
+/* path NULL: no file. A file that ends in the middle of a record, or has others that were damaged, loses
+ * those. */
 int loami_sides_open(loami_sides **out, const char *path, loam_err *err);
 void loami_sides_close(loami_sides *s);
 
 /* False when the key is unknown. */
-bool loami_sides_get(const loami_sides *s, uint64_t key, loami_seat *out);
+bool loami_sides_get(loami_sides *s, uint64_t key, loami_seat *out);
 void loami_sides_put(loami_sides *s, uint64_t key, const loami_seat *seat);
 uint32_t loami_sides_count(const loami_sides *s);
 

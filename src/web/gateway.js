@@ -130,7 +130,7 @@ function drawBackends(i) {
     const row = element("tr");
     row.dataset.backend = b.name;
     const name = cell(row, "", "name");
-    name.append(element("span", "dot " + colour(b.name)), b.name, element("small", "", b.kind + " · " + b.url));
+    name.append(element("span", "dot " + colour(b.name)), b.name, element("small", "", b.kind + " · " + b.url + (b.standby ? " · stands by" : "")));
     const state = cell(row, "", mood(b.state));
     state.append(b.state + (b.state === "warming" ? " " + Math.round(b.ramp * 100) + " %" : ""));
     if (b.why && b.state !== "up") {
@@ -252,33 +252,46 @@ function action(r, what, text, cls) {
   return b;
 }
 
-function drawRollout(r) {
-  const box = element("div", "rollout");
-  box.dataset.pool = r.pool;
+// What can be done now. The buttons stay the same elements while it is the same: a click is never lost to a redraw.
+function drawActs(acts, r) {
+  const open = ["warming", "running", "paused"].includes(r.state), can = [];
+  if (open || r.state === "done") can.push(["rollback", "Roll back now", "red"]);
+  if (r.state === "paused") can.push(["resume", "Resume", ""]);
+  if (r.state === "running" || r.state === "warming") can.push(["pause", "Pause", ""]);
+  if (r.state === "running") can.push(["promote", "Next step", ""]);
+  const set = can.map(([what]) => what).join(" ");
+  if (acts.dataset.set === set) return;
+  acts.dataset.set = set;
+  acts.replaceChildren(...can.map(([what, text, cls]) => action(r, what, text, cls)));
+}
+
+function drawRollout(box, r) {
+  const [top, acts, bottom] = box.children;
   const head = element("h2", "", "Rollout ");
   head.append(element("small", "", `pool ${r.pool}: ${r.plan.from.join(", ")} → ${r.plan.to.join(", ")}`));
   const line = element("p");
   line.append(element("b", MOODS[r.state], r.state.replace("_", " ")), ` · ${r.per_cent} % on the new side · ${r.advice || r.why}`);
   const n = r.figures.requests, f = r.figures.failures;
   const facts = element("p", "faint", `this step: ${count(n[0])} requests old, ${count(n[1])} new · failed ${f[0]} old, ${f[1]} new · running ${r.inflight[0]} old, ${r.inflight[1]} new`);
-  const acts = element("div", "acts");
-  const open = ["warming", "running", "paused"].includes(r.state);
-  if (open || r.state === "done") acts.append(action(r, "rollback", "Roll back now", "red"));
-  if (r.state === "paused") acts.append(action(r, "resume", "Resume", ""));
-  if (r.state === "running" || r.state === "warming") acts.append(action(r, "pause", "Pause", ""));
-  if (r.state === "running") acts.append(action(r, "promote", "Next step", ""));
-  box.append(head, line, drawSteps(r), facts, acts, drawGates(r));
-  return box;
+  top.replaceChildren(head, line, drawSteps(r), facts);
+  drawActs(acts, r);
+  bottom.replaceChildren(drawGates(r));
 }
 
 function drawRollouts() {
-  const at = document.activeElement && document.activeElement.dataset ? { ...document.activeElement.dataset } : {};
-  const shown = rollouts.filter((r) => r.state !== "none");
-  $("rollouts").hidden = !shown.length;
-  $("rollouts").replaceChildren(...shown.map(drawRollout));
-  if (!at.action) return;
-  const again = document.querySelector(`button[data-action="${at.action}"][data-pool="${CSS.escape(at.pool)}"]`);
-  if (again) again.focus();
+  const all = $("rollouts"), shown = rollouts.filter((r) => r.state !== "none");
+  all.hidden = !shown.length;
+  for (const box of [...all.children]) if (!shown.some((r) => r.pool === box.dataset.pool)) box.remove();
+  for (const r of shown) {
+    let box = [...all.children].find((b) => b.dataset.pool === r.pool);
+    if (!box) {
+      box = element("div", "rollout");
+      box.dataset.pool = r.pool;
+      box.append(element("div"), element("div", "acts"), element("div"));
+      all.append(box);
+    }
+    drawRollout(box, r);
+  }
 }
 
 async function command(pool, what) {

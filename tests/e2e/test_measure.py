@@ -1,8 +1,11 @@
 """bench --url, compare and validate, against servers that are as fast, as slow and as broken as they are told to be."""
 
 import json
+import os
 import pathlib
+import pty
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
@@ -146,14 +149,32 @@ def test_validate_ticks_all_off_when_all_holds(loam, fake, tmp_path):
         g.stop()
 
 
+def test_validate_asks_before_it_stops_anything(loam, fake, tmp_path):
+    a, b = fake("a"), fake("b")
+    g = Gateway(loam, tmp_path, {"health": FAST, "policy": "round_robin", "backends": [a.conf(), b.conf()], "log": "off"}).ready()
+    args = ["validate", "--url", a.url, "--gateway", f"http://127.0.0.1:{g.port}", "--max-tokens", "20", "--stop", f"kill -9 {b.process.pid}"]
+    try:
+        for answer, held in (("n", False), ("y", True)):
+            ours, theirs = pty.openpty()
+            p = loam.start(*args, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            os.write(ours, f"{answer}\n".encode())
+            out, err = p.communicate(timeout=60)
+            os.close(ours)
+            os.close(theirs)
+            assert "Go on? [y/N]" in err and ("[x] Failover" in out) == held, (out, err)
+            assert (b.process.poll() is not None) == held
+    finally:
+        g.stop()
+
+
 def test_validate_fails_on_what_does_not_hold(loam, fake, tmp_path):
     a = fake("a")
     g = Gateway(loam, tmp_path, {"health": FAST, "backends": [a.conf()], "log": "off"}).ready()
     try:
-        done = loam("validate", "--url", a.url, "--gateway", f"http://127.0.0.1:{g.port}", "--max-tokens", "20", "--yes", "--stop", "true", ok=False)
+        done = loam("validate", "--url", a.url, "--gateway", f"http://127.0.0.1:{g.port}", "--max-tokens", "20", "--yes", "--stop", "false", ok=False)
         assert done.returncode == 1
         assert "[ ] Load balancing" in done.stdout and "were answered by a" in done.stdout
-        assert "[ ] Failover" in done.stdout and "no backend was seen to stop" in done.stdout
+        assert "[ ] Failover" in done.stdout and "the command failed" in done.stdout
         assert "[x] Streaming" in done.stdout
     finally:
         g.stop()

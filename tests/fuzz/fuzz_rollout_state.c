@@ -14,7 +14,9 @@ static void judge(const char *text, size_t size)
     loami_gate_default(&gate);
     loami_judge_init(&j, &gate);
     if (loami_judge_read(&j, v, "judge", &err) == 0) {
-        loami_outcome o = { .share = 0.5, .on_new = true, .ttft_s = 1, .whole = true, .finish = LOAMI_END_STOP };
+        loami_outcome o = {
+            .share = 0.5, .on_new = true, .ttft_s = 1, .whole = true, .finish = LOAMI_END_STOP
+        };
         for (int i = 0; i < 300; i++) {
             o.on_new = i % 2;
             loami_judge_add(&j, &o);
@@ -37,7 +39,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!(part >= 0 && part <= 1)) abort();
     loami_rollout_write(&r, &b);
     if (b.failed || loami_rollout_parse(&again, b.data, b.len, "again", &err) < 0) abort();
-    if (again.state != r.state || again.step != r.step || again.id != r.id || loami_rollout_part(&again) != part) abort();
+    if (again.state != r.state || again.step != r.step || again.id != r.id ||
+        loami_rollout_part(&again) != part)
+        abort();
     loami_rollout_free(&again);
     if (loami_rollout_open(&r)) loami_rollout_back(&r, 5, "fuzz", "why", NULL, &err);
     loami_rollout_free(&r);

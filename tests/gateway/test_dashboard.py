@@ -8,6 +8,7 @@ import pytest
 from gw import PATIENCE, until
 
 webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
@@ -27,7 +28,7 @@ def browser(tmp_path_factory):
 
 
 def wait(browser, true):
-    return WebDriverWait(browser, PATIENCE, poll_frequency=0.05).until(lambda b: true(b))
+    return WebDriverWait(browser, PATIENCE, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException]).until(lambda b: true(b))
 
 
 def rows(browser):
@@ -111,7 +112,7 @@ def test_a_rollout_is_shown_and_the_red_button_ends_it(browser, fake, gateway, t
         g.stream(f"question {i}", max_tokens=3)
     browser.get(f"http://127.0.0.1:{g.port}/gateway")
     wait(browser, lambda b: "10 %" in b.find_element(By.CSS_SELECTOR, ".rollout p").text)
-    box = browser.find_element(By.CSS_SELECTOR, ".rollout").text
+    box = browser.execute_script("return document.querySelector('.rollout').innerText")
     assert "vllm-1 → mlx-1" in box and "running" in box and "errors" in box and "ttft" in box
     assert len(browser.find_elements(By.CSS_SELECTOR, "button.red")) == 1
     browser.find_element(By.CSS_SELECTOR, 'button[data-action="promote"]').click()

@@ -49,6 +49,15 @@ def test_haproxy_takes_all_of_it(loam, config, haproxy, tmp_path):
     check(haproxy, f)
 
 
+def test_a_backend_that_stands_by_gets_nothing_elsewhere_either(loam, tmp_path):
+    config = tmp_path / "gateway.json"
+    config.write_text(json.dumps({"backends": [{"name": "a", "url": "http://127.0.0.1:1"}, {"name": "b", "url": "http://127.0.0.1:2", "standby": True}]}))
+    lines = [line for line in loam("gateway", "export", "--config", config, "--format", "haproxy").stdout.splitlines() if line.startswith("    server ")]
+    assert [(" disabled" in line) for line in lines] == [False, True]
+    envoy = loam("gateway", "export", "--config", config, "--format", "envoy").stdout
+    assert "port_value: 1 " in envoy and "port_value: 2 " not in envoy
+
+
 def test_the_real_haproxy_serves_with_it(loam, fake, haproxy, tmp_path):
     a, b, c = fake("a"), fake("b"), fake("c", model="small")
     port = free_port()
