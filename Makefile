@@ -84,12 +84,13 @@ bench: model ## speed beside llama.cpp, interleaved on this machine: bench/resul
 	@bench/compare_llama_cpp --loam $(BUILD)/loam --model $(MODEL)
 
 MLX = $(abspath $(firstword $(wildcard $(BUILD)/mlx.so $(BUILD)/mlx.dylib)))
-install: all ## to $(DESTDIR)$(PREFIX): the program, the library, its headers
+install: all ## to $(DESTDIR)$(PREFIX): the program, the library, its headers, manual pages, completion
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(BUILD)/loam $(DESTDIR)$(PREFIX)/bin/
 	$(if $(MLX),install -d $(DESTDIR)$(PREFIX)/lib/loam && install -m 755 $(MLX) $(DESTDIR)$(PREFIX)/lib/loam/)
 	install -m 644 $(BUILD)/libloam.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 include/loam.h include/loam_substrate.h $(DESTDIR)$(PREFIX)/include/
+	@tools/install_pages $(BUILD)/loam $(DESTDIR)$(PREFIX)/share
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$($(BUILD)/loam --version | cut -d' ' -f2)|" tools/loam.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/loam.pc
 

@@ -147,25 +147,19 @@ static int run(int argc, char **argv)
     return rc < 0 ? loami_cmd_fail(argv[0], &err) : LOAMI_EXIT_OK;
 }
 
+const loami_command loami_gateway_verbs[] = {
+    { "gateway status", loami_gateway_status, NULL, NULL },
+    { "gateway drain", loami_gateway_drain_cmd, NULL, NULL },
+    { "gateway undrain", loami_gateway_undrain_cmd, NULL, NULL },
+    { "gateway reload", loami_gateway_reload_cmd, NULL, NULL },
+    { "gateway restart", loami_gateway_restart_cmd, NULL, NULL },
+    { "gateway usage", loami_gateway_usage, NULL, NULL },
+    { "gateway export", loami_gateway_export, NULL, NULL },
+    { NULL, NULL, NULL, NULL },
+};
+
 int loami_cmd_gateway(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        loami_cmd *run;
-    } verbs[] = {
-        { "status", loami_gateway_status },       { "drain", loami_gateway_drain_cmd },
-        { "undrain", loami_gateway_undrain_cmd }, { "reload", loami_gateway_reload_cmd },
-        { "restart", loami_gateway_restart_cmd }, { "usage", loami_gateway_usage },
-        { "export", loami_gateway_export },
-    };
-    if (argc < 2 || argv[1][0] == '-') return run(argc, argv);
-    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-        char name[40];
-        if (strcmp(verbs[i].name, argv[1]) != 0) continue;
-        snprintf(name, sizeof name, "gateway %s", argv[1]);
-        argv[1] = name;
-        return verbs[i].run(argc - 1, argv + 1);
-    }
-    fprintf(stderr, "loam gateway: unknown: %s (see loam gateway --help)\n", argv[1]);
-    return LOAMI_EXIT_USAGE;
+    return argc < 2 || argv[1][0] == '-' ? run(argc, argv)
+                                         : loami_cmd_verb("gateway", loami_gateway_verbs, argc, argv);
 }
