@@ -16,7 +16,7 @@ MAKEFLAGS  += --no-print-directory
 KEGS       := $(wildcard $(foreach k,openssl@3 curl libedit sqlite,/opt/homebrew/opt/$(k)/lib/pkgconfig /usr/local/opt/$(k)/lib/pkgconfig))
 EMPTY      :=
 PKG_CONFIG ?= $(if $(KEGS),PKG_CONFIG_PATH=$(subst $(EMPTY) ,:,$(KEGS)):$$PKG_CONFIG_PATH )pkg-config
-LIBS       := libevent libevent_pthreads libevent_openssl libssl libcrypto libcurl jansson sqlite3 libpcre2-8 libutf8proc libedit
+LIBS       := libevent libevent_pthreads libevent_openssl libssl libcrypto libcurl jansson sqlite3 libpcre2-8 libutf8proc libedit $(if $(filter Linux,$(SYSTEM)),libseccomp)
 
 # A bare machine: what the build needs is installed before anything else is looked at.
 SETUP := NO_INSTALL=$(NO_INSTALL) VENV=$(VENV) tools/setup
@@ -42,7 +42,7 @@ $(BUILD)/obj/src/substrate/cpu/arm/dot%.o:    ISA := -march=armv8.2-a+dotprod
 
 sources = $(wildcard $(addsuffix /*.c,$(addprefix src/,$(1))))
 LIB_SRC  := $(call sources,base file text text/* substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))
-PROG_SRC := $(call sources,net api rollout gateway store web cmd)
+PROG_SRC := $(call sources,net api rollout gateway store web sandbox cmd)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
 NO_MAIN  := $(filter-out %/cmd/main.o,$(PROG_OBJ)) $(BUILD)/libloam.a

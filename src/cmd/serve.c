@@ -1,11 +1,14 @@
 #include "api/api.h"
 #include "api/share.h"
+#include "base/file.h"
 #include "base/system.h"
 #include "cmd/cmd.h"
+#include "cmd/contain.h"
 #include "cmd/serve_models.h"
 #include "net/keys.h"
 #include "net/tls.h"
 #include "store/share.h"
+#include "store/store.h"
 #include "web/web.h"
 
 #include <stdio.h>
@@ -22,7 +25,7 @@ typedef struct settings {
     uint32_t top_k;
     const char *tls_cert, *tls_key, *key_file;
     uint32_t max_per_address, keep_alive_s;
-    bool exact, lenient, log_json, quiet, share;
+    bool exact, lenient, log_json, quiet, share, sandbox;
     loami_opt_list served, hosts, origins;
     loami_opt_list models, pinned;
     const char *folder, *kv_type, *kv_dir;
@@ -129,6 +132,7 @@ static int read_settings(settings *s, int argc, char **argv)
           LOAMI_OPT_U32, &s->stall_s, NULL, 1, 86400 },
         { "--exit-on-stall", 0, NULL, "and ends the program, to be started again [on under a service manager]",
           LOAMI_OPT_FLAG, &s->exit_on_stall, NULL, 0, 0 },
+        LOAMI_SANDBOX_OPT(s->sandbox),
         { "--log-prompts", 0, NULL, "prompts in the access log, which has none otherwise", LOAMI_OPT_FLAG,
           &s->log_prompts, NULL, 0, 0 },
         { "--share-models", 0, NULL, "let those with a key copy this machine's models (loam pull --from)", LOAMI_OPT_FLAG,
@@ -163,16 +167,23 @@ typedef struct service {
     loami_serve_models models;
     loam_err err;
     int rc; /* of the start */
+    loami_containment containment;
     loami_route routes[MAX_ROUTES];
 } service;
+
+static bool is_alive(void *arg)
+{
+    return !loami_api_stalled(((service *)arg)->api);
+}
 
 static void on_started(void *arg, int rc, const loam_err *err)
 {
     service *v = arg;
     const settings *s = v->settings;
     v->rc = rc;
-    if (rc < 0) {
-        v->err = *err;
+    if (rc < 0) v->err = *err;
+    else v->rc = loami_contain_ready(&v->containment, v->loop, is_alive, v, &v->err);
+    if (v->rc < 0) {
         loami_loop_stop(v->loop);
         return;
     }
@@ -269,6 +280,40 @@ static int open_guards(service *v, const settings *s, loam_err *err)
     return rc;
 }
 
+/* Whatever may be shared. */
+static int contain_store(loami_containment *c, loam_err *err)
+{
+    char path[LOAMI_PATH_MAX];
+    c->rules.opens_later = true;
+    int rc = loami_store_home(path, err);
+    if (rc == 0) rc = loami_sandbox_add_folder(&c->rules, path, err);
+    if (rc == 0) rc = loami_store_hub(path, err);
+    return rc == 0 ? loami_sandbox_add_folder(&c->rules, path, err) : rc;
+}
+
+/* The files that are used after this: the models', the cache's, and those that SIGHUP reads again. */
+static int contain(service *v, const settings *s, loam_err *err)
+{
+    loami_containment *c = &v->containment;
+    int rc = 0;
+    c->on = s->sandbox;
+    c->command = "serve";
+    if (!c->on) return loami_contain_begin(c, err);
+    rc = loam_preload(s->substrate, err);
+    for (uint32_t i = 0; i < v->models.n && rc == 0; i++)
+        rc = loami_sandbox_add_folder(&c->rules, v->models.list[i].options.model, err);
+    if (rc == 0 && s->kv_dir) rc = loami_dir_make(s->kv_dir, err);
+    if (rc < 0) return rc;
+    if (s->kv_dir) loami_contain_folder(c, s->kv_dir);
+    if (s->share) rc = contain_store(c, err);
+    if (rc < 0) return rc;
+    c->rules.opens_later |= v->models.n > 1 || s->folder || s->ttl_s; /* models that are loaded when they are asked for */
+    loami_contain_file(c, s->key_file);
+    loami_contain_file(c, s->tls_cert);
+    loami_contain_file(c, s->tls_key);
+    return loami_contain_begin(c, err);
+}
+
 static int run(service *v, const settings *s, loam_err *err)
 {
     loami_api_config api = {
@@ -297,6 +342,7 @@ static int run(service *v, const settings *s, loam_err *err)
     if (!api.models.memory_bytes && v->models.n > 1) api.models.memory_bytes = loami_memory_bytes() / 4 * 3;
     collect_routes(v->routes, s->share);
     int rc = open_guards(v, s, err);
+    if (rc == 0) rc = contain(v, s, err); /* before any thread: those to come are held by it too */
     if (rc == 0) rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_api_open(&v->api, v->loop, &api, err);
     if (rc < 0) return rc;
@@ -374,6 +420,7 @@ int loami_cmd_serve(int argc, char **argv)
     loami_serve_wish wish = { s.models, s.folder, s.served, s.pinned, engine_options(&s) };
     rc = loami_serve_models_find(&v.models, &wish, &err);
     if (rc == 0) rc = run(&v, &s, &err);
+    loami_contain_end(&v.containment);
     loami_api_close(v.api);
     loami_server_close(v.server);
     loami_keys_close(v.keys);
