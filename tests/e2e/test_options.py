@@ -100,7 +100,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}" """
 
 @pytest.mark.skipif(len(COMMAND) > 1, reason="under an emulator the shell cannot start the program")
 def test_bash_completes(loam, tmp_path):
-    assert complete(loam, "ser") == ["serve"]
+    assert complete(loam, "ser") == ["serve", "service"] and complete(loam, "serve") == ["serve"]
     assert "config" in complete(loam, "")
     assert complete(loam, "serve", "--max-q") == ["--max-queued"]
     assert complete(loam, "serve", "--substrate", "") == ["auto", "cpu", "mlx", "reference"]
