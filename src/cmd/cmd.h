@@ -79,7 +79,7 @@ loami_cmd loami_cmd_generate, loami_cmd_chat, loami_cmd_serve, loami_cmd_key, lo
     loami_cmd_perplexity, loami_cmd_bench, loami_cmd_import, loami_cmd_quantize, loami_cmd_ls, loami_cmd_show, loami_cmd_rm,
     loami_cmd_verify, loami_cmd_gateway, loami_cmd_ps, loami_cmd_pull, loami_cmd_du, loami_cmd_fit, loami_cmd_doctor,
     loami_cmd_rollout, loami_cmd_compare, loami_cmd_validate,
-    loami_cmd_config, loami_cmd_completion, loami_cmd_man, loami_cmd_service;
+    loami_cmd_config, loami_cmd_completion, loami_cmd_man, loami_cmd_service, loami_cmd_audit;
 
 extern const loami_command loami_gateway_verbs[], loami_service_verbs[];
 

@@ -29,6 +29,7 @@ static const loami_command commands[] = {
     { "doctor", loami_cmd_doctor, "look at this machine, and say what to do about what is wrong", NULL },
     { "bench", loami_cmd_bench, "measure prompt and generation speed", NULL },
     { "service", loami_cmd_service, "run the server or the gateway under launchd or systemd", loami_service_verbs },
+    { "audit", loami_cmd_audit, "run the server under observation: its files, connections and programs", NULL },
     { "config", loami_cmd_config, "what a command's settings are, and where each comes from", NULL },
     { "completion", loami_cmd_completion, "completion for bash, zsh and fish", NULL },
     { "man", loami_cmd_man, "the manual page of a command", NULL },

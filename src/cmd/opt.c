@@ -151,8 +151,7 @@ static const loami_opt *positional(const loami_opt *table, uint32_t k)
     return NULL;
 }
 
-/* ---- what the environment and the settings file say
- * ---------------------------------------------------------- */
+/* ---- what the environment and the settings file say ---------------------------------------------- */
 
 void loami_opt_variable(char out[80], const char *option)
 {
@@ -311,8 +310,7 @@ static int from_elsewhere(const char *command, const loami_opt *table, const cha
     return from_file(command, table, settings, origins);
 }
 
-/* ---- the command line
- * ------------------------------------------------------------------------------------------- */
+/* ---- the command line ---------------------------------------------------------------------------- */
 
 /* One word that begins with a dash, and its value. *i moves on when that is a word of its own. */
 static int take_flag(int argc, char **argv, int *i, const loami_opt *table, const char **file,
@@ -400,8 +398,7 @@ int loami_opt_parse(int argc, char **argv, const loami_opt *table, const char *a
     return 1;
 }
 
-/* ---- commands
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------------------------------ */
 
 int loami_command_look(const loami_command *c, int argc, char **argv, bool resolve, loami_opt_look *look,
                        void *arg)

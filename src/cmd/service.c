@@ -27,8 +27,7 @@ void loami_service_step(loami_service_steps *to, const char *const words[10])
     to->words[to->n++] = NULL;
 }
 
-/* ---- what is asked
- * --------------------------------------------------------------------------------------------- */
+/* ---- what is asked ------------------------------------------------------------------------------- */
 
 static int wrong(const char *command, const char *what, const char *value)
 {
@@ -185,8 +184,7 @@ static int make(loami_service *v, const settings *s, const loami_service_kind *k
     return 0;
 }
 
-/* ---- what is done
- * ---------------------------------------------------------------------------------------------- */
+/* ---- what is done -------------------------------------------------------------------------------- */
 
 /* Runs one line; a leading dash of the program's name: it may fail. */
 static int run_line(const char *command, const char *const *words)

@@ -45,4 +45,8 @@ int loami_sandbox_seal(loami_sandbox *s, const loami_sandbox_rules *r, loam_err 
 /* One line of what is enforced and what is not. */
 void loami_sandbox_words(const loami_sandbox *s, char out[LOAMI_SANDBOX_TEXT]);
 
+/* Does every sealed process have this file: is it the system's own (libraries, the clock's zone, /proc/self)?
+ */
+bool loami_sandbox_is_system(const char *path, bool to_write);
+
 #endif

@@ -94,4 +94,10 @@ void loami_sandbox_words(const loami_sandbox *s, char out[LOAMI_SANDBOX_TEXT])
              s->connects ? "connections to the backends' ports alone (not: their addresses)"
                          : "no connection is made");
 }
+
+bool loami_sandbox_is_system(const char *path, bool to_write)
+{
+    (void)path, (void)to_write;
+    return false;
+}
 #endif

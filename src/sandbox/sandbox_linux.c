@@ -3,7 +3,6 @@
 #ifdef __linux__
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdio.h>
@@ -14,8 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* ---- Landlock: landlock(7). Numbers of the kernel's own, for headers older than the kernel
- * ----------------- */
+/* ---- Landlock: landlock(7). Numbers of the kernel's own, for headers older than the kernel ------- */
 
 enum {
     CREATE_RULESET = 444,
@@ -61,8 +59,8 @@ static const char *const system_read[] = {
     "/usr/lib",
     "/usr/lib64",
     "/usr/local/lib",
-    "/usr/local/cuda*",
-    "/opt/cuda*",
+    "/usr/local/cuda",
+    "/opt/cuda",
     "/etc/ld.so.cache",
     "/etc/localtime",
     "/usr/share/zoneinfo",
@@ -78,12 +76,19 @@ static const char *const system_read[] = {
     "/sys/kernel/mm",
     "/sys/bus/pci",
     "/sys/class",
-    "/sys/module/nvidia*",
+    "/sys/module/nvidia",
+    "/sys/module/nvidia_uvm",
     "/dev/zero",
     "/dev/random",
     "/dev/urandom",
 };
-static const char *const system_write[] = { "/dev/null", "/dev/nvidia*", "/dev/dri", "/dev/shm" };
+static const char *const system_write[] = {
+    "/dev/null",        "/dev/dri",        "/dev/shm",
+    "/dev/nvidiactl",   "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools",
+    "/dev/nvidia-caps", "/dev/nvidia0",    "/dev/nvidia1",
+    "/dev/nvidia2",     "/dev/nvidia3",    "/dev/nvidia4",
+    "/dev/nvidia5",     "/dev/nvidia6",    "/dev/nvidia7",
+};
 
 /* What a look-up of a name reads. */
 static const char *const names_read[] = {
@@ -112,25 +117,14 @@ static int allow_path(int ruleset, const char *path, uint64_t allowed, loam_err 
     return rc < 0 ? loami_fail_errno(err, "sandbox: %s", path) : 0;
 }
 
-static int allow_pattern(int ruleset, const char *pattern, uint64_t allowed, loam_err *err)
-{
-    glob_t g;
-    int rc = 0;
-    if (!strpbrk(pattern, "*")) return allow_path(ruleset, pattern, allowed, err);
-    if (glob(pattern, GLOB_NOSORT, NULL, &g) != 0) return 0;
-    for (size_t i = 0; i < g.gl_pathc && rc == 0; i++) rc = allow_path(ruleset, g.gl_pathv[i], allowed, err);
-    globfree(&g);
-    return rc;
-}
-
 static int allow_files(int ruleset, uint64_t all, const loami_sandbox_rules *r, loam_err *err)
 {
     const uint64_t reading = FS_READ_FILE | FS_READ_DIR, writing = all & ~(uint64_t)FS_EXECUTE;
     int rc = 0;
     for (size_t i = 0; i < sizeof system_read / sizeof system_read[0] && rc == 0; i++)
-        rc = allow_pattern(ruleset, system_read[i], reading, err);
+        rc = allow_path(ruleset, system_read[i], reading, err);
     for (size_t i = 0; i < sizeof system_write / sizeof system_write[0] && rc == 0; i++)
-        rc = allow_pattern(ruleset, system_write[i], writing, err);
+        rc = allow_path(ruleset, system_write[i], writing, err);
     for (size_t i = 0; r->resolves && i < sizeof names_read / sizeof names_read[0] && rc == 0; i++)
         rc = allow_path(ruleset, names_read[i], reading, err);
     for (uint32_t i = 0; i < r->n_read && rc == 0; i++) rc = allow_path(ruleset, r->read[i], reading, err);
@@ -176,8 +170,22 @@ int loami_sandbox_files(loami_sandbox *s, const loami_sandbox_rules *r, loam_err
     return rc;
 }
 
-/* ---- seccomp
- * ------------------------------------------------------------------------------------------------ */
+static bool is_below(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return strncmp(path, folder, n) == 0 && (!path[n] || path[n] == '/');
+}
+
+bool loami_sandbox_is_system(const char *path, bool to_write)
+{
+    for (size_t i = 0; i < sizeof system_write / sizeof system_write[0]; i++)
+        if (is_below(path, system_write[i])) return true;
+    for (size_t i = 0; !to_write && i < sizeof system_read / sizeof system_read[0]; i++)
+        if (is_below(path, system_read[i])) return true;
+    return false;
+}
+
+/* ---- seccomp ------------------------------------------------------------------------------------- */
 
 /* Never needed once all is loaded: other programs, other processes' memory, the machine itself, and ways
  * around the rest. A list of what may be done would be stricter and would break with the next libc, driver or
@@ -311,8 +319,7 @@ int loami_sandbox_seal(loami_sandbox *s, const loami_sandbox_rules *r, loam_err 
     return 0;
 }
 
-/* ---- words
- * -------------------------------------------------------------------------------------------------- */
+/* ---- words --------------------------------------------------------------------------------------- */
 
 void loami_sandbox_words(const loami_sandbox *s, char out[LOAMI_SANDBOX_TEXT])
 {

@@ -20,4 +20,10 @@ void loami_sandbox_words(const loami_sandbox *s, char out[LOAMI_SANDBOX_TEXT])
     (void)s;
     snprintf(out, LOAMI_SANDBOX_TEXT, "none");
 }
+
+bool loami_sandbox_is_system(const char *path, bool to_write)
+{
+    (void)path, (void)to_write;
+    return false;
+}
 #endif

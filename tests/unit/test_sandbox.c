@@ -78,8 +78,7 @@ static bool refused(int why)
         }                                                                                                    \
     } while (0)
 
-/* ---- the server's rules
- * ------------------------------------------------------------------------------------ */
+/* ---- the server's rules -------------------------------------------------------------------------- */
 
 static loami_sandbox_rules rules;
 static loami_sandbox box;
@@ -120,7 +119,8 @@ static void *bystander(void *arg)
 {
     bool *fine = arg;
     *fine = holds_after_files("a thread");
-    pthread_barrier_wait(&sealed);
+    pthread_barrier_wait(&sealed); /* not before this */
+    pthread_barrier_wait(&sealed); /* it is */
     *fine = *fine && holds_after_seal("a thread");
     return NULL;
 }
@@ -140,6 +140,7 @@ static int in_child(void)
     if (!holds_after_files("the first thread")) return 3;
     pthread_barrier_init(&sealed, NULL, 2);
     pthread_create(&thread, NULL, bystander, &fine);
+    pthread_barrier_wait(&sealed);
     if (loami_sandbox_seal(&box, &rules, &err) < 0) {
         fprintf(stderr, "%s\n", err.msg);
         return err.code == LOAM_E_UNSUPPORTED ? UNSUPPORTED : 4;
@@ -219,8 +220,7 @@ static void test_words(void **state)
     assert_non_null(strstr(words, "WHERE CONNECTIONS GO IS NOT RESTRICTED"));
 }
 
-/* ---- around it
- * ----------------------------------------------------------------------------------------------- */
+/* ---- around it ----------------------------------------------------------------------------------- */
 
 static int listen_somewhere(uint16_t *at)
 {
