@@ -46,7 +46,7 @@ PROG_SRC := $(call sources,net api rollout gateway store web sandbox cmd)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
 NO_MAIN  := $(filter-out %/cmd/main.o,$(PROG_OBJ)) $(BUILD)/libloam.a
-.PHONY: all mlx model serve bench install clean help
+.PHONY: all mlx model serve bench install deb clean help
 all: $(BUILD)/loam ## build build/loam and build/libloam.a (the default)
 
 $(BUILD)/libloam.a: $(LIB_OBJ)
@@ -93,6 +93,10 @@ install: all ## to $(DESTDIR)$(PREFIX): the program, the library, its headers, m
 	@tools/install_pages $(BUILD)/loam $(DESTDIR)$(PREFIX)/share
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$($(BUILD)/loam --version | cut -d' ' -f2)|" tools/loam.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/loam.pc
+
+DEB_OUT ?= $(BUILD)/deb
+deb: all ## Debian packages for this machine's release, in build/deb
+	@BUILD=$(BUILD) tools/deb $(BUILD)/loam $(DEB_OUT)
 
 clean: ## remove what was built; the tests' Python in .venv stays
 	rm -rf build build-*
