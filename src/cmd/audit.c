@@ -34,7 +34,7 @@ typedef struct sight {
 
 typedef struct audit {
     const settings *settings;
-    char model[LOAMI_PATH_MAX], program[LOAMI_PATH_MAX];
+    char model[LOAMI_PATH_MAX], program[LOAMI_PATH_MAX], settings_file[LOAMI_PATH_MAX + 2];
     loami_sandbox_rules rules; /* read: the model, and what its links name */
     pthread_mutex_t lock;      /* over what follows until url: the watch has a thread of its own */
     sight sights[MAX_SIGHTS];
@@ -89,8 +89,8 @@ static bool is_expected(const audit *a, const loami_watch_event *e)
     if (e->kind != LOAMI_WATCH_READ) return false;
     for (uint32_t i = 0; i < a->rules.n_read; i++)
         if (is_below(e->what, a->rules.read[i])) return true;
-    const char *file = getenv("LOAM_SETTINGS"), *name = strstr(e->what, "/loam/loam.conf");
-    if ((name && !name[15]) || (file && strcmp(file, e->what) == 0)) return true;
+    const char *name = strstr(e->what, "/loam/loam.conf");
+    if ((name && !name[15]) || (a->settings_file[0] && strcmp(a->settings_file, e->what) == 0)) return true;
     return is_below(e->what, a->model) || is_start(e->what) || strcmp(e->what, a->program) == 0;
 }
 
@@ -299,6 +299,10 @@ static int run(audit *a)
     if (loami_store_find(a->model, s->model, &err) < 0 ||
         loami_sandbox_add_folder(&a->rules, a->model, &err) < 0)
         return loami_cmd_fail("audit", &err);
+    const char *file = getenv("LOAM_SETTINGS");
+    char here[LOAMI_PATH_MAX / 2] = "";
+    if (file && *file && (*file == '/' || getcwd(here, sizeof here)))
+        snprintf(a->settings_file, sizeof a->settings_file, "%s%s%.2000s", here, *here ? "/" : "", file);
     double from = loami_now_s();
     if (observe(a, &code, &err) < 0) return loami_cmd_fail("audit", &err);
     double seconds = loami_now_s() - from;
