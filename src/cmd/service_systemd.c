@@ -77,7 +77,7 @@ static void put_bind(loami_buf *o, const char *path)
 static void put_binds(loami_buf *o, const loami_service *s)
 {
     char folder[LOAMI_PATH_MAX];
-    if (strncmp(s->program, "/home/", 6) == 0 || strncmp(s->program, "/root/", 6) == 0)
+    if (strncmp(s->program + 1, "home/", 5) == 0 || strncmp(s->program + 1, "root/", 5) == 0)
         put_bind(o, s->program);
     if (!s->model || strlen(s->model) >= sizeof folder) return;
     strcpy(folder, s->model);

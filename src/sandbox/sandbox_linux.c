@@ -255,6 +255,13 @@ static void refuse(scmp_filter_ctx f, const int *calls, size_t n, int *rc)
 
 #define REFUSE(f, calls, rc) refuse(f, calls, sizeof(calls) / sizeof(calls)[0], rc)
 
+/* The argument, under mask, is value. */
+static struct scmp_arg_cmp argument(unsigned number, uint64_t mask, uint64_t value)
+{
+    return (
+        struct scmp_arg_cmp){ .arg = number, .op = SCMP_CMP_MASKED_EQ, .datum_a = mask, .datum_b = value };
+}
+
 static void refuse_if(scmp_filter_ctx f, int call, struct scmp_arg_cmp when, int *rc)
 {
     if (*rc == 0) *rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), call, 1, when);
@@ -265,7 +272,7 @@ static void refuse_if(scmp_filter_ctx f, int call, struct scmp_arg_cmp when, int
  * libc falls back to clone when it is told that there is none. */
 static void refuse_processes(scmp_filter_ctx f, int *rc)
 {
-    refuse_if(f, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0), rc);
+    refuse_if(f, SCMP_SYS(clone), argument(0, CLONE_THREAD, 0), rc);
     if (*rc == 0) *rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
@@ -276,8 +283,8 @@ static void refuse_files(scmp_filter_ctx f, const loami_sandbox_rules *r, int *r
     REFUSE(f, changing, rc);
     if (!r->opens_later) return;
     for (unsigned mode = O_WRONLY; mode <= O_RDWR; mode++) {
-        refuse_if(f, SCMP_SYS(open), SCMP_A1(SCMP_CMP_MASKED_EQ, O_ACCMODE, mode), rc);
-        refuse_if(f, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE, mode), rc);
+        refuse_if(f, SCMP_SYS(open), argument(1, O_ACCMODE, mode), rc);
+        refuse_if(f, SCMP_SYS(openat), argument(2, O_ACCMODE, mode), rc);
     }
     if (*rc == 0) *rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0);
 }
@@ -286,7 +293,7 @@ static void refuse_network(scmp_filter_ctx f, const loami_sandbox_rules *r, int 
 {
     if (!r->connects) {
         REFUSE(f, connecting, rc);
-        refuse_if(f, SCMP_SYS(sendto), SCMP_A4(SCMP_CMP_NE, 0), rc);
+        refuse_if(f, SCMP_SYS(sendto), (struct scmp_arg_cmp){ .arg = 4, .op = SCMP_CMP_NE }, rc);
         return;
     }
     static const int families[] = { AF_INET, AF_INET6 }, types[] = { SOCK_DGRAM, SOCK_RAW };
@@ -295,10 +302,10 @@ static void refuse_network(scmp_filter_ctx f, const loami_sandbox_rules *r, int 
             if (types[k] == SOCK_DGRAM && r->resolves) continue;
             if (*rc == 0)
                 *rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
-                                       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
-                                       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, (scmp_datum_t)types[k]));
+                                       argument(0, UINT32_MAX, (uint64_t)families[i]),
+                                       argument(1, 0xf, (uint64_t)types[k]));
         }
-    refuse_if(f, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_PACKET), rc);
+    refuse_if(f, SCMP_SYS(socket), argument(0, UINT32_MAX, AF_PACKET), rc);
 }
 
 int loami_sandbox_seal(loami_sandbox *s, const loami_sandbox_rules *r, loam_err *err)
