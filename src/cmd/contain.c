@@ -1,5 +1,6 @@
 #include "cmd/contain.h"
 #include "base/notify.h"
+#include "base/system.h"
 
 #include <libgen.h>
 #include <stdio.h>
@@ -76,7 +77,8 @@ int loami_contain_begin(loami_containment *c, loam_err *err)
     loam_err why;
     if (loami_notify_open(&why) < 0) fprintf(stderr, "loam %s: note: %s\n", c->command, why.msg);
     if (!c->on) return 0;
-    tzset(); /* the log's times: the zone's file is read now */
+    loami_resident_memory_bytes(); /* what these read they keep open */
+    tzset();
     return loami_sandbox_files(&c->state, &c->rules, err);
 }
 

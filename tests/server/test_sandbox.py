@@ -101,11 +101,28 @@ def test_a_kernel_without_landlock(folder, tmp_path):
 
 
 def test_the_real_model(smollm2, tmp_path):
-    s = Server(COMMAND, smollm2, "--port", 0, "--sandbox", env=environment(tmp_path, **NO_LEAKS))
+    s = Server(COMMAND, smollm2, "--port", 0, "--sandbox", "--kv-dir", tmp_path / "kv", env=environment(tmp_path, **NO_LEAKS))
     try:
-        assert s.chat("Say hi", max_tokens=8)[0] == 200 and s.get("/")[0] == 200
+        assert s.chat("Say hi. " * 60, max_tokens=8)[0] == 200 and s.get("/")[0] == 200
     finally:
         assert s.stop() == 0
+    assert list((tmp_path / "kv").iterdir())  # pages of the prompt, for the next start
+
+
+def test_models_on_demand(start, tmp_path):
+    """They are loaded and asked after the seal; nothing else becomes readable, and the numbers of /metrics stay true."""
+    models = tmp_path / "models"
+    for name in ("a", "b"):
+        (models / name).mkdir(parents=True)
+        (models / name / "config.json").write_text("{}")
+    s = start("--sandbox", "--models-dir", models, **NO_LEAKS)
+    for name in ("a", "b"):
+        status, _, body = s.post("/v1/chat/completions", {"model": name, "messages": [{"role": "user", "content": f"[fake try=1]open {models}/b/config.json"}]})
+        assert status == 200 and body["choices"][0]["message"]["content"] == "done", body
+    assert not has_landlock() or refused(attempt(s, "open /etc/passwd"))
+    assert refused(attempt(s, f"write {models}/b/config.json")) and refused(attempt(s, "exec /bin/true"))
+    memory = re.search(rb"^process_resident_memory_bytes (\S+)", s.get("/metrics")[2], re.M)
+    assert float(memory[1]) > 1 << 20
 
 
 def test_tells_the_service_manager(start, tmp_path):
