@@ -3,13 +3,14 @@
 #ifdef __APPLE__
 #include "base/buf.h"
 
-#include <sandbox.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#pragma clang diagnostic ignored                                                                             \
-    "-Wdeprecated-declarations" /* deprecated since 10.8 and what every browser uses */
+/* sandbox_init(3). Its header calls it deprecated since 10.8; browsers are built on it to this day, and there
+ * is no other way to restrict a program that is not an application bundle. */
+int sandbox_init(const char *profile, uint64_t flags, char **errorbuf);
+void sandbox_free_error(char *errorbuf);
 
 /* A string of the profile's language, which is Scheme's. */
 static void put_string(loami_buf *b, const char *s)
