@@ -19,6 +19,15 @@ def sealed(loam, tmp_path, monkeypatch):
     monkeypatch.setitem(loam.env, "ASAN_OPTIONS", "detect_leaks=0")
 
 
+def test_no_successor(sealed, fake, gateway, loam):
+    g = gateway(fake("a"))
+    done = loam("gateway", "restart", "--url", f"http://127.0.0.1:{g.port}", ok=False)
+    assert done.returncode == 1 and "may not start a successor" in done.stderr
+    g.process.send_signal(signal.SIGUSR2)
+    until(lambda: "--sandbox forbids to start a successor" in g.log(), "the refusal")
+    assert g.chat("hi").status == 200
+
+
 def test_it_works_sealed(sealed, fake, gateway, tmp_path):
     a, late = fake("a"), fake("late")
     usage = tmp_path / "usage"
