@@ -36,7 +36,7 @@ typedef struct loami_sandbox {
 } loami_sandbox;
 
 /* A model folder's own files may be links to elsewhere: adds the folder and what its links name to r->read.
- * Strings are kept until the process ends. */
+ * Strings are malloc'd: whoever has r frees them. */
 int loami_sandbox_add_folder(loami_sandbox_rules *r, const char *folder, loam_err *err);
 
 int loami_sandbox_files(loami_sandbox *s, const loami_sandbox_rules *r, loam_err *err);

@@ -206,6 +206,30 @@ static void test_without_landlock(void **state)
     try_it();
 }
 
+/* A model as the Hugging Face cache has it, of more files than there is room for names. */
+static void test_a_folder_of_links(void **state)
+{
+    char snapshot[LOAMI_PATH_MAX], name[64], text[64];
+    loam_err err;
+    (void)state;
+    loami_sandbox_rules r = { 0 };
+    assert_int_equal(loami_dir_make(in("hub/snapshots/1"), &err), 0);
+    assert_int_equal(loami_dir_make(in("hub/blobs"), &err), 0);
+    for (int i = 0; i < LOAMI_SANDBOX_PATHS + 10; i++) {
+        snprintf(name, sizeof name, "hub/blobs/%d", i);
+        temp_write(folder, name, "x", 1);
+        snprintf(text, sizeof text, "../../blobs/%d", i);
+        snprintf(name, sizeof name, "hub/snapshots/1/%d", i);
+        assert_int_equal(symlink(text, in(name)), 0);
+    }
+    snprintf(snapshot, sizeof snapshot, "%s", in("hub/snapshots/1"));
+    CHECK_OK(loami_sandbox_add_folder(&r, snapshot, &err), err, 0);
+    CHECK_OK(loami_sandbox_add_folder(&r, snapshot, &err), err, 0);
+    assert_int_equal(r.n_read, 2);
+    assert_non_null(strstr(r.read[1], "hub/blobs"));
+    for (uint32_t i = 0; i < r.n_read; i++) free((char *)r.read[i]);
+}
+
 static void test_words(void **state)
 {
     char words[LOAMI_SANDBOX_TEXT];
@@ -261,9 +285,11 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_server), cmocka_unit_test(test_server_that_reads_again),
-        cmocka_unit_test(test_gateway), cmocka_unit_test(test_without_landlock), cmocka_unit_test(test_words)
-    };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_server),
+                                        cmocka_unit_test(test_server_that_reads_again),
+                                        cmocka_unit_test(test_gateway),
+                                        cmocka_unit_test(test_without_landlock),
+                                        cmocka_unit_test(test_a_folder_of_links),
+                                        cmocka_unit_test(test_words) };
     return cmocka_run_group_tests(tests, begin, end);
 }
