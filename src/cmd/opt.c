@@ -20,6 +20,22 @@ static struct {
     bool resolve;
 } viewer;
 
+/* What options were given points into these until the program ends. */
+typedef struct kept {
+    struct kept *next;
+    loami_settings settings;
+    char *text;
+} kept;
+static kept *all_kept;
+
+static kept *keep(void)
+{
+    kept *k = calloc(1, sizeof *k);
+    if (!k) return NULL;
+    k->next = all_kept;
+    return all_kept = k;
+}
+
 /* Names that other programs' users have in their environment already; loam's own come first. */
 static const struct {
     const char *command, *option, *variable;
@@ -198,9 +214,9 @@ static int assign_text(const char *command, const loami_opt *o, const char *text
 
 static int assign_list(const char *command, const loami_opt *o, const char *text, const char *where)
 {
-    char *copy = strdup(text); /* kept: the list's items lie in it */
-    if (!copy) return usage_error(command, where, "out of memory");
-    for (char *word = strtok(copy, ","); word; word = strtok(NULL, ","))
+    kept *k = keep();
+    if (!k || !(k->text = strdup(text))) return usage_error(command, where, "out of memory");
+    for (char *word = strtok(k->text, ","); word; word = strtok(NULL, ","))
         if (assign(command, o, word, where) < 0) return -1;
     return 0;
 }
@@ -375,7 +391,6 @@ static int from_arguments(int argc, char **argv, const loami_opt *table, const c
 
 int loami_opt_parse(int argc, char **argv, const loami_opt *table, const char *about)
 {
-    static loami_settings settings; /* what options were given points into it */
     loami_opt_origin origins[OPTIONS] = { { 0 } };
     loami_opt_view view = { argv[0], about, table, NULL, NULL };
     const char *file = NULL;
@@ -387,13 +402,15 @@ int loami_opt_parse(int argc, char **argv, const loami_opt *table, const char *a
         viewer.look(viewer.arg, &view);
         return 1;
     }
+    kept *k = keep();
+    if (!k) return usage_error(argv[0], "out of memory for", "the settings file");
     int rc = from_arguments(argc, argv, table, about, &file, origins);
     loami_opt_look *look = viewer.look; /* from_elsewhere looks into other tables */
     void *arg = viewer.arg;
-    if (rc == 0) rc = from_elsewhere(argv[0], table, file, &settings, origins);
+    if (rc == 0) rc = from_elsewhere(argv[0], table, file, &k->settings, origins);
     if (rc != 0 || !look) return rc;
     view.origins = origins;
-    view.settings = settings.path;
+    view.settings = k->settings.path;
     look(arg, &view);
     return 1;
 }
