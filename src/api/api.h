@@ -51,7 +51,4 @@ void loami_api_drain(loami_api *a);
 /* Ends every running answer with an error. */
 void loami_api_cancel_all(loami_api *a);
 
-/* Does a step of any engine take longer than stall_s? By its heartbeat, which nobody waits for. Loop's thread. */
-bool loami_api_stalled(const loami_api *a);
-
 #endif

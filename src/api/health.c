@@ -59,11 +59,6 @@ bool loami_api_stalled(const loami_api *a)
     return false;
 }
 
-bool loami_api_stalled(const loami_api *a)
-{
-    return any_stalled(a);
-}
-
 /* ---- /health ------------------------------------------------------------------------------------------ */
 
 /* One entry of "models", of those that are loaded or on their way. */

@@ -81,6 +81,6 @@ loami_cmd loami_cmd_generate, loami_cmd_chat, loami_cmd_serve, loami_cmd_key, lo
     loami_cmd_rollout, loami_cmd_compare, loami_cmd_validate,
     loami_cmd_config, loami_cmd_completion, loami_cmd_man, loami_cmd_service, loami_cmd_audit;
 
-extern const loami_command loami_gateway_verbs[], loami_service_verbs[];
+extern const loami_command loami_gateway_verbs[], loami_service_verbs[], loami_rollout_verbs[];
 
 #endif

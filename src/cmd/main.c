@@ -6,7 +6,7 @@
 static const loami_command commands[] = {
     { "serve", loami_cmd_serve, "answer the OpenAI API on a port", NULL },
     { "gateway", loami_cmd_gateway, "one address in front of several servers", loami_gateway_verbs },
-    { "rollout", loami_cmd_rollout, "move traffic from one engine to another, and back if it is worse", NULL },
+    { "rollout", loami_cmd_rollout, "move traffic from one engine to another, and back if it is worse", loami_rollout_verbs },
     { "compare", loami_cmd_compare, "the same prompts to two servers, side by side", NULL },
     { "validate", loami_cmd_validate, "tick off a migration's checklist", NULL },
     { "key", loami_cmd_key, "make an API key for loam serve", NULL },
