@@ -33,7 +33,8 @@ static kept *keep(void)
     kept *k = calloc(1, sizeof *k);
     if (!k) return NULL;
     k->next = all_kept;
-    return all_kept = k;
+    all_kept = k;
+    return all_kept;
 }
 
 /* Names that other programs' users have in their environment already; loam's own come first. */
