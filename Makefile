@@ -16,7 +16,7 @@ MAKEFLAGS  += --no-print-directory
 KEGS       := $(wildcard $(foreach k,openssl@3 curl libedit sqlite,/opt/homebrew/opt/$(k)/lib/pkgconfig /usr/local/opt/$(k)/lib/pkgconfig))
 EMPTY      :=
 PKG_CONFIG ?= $(if $(KEGS),PKG_CONFIG_PATH=$(subst $(EMPTY) ,:,$(KEGS)):$$PKG_CONFIG_PATH )pkg-config
-LIBS       := libevent libevent_pthreads libevent_openssl libssl libcrypto libcurl jansson sqlite3 libpcre2-8 libutf8proc libedit
+LIBS       := libevent libevent_pthreads libevent_openssl libssl libcrypto libcurl jansson sqlite3 libpcre2-8 libutf8proc libedit $(if $(filter Linux,$(SYSTEM)),libseccomp)
 
 # A bare machine: what the build needs is installed before anything else is looked at.
 SETUP := NO_INSTALL=$(NO_INSTALL) VENV=$(VENV) tools/setup
@@ -45,11 +45,11 @@ $(BUILD)/obj/src/substrate/cpu/arm/i8mm%.o:   ISA := $(I8MM)
 
 sources = $(wildcard $(addsuffix /*.c,$(addprefix src/,$(1))))
 LIB_SRC  := $(call sources,base file text text/* substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))
-PROG_SRC := $(call sources,net api rollout gateway store web cmd)
+PROG_SRC := $(call sources,net api rollout gateway store web sandbox cmd)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
 NO_MAIN  := $(filter-out %/cmd/main.o,$(PROG_OBJ)) $(BUILD)/libloam.a
-.PHONY: all mlx macos model serve bench install clean help
+.PHONY: all mlx macos model serve bench install deb clean help
 all: $(BUILD)/loam ## build build/loam and build/libloam.a (the default)
 
 $(BUILD)/libloam.a: $(LIB_OBJ)
@@ -91,14 +91,19 @@ bench: model ## speed beside llama.cpp, interleaved on this machine: bench/resul
 	@bench/compare_llama_cpp --loam $(BUILD)/loam --model $(MODEL)
 
 MLX = $(abspath $(firstword $(wildcard $(BUILD)/mlx.so $(BUILD)/mlx.dylib)))
-install: all ## to $(DESTDIR)$(PREFIX): the program, the library, its headers
+install: all ## to $(DESTDIR)$(PREFIX): the program, the library, its headers, manual pages, completion
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(BUILD)/loam $(DESTDIR)$(PREFIX)/bin/
 	$(if $(MLX),install -d $(DESTDIR)$(PREFIX)/lib/loam && install -m 755 $(MLX) $(DESTDIR)$(PREFIX)/lib/loam/)
 	install -m 644 $(BUILD)/libloam.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 include/loam.h include/loam_substrate.h $(DESTDIR)$(PREFIX)/include/
+	@tools/install_pages $(BUILD)/loam $(DESTDIR)$(PREFIX)/share
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$($(BUILD)/loam --version | cut -d' ' -f2)|" tools/loam.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/loam.pc
+
+DEB_OUT ?= $(BUILD)/deb
+deb: all ## Debian packages for this machine's release, in build/deb
+	@BUILD=$(BUILD) tools/deb $(BUILD)/loam $(DEB_OUT)
 
 clean: ## remove what was built; the tests' Python in .venv stays
 	rm -rf build build-*

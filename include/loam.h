@@ -109,6 +109,10 @@ typedef struct loam_options {
     uint64_t kv_disk_bytes;   /* limit of this model's pages there; 0 = 8 GiB */
 } loam_options;
 
+/* Loads the shared object of the substrate that loam_options.substrate would choose, if it has one, so that loam_engine_open
+ * needs to open no libraries: for programs that restrict themselves in between. */
+int loam_preload(const char *substrate, loam_err *err);
+
 /* Loads a model and starts the engine thread. Takes as long as loading takes. */
 int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *err);
 

@@ -28,7 +28,7 @@ class Loam:
     def __init__(self, home):
         self.home = home
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("LOAM_", "MLX_", "HF_")) or k in ("LOAM_CPU", "LOAM_MLX")}
-        self.env.update(LOAM_HOME=str(home / "loam"), HF_HOME=str(home / "hf"), LC_ALL="C.UTF-8")
+        self.env.update(LOAM_HOME=str(home / "loam"), HF_HOME=str(home / "hf"), XDG_CONFIG_HOME=str(home / "config"), LC_ALL="C.UTF-8")
 
     def __call__(self, *args, stdin=None, ok=True, env=None, timeout=120):
         """The finished process, with stdout and stderr as text. stdin: text or bytes. ok: it must exit 0."""

@@ -182,4 +182,4 @@ def events(data):
 
 def environment(home, **more):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("LOAM_", "MLX_", "HF_")) or k == "LOAM_CPU"}
-    return {**env, "LOAM_HOME": str(home / "loam"), "HF_HOME": str(home / "hf"), "LC_ALL": "C.UTF-8", **more}
+    return {**env, "LOAM_HOME": str(home / "loam"), "HF_HOME": str(home / "hf"), "XDG_CONFIG_HOME": str(home / "config"), "LC_ALL": "C.UTF-8", **more}

@@ -1,10 +1,14 @@
 /* A platform file: the one place of base that asks which system this is. */
 #include "base/system.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #ifdef __APPLE__
+#include <mach-o/dyld.h>
 #include <mach/mach.h>
 #endif
 
@@ -33,12 +37,31 @@ uint64_t loami_resident_memory_bytes(void)
     kern_return_t rc = task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &n);
     return rc == KERN_SUCCESS ? (uint64_t)info.resident_size : 0;
 #else
+    static int fd = -1; /* kept: a sealed process opens no files */
+    char text[200];
     unsigned long long size, resident = 0;
     long page = sysconf(_SC_PAGESIZE);
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f) return 0;
-    if (fscanf(f, "%llu %llu", &size, &resident) != 2) resident = 0;
-    fclose(f);
+    if (fd < 0) fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    if (sscanf(text, "%llu %llu", &size, &resident) != 2) return 0;
     return page > 0 ? (uint64_t)resident * (uint64_t)page : 0;
 #endif
+}
+
+int loami_program_path(char *out, size_t size)
+{
+#ifdef __APPLE__
+    char name[4096];
+    uint32_t n = sizeof name;
+    if (_NSGetExecutablePath(name, &n) != 0) return -1;
+    char *real = realpath(name, NULL);
+#else
+    char *real = realpath("/proc/self/exe", NULL);
+#endif
+    int rc = real && strlen(real) < size ? 0 : -1;
+    if (rc == 0) strcpy(out, real);
+    free(real);
+    return rc;
 }

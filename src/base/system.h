@@ -2,10 +2,14 @@
 #ifndef LOAMI_SYSTEM_H
 #define LOAMI_SYSTEM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 uint64_t loami_peak_memory_bytes(void);   /* largest resident size of this process so far */
 uint64_t loami_resident_memory_bytes(void); /* now; 0 when the system does not say */
 uint64_t loami_memory_bytes(void);        /* the machine's */
+
+/* The running program's own file, without links; -1 when the system will not say or it does not fit. */
+int loami_program_path(char *out, size_t size);
 
 #endif

@@ -1,11 +1,14 @@
 #include "base/file.h"
+#include "base/notify.h"
 #include "cmd/cmd.h"
+#include "cmd/contain.h"
 #include "cmd/gateway.h"
 #include "gateway/gateway.h"
 #include "web/gateway.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -23,6 +26,8 @@ typedef struct service {
     loami_gateway *gateway;
     loami_timer on_restart, on_succeeded;
     pid_t successor;
+    loami_containment containment;
+    const char *path;
 } service;
 
 static void say(const char *what, const char *why)
@@ -30,13 +35,27 @@ static void say(const char *what, const char *why)
     fprintf(stderr, "loam gateway: %s%s%s\n", what, why ? ": " : "", why ? why : "");
 }
 
+/* What was sealed cannot be opened again: a backend at a new port needs a new process. */
+static void check_reach(const service *v)
+{
+    loami_gw_config *c;
+    if (!v->containment.on || loami_gw_config_load(&c, v->path, NULL) < 0) return;
+    for (uint32_t i = 0; i < c->n_backends; i++)
+        if (!loami_contain_reaches(&v->containment, c->backends[i].url))
+            say("--sandbox lets this process connect to the ports that it started with alone; start it again "
+                "for",
+                c->backends[i].url);
+    loami_gw_config_unref(c);
+}
+
 static void on_reload(void *arg, int rc, const loam_err *err)
 {
-    (void)arg;
-    if (rc < 0)
+    if (rc < 0) {
         say("the configuration was not read again", err->msg);
-    else
-        say("the configuration was read again", NULL);
+        return;
+    }
+    say("the configuration was read again", NULL);
+    check_reach(arg);
 }
 
 /* Starts this program once more with the listening socket, which stays open all the while. The new one says
@@ -48,6 +67,10 @@ static void restart(void *arg)
     int fd = loami_gateway_fd(v->gateway), n = 0;
 
     if (fd < 0) return;
+    if (v->containment.on) {
+        say("--sandbox forbids to start a successor", "let the service manager restart it");
+        return;
+    }
     snprintf(fd_text, sizeof fd_text, LOAM_LISTEN_FD "=%d", fd);
     snprintf(pid_text, sizeof pid_text, LOAM_PREDECESSOR "=%ld", (long)getpid());
     env[n++] = fd_text;
@@ -79,6 +102,41 @@ static int inherited_socket(void)
     return n && pid && atoi(n) >= 1 && atol(pid) == (long)getpid() ? 3 : 0;
 }
 
+static bool is_alive(void *arg)
+{
+    (void)arg; /* this is asked on the loop's thread, which does everything here */
+    return true;
+}
+
+/* The files that are read and written, and the ports that are connected to, after this. */
+static int contain(service *v, const loami_gw_config *config, loam_err *err)
+{
+    loami_containment *c = &v->containment;
+    int rc = 0;
+    c->command = "gateway";
+    if (!c->on) return loami_contain_begin(c, err);
+    loami_contain_file(c, v->path);
+    for (uint32_t i = 0; i < config->n_backends && rc == 0; i++) {
+        rc = loami_contain_backend(c, config->backends[i].url, err);
+        loami_contain_file(c, config->backends[i].ca_file);
+        if (strncmp(config->backends[i].url, "https:", 6) == 0 && !config->backends[i].ca_file)
+            loami_contain_file(c, "/etc/ssl/certs/ca-certificates.crt");
+    }
+    char folder[LOAMI_PATH_MAX];
+    if (config->usage_file && snprintf(folder, sizeof folder, "%s", config->usage_file) < (int)sizeof folder)
+        loami_contain_folder(c, dirname(folder));
+    return rc == 0 ? loami_contain_begin(c, err) : rc;
+}
+
+/* A restarted gateway is not the process that the service manager started: it says so. */
+static int ready(service *v, loam_err *err)
+{
+    char lines[40];
+    snprintf(lines, sizeof lines, "MAINPID=%ld", (long)getpid());
+    if (getenv(LOAM_PREDECESSOR)) loami_notify(lines);
+    return loami_contain_ready(&v->containment, v->loop, is_alive, v, err);
+}
+
 static void tell_predecessor(void)
 {
     const char *pid = getenv(LOAM_PREDECESSOR);
@@ -93,9 +151,11 @@ static int serve(service *v, loami_gw_config *config, const char *path, loam_err
                                 .pages = loami_gateway_pages,
                                 .listen_fd = inherited_socket(),
                                 .on_reload = on_reload,
-                                .on_restart = restart,
+                                .on_restart = v->containment.on ? NULL : restart,
                                 .arg = v };
-    int rc = loami_loop_open(&v->loop, err);
+    v->path = path;
+    int rc = contain(v, config, err);
+    if (rc == 0) rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_gateway_open(&v->gateway, v->loop, config, &o, err);
     if (rc < 0) return rc;
     signal(SIGCHLD, SIG_IGN);
@@ -108,6 +168,8 @@ static int serve(service *v, loami_gw_config *config, const char *path, loam_err
                              : "loam gateway: %u backends in %u pools at http://%s:%u\n",
            config->n_backends, config->n_pools, host, loami_gateway_port(v->gateway));
     fflush(stdout);
+    rc = ready(v, err);
+    if (rc < 0) return rc;
     tell_predecessor();
     loami_loop_run(v->loop);
     return 0;
@@ -116,12 +178,13 @@ static int serve(service *v, loami_gw_config *config, const char *path, loam_err
 static int run(int argc, char **argv)
 {
     const char *path = "gateway.json";
-    bool check = false;
+    bool check = false, sandbox = false;
     const loami_opt table[] = {
         { "--config", 'c', "FILE", "backends, pools, keys: see docs/gateway.md [gateway.json]",
           LOAMI_OPT_STRING, &path, NULL, 0, 0 },
         { "--check", 0, NULL, "read the configuration, say what is wrong with it, and end", LOAMI_OPT_FLAG,
           &check, NULL, 0, 0 },
+        LOAMI_SANDBOX_OPT(sandbox),
         { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
     };
     service v = { .argv = argv - 1 };
@@ -138,7 +201,9 @@ static int run(int argc, char **argv)
         loami_gw_config_unref(config);
         return LOAMI_EXIT_OK;
     }
+    v.containment.on = sandbox;
     rc = serve(&v, config, path, &err);
+    loami_contain_end(&v.containment);
     loami_timer_clear(&v.on_restart);
     loami_timer_clear(&v.on_succeeded);
     loami_gateway_close(v.gateway);
@@ -147,25 +212,19 @@ static int run(int argc, char **argv)
     return rc < 0 ? loami_cmd_fail(argv[0], &err) : LOAMI_EXIT_OK;
 }
 
+const loami_command loami_gateway_verbs[] = {
+    { "gateway status", loami_gateway_status, NULL, NULL },
+    { "gateway drain", loami_gateway_drain_cmd, NULL, NULL },
+    { "gateway undrain", loami_gateway_undrain_cmd, NULL, NULL },
+    { "gateway reload", loami_gateway_reload_cmd, NULL, NULL },
+    { "gateway restart", loami_gateway_restart_cmd, NULL, NULL },
+    { "gateway usage", loami_gateway_usage, NULL, NULL },
+    { "gateway export", loami_gateway_export, NULL, NULL },
+    { NULL, NULL, NULL, NULL },
+};
+
 int loami_cmd_gateway(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        loami_cmd *run;
-    } verbs[] = {
-        { "status", loami_gateway_status },       { "drain", loami_gateway_drain_cmd },
-        { "undrain", loami_gateway_undrain_cmd }, { "reload", loami_gateway_reload_cmd },
-        { "restart", loami_gateway_restart_cmd }, { "usage", loami_gateway_usage },
-        { "export", loami_gateway_export },
-    };
-    if (argc < 2 || argv[1][0] == '-') return run(argc, argv);
-    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-        char name[40];
-        if (strcmp(verbs[i].name, argv[1]) != 0) continue;
-        snprintf(name, sizeof name, "gateway %s", argv[1]);
-        argv[1] = name;
-        return verbs[i].run(argc - 1, argv + 1);
-    }
-    fprintf(stderr, "loam gateway: unknown: %s (see loam gateway --help)\n", argv[1]);
-    return LOAMI_EXIT_USAGE;
+    return argc < 2 || argv[1][0] == '-' ? run(argc, argv)
+                                         : loami_cmd_verb("gateway", loami_gateway_verbs, argc, argv);
 }

@@ -431,38 +431,39 @@ static int report(int argc, char **argv)
     return finish(&w, argv[0], rc, &err);
 }
 
+const loami_command loami_rollout_verbs[] = {
+    { "rollout start", start, "begin: --from A --to B --steps 10,50,100", NULL },
+    { "rollout status", status, "where it is, and what its gates say", NULL },
+    { "rollout promote", promote, "go on to the next step now", NULL },
+    { "rollout pause", pause_it, "stay at this share", NULL },
+    { "rollout resume", resume, "go on with the plan", NULL },
+    { "rollout rollback", rollback, "back to the old side, at once", NULL },
+    { "rollout history", history, "what happened, when, by whom and why", NULL },
+    { "rollout report", report, "gates, mirrored requests and history as a page", NULL },
+    { "rollout forget", forget, "after its end: the configuration alone decides again", NULL },
+    { NULL, NULL, NULL, NULL },
+};
+
+static void list_verbs(FILE *f)
+{
+    fprintf(f, "loam rollout: move a pool's traffic from one engine to another, and back if it is worse\n\n");
+    for (const loami_command *v = loami_rollout_verbs; v->name; v++) fprintf(f, "  loam %-18s %s\n", v->name, v->about);
+}
+
 int loami_cmd_rollout(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        loami_cmd *run;
-        const char *about;
-    } verbs[] = {
-        { "start", start, "begin: --from A --to B --steps 10,50,100" },
-        { "status", status, "where it is, and what its gates say" },
-        { "promote", promote, "go on to the next step now" },
-        { "pause", pause_it, "stay at this share" },
-        { "resume", resume, "go on with the plan" },
-        { "rollback", rollback, "back to the old side, at once" },
-        { "history", history, "what happened, when, by whom and why" },
-        { "report", report, "gates, mirrored requests and history as a page" },
-        { "forget", forget, "after its end: the configuration alone decides again" },
+    loami_opt_list unused = { .n = 0 };
+    const loami_opt table[] = {
+        { NULL, 0, "VERB", "start, status, promote, pause, resume, rollback, history, report or forget", LOAMI_OPT_LIST, &unused, NULL, 0, 0 },
+        { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
     };
-    char name[40];
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        FILE *f = argc < 2 ? stderr : stdout;
-        fprintf(
-            f, "loam rollout: move a pool's traffic from one engine to another, and back if it is worse\n\n");
-        for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
-            fprintf(f, "  loam rollout %-10s %s\n", verbs[i].name, verbs[i].about);
-        return argc < 2 ? LOAMI_EXIT_USAGE : LOAMI_EXIT_OK;
+    if (argc > 1 && argv[1][0] != '-') return loami_cmd_verb("rollout", loami_rollout_verbs, argc, argv);
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        list_verbs(stdout);
+        return LOAMI_EXIT_OK;
     }
-    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-        if (strcmp(verbs[i].name, argv[1]) != 0) continue;
-        snprintf(name, sizeof name, "rollout %s", argv[1]);
-        argv[1] = name;
-        return verbs[i].run(argc - 1, argv + 1);
-    }
-    fprintf(stderr, "loam rollout: unknown: %s (see loam rollout --help)\n", argv[1]);
+    int rc = loami_opt_parse(argc, argv, table, "move a pool's traffic from one engine to another, and back if it is worse");
+    if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
+    list_verbs(stderr);
     return LOAMI_EXIT_USAGE;
 }

@@ -239,9 +239,15 @@ void loami_admin_restart(loami_reply *r, void *arg)
         loami_reply_fail(r, &f);
         return;
     }
+    if (!gw->on_restart) {
+        loami_fault_set(&f, 409, "no_successor", NULL,
+                        "this gateway may not start a successor (--sandbox): its service manager restarts it");
+        loami_reply_fail(r, &f);
+        return;
+    }
     loami_buf_puts(&b, "{\"restarting\":true}");
     send(r, 200, &b);
-    if (gw->on_restart) loami_timer_set(gw->loop, &gw->restart, 0, gw->on_restart, gw->options_arg);
+    loami_timer_set(gw->loop, &gw->restart, 0, gw->on_restart, gw->options_arg);
 }
 
 /* ---- models -------------------------------------------------------------------------------------- */

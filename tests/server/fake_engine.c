@@ -5,19 +5,27 @@
  * The last "[fake k=v k=v]" in a prompt says: tokens=N (default 8), delay=MS a token, prefill=MS before the
  * first, fail=N (the machine fails after N tokens), busy=N (queue full, come again after N seconds), hang=MS (the first step
  * takes so long, and nothing else happens meanwhile). The answer is "abcdefghij" over and over, or with echo=1 the
- * prompt, with say=1 what follows the "]". LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading; so do, of one
+ * prompt, with say=1 what follows the "]", with try=1 what became of it: "open PATH", "write PATH", "connect PORT", "exec PATH" are
+ * attempted here, in the server's own process. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading; so do, of one
  * model, files in its folder: load_ms, fail, and bytes (what it takes in memory). */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "text/chat.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { EOS = 256, VOCAB = 257, CONTEXT = 200000, RING = 64 };
 
@@ -378,6 +386,50 @@ static bool say(loam_stream *s)
     return true;
 }
 
+static int try_connect(const char *port)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    int fd = socket(AF_INET, SOCK_STREAM, 0), why;
+    if (fd < 0) return errno;
+    why = connect(fd, (struct sockaddr *)&to, sizeof to) < 0 ? errno : 0;
+    close(fd);
+    return why;
+}
+
+static int try_exec(const char *path)
+{
+    char *argv[] = { (char *)path, NULL };
+    pid_t child;
+    int why = posix_spawn(&child, path, NULL, NULL, argv, argv + 1);
+    if (!why) waitpid(child, NULL, 0);
+    return why;
+}
+
+static int try_open(const char *path, int how)
+{
+    int fd = open(path, how, 0600);
+    if (fd < 0) return errno;
+    close(fd);
+    return 0;
+}
+
+/* The prompt becomes the outcome: an error's words, or "done". */
+static bool attempt(loam_stream *s)
+{
+    char word[16] = "", arg[400] = "", *to = s->prompt;
+    if (!option(s->prompt, "try", 0)) return false;
+    for (char *p = strstr(to, "[fake "); p; p = strstr(p + 1, "[fake ")) to = p;
+    if (sscanf(strchr(to, ']') + 1, "%15s %399s", word, arg) != 2) return false;
+    int why = strcmp(word, "open") == 0      ? try_open(arg, O_RDONLY)
+              : strcmp(word, "write") == 0   ? try_open(arg, O_WRONLY | O_CREAT)
+              : strcmp(word, "connect") == 0 ? try_connect(arg)
+              : strcmp(word, "exec") == 0    ? try_exec(arg)
+                                             : EINVAL;
+    free(s->prompt);
+    s->prompt = strdup(why ? strerror(why) : "done");
+    return s->prompt != NULL;
+}
+
 int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_err *err)
 {
     if (r->n_tokens >= e->info.context_tokens)
@@ -407,7 +459,7 @@ int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_e
     s->fail_at = option(s->prompt, "fail", 0);
     s->max_new = option(s->prompt, "tokens", 8);
     double prefill_s = option(s->prompt, "prefill", 0) * 1e-3;
-    s->echo = option(s->prompt, "echo", 0) || say(s);
+    s->echo = option(s->prompt, "echo", 0) || say(s) || attempt(s);
     if (s->echo) s->max_new = (uint32_t)strlen(s->prompt);
     if (r->max_new && r->max_new < s->max_new) s->max_new = r->max_new;
     s->want_logprobs = r->want_logprobs;
