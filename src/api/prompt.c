@@ -122,13 +122,14 @@ static json_t *read_call(const json_t *v, const char *where, loami_fault *f)
     }
     copy = json_copy((json_t *)v);
     inner = json_copy((json_t *)function);
-    if (!copy || !inner || json_object_set_new(inner, "arguments", parsed) < 0 ||
+    if (!copy || !inner || json_object_set(inner, "arguments", parsed) < 0 ||
         json_object_set(copy, "function", inner) < 0) {
         json_decref(copy);
         copy = NULL;
         no_memory(f);
     }
     json_decref(inner);
+    json_decref(parsed);
     return copy;
 }
 

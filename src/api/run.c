@@ -83,6 +83,18 @@ bool loami_run_prompts(loami_run *run, uint32_t n)
     return run->prompts;
 }
 
+void loami_run_forget_request(loami_run *run)
+{
+    for (uint32_t i = 0; i < run->n_prompts; i++) {
+        free(run->prompts[i].ids);
+        free(run->prompts[i].text);
+    }
+    if (run->request) loami_params_free(run->request);
+    free(run->request);
+    free(run->prompts);
+    free(run->tools);
+}
+
 /* ---- the end ------------------------------------------------------------------------------------------ */
 
 static void run_free(loami_run *run)
@@ -104,15 +116,8 @@ static void run_free(loami_run *run)
     }
     loami_loop_unpost(run->api->loop, &run->ready);
     loami_timer_clear(&run->keep_alive);
-    for (uint32_t i = 0; i < run->n_prompts; i++) {
-        free(run->prompts[i].ids);
-        free(run->prompts[i].text);
-    }
-    if (run->request) loami_params_free(run->request);
-    free(run->request);
-    free(run->prompts);
+    loami_run_forget_request(run);
     free(run->choices);
-    free(run->tools);
     loami_buf_free(&run->out);
     free(run);
 }

@@ -134,6 +134,9 @@ int loami_fault_from(loami_fault *f, const loam_err *err, const char *param);
 /* Room for n prompts; false when memory ran out. */
 bool loami_run_prompts(loami_run *run, uint32_t n);
 
+/* Frees what a shape's parse has put into the run: request, prompts, tools. They are not to be used after. */
+void loami_run_forget_request(loami_run *run);
+
 /* {"prompt_tokens":…} over all choices. */
 void loami_put_usage(loami_buf *out, const loami_run *run);
 

@@ -73,13 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc = run.shape->parse(&run, body, &f);
     assert(rc == 0 || (rc == -1 && f.status >= 400 && f.msg[0]));
     assert(rc < 0 || (run.n_prompts && run.prompts[0].ids));
-    for (uint32_t i = 0; i < run.n_prompts; i++) {
-        free(run.prompts[i].ids);
-        free(run.prompts[i].text);
-    }
-    free(run.prompts);
-    loami_params_free(run.request);
-    free(run.request);
+    loami_run_forget_request(&run);
 out:
     json_decref(body);
     return 0;
