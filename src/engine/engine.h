@@ -21,7 +21,16 @@ enum {
     ROWS_SCORED = 64,          /* rows of a step whose every logit is wanted: their logits are vocab floats each */
 };
 
-typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE } loami_job;
+typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE, LOAMI_JOB_EMBED } loami_job;
+
+/* Where the results of a job that is no generation go: the caller's memory. */
+typedef struct loami_job_out {
+    float *floats;             /* logits [vocab], log-probabilities [n_tokens - 1] or the sum of rows [dim] */
+    uint32_t *ranks;           /* of score: [n_tokens - 1], or NULL */
+    loam_logprob *top;         /* likewise [n_tokens - 1][n_top] */
+    uint32_t n_top;
+    bool last_only;            /* of embed: the last row instead of the sum */
+} loami_job_out;
 
 /* One step's token on its way to the reader. */
 typedef struct loami_ring_item {
@@ -41,7 +50,7 @@ struct loam_stream {
     loam_request request;      /* its arrays are copies in `arena` */
     loami_job job;
     loami_arena arena;
-    float *out;                /* of logits and score: the caller's */
+    loami_job_out out;
 
     /* the engine thread's */
     int32_t *tokens;           /* [n_tokens of capacity n_reserved] prompt, then answer */
@@ -78,6 +87,7 @@ struct loam_engine {
     loami_arena arena;
     loami_machine machine;
     loami_model *model;
+    loam_pooling pooling;      /* the model's own, or LOAM_POOL_MODEL: it does not say */
     struct loam_text *text;    /* NULL: a folder without a tokenizer, good for ids only */
     loam_model_info info;
     loam_sub_info sub_info;
@@ -105,13 +115,20 @@ struct loam_engine {
     uint64_t n_prompt, n_new;  /* tokens since open; published as stat */
 };
 
+/* engine.c: puts a stream into the queue; takes a reference for the engine. */
+int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err);
+
 /* engine.c: wakes the engine thread: something to read, a ring that has room again, a flag that was set. */
 void loami_engine_kick(loam_engine *e);
 
 /* sched.c: under the engine's lock: moves waiting requests to running while pages last, drops cancelled ones. */
 void loami_sched_admit(loam_engine *e);
 
-/* sched.c: the rows of the next step: a row of every sequence that decodes, then prefill with what is left. */
+/* embed.c: what 1_Pooling/config.json says, if it is there. */
+int loami_embed_pooling(loam_pooling *out, const char *dir, loam_err *err);
+
+/* sched.c: the rows of the next step: a row of every sequence that decodes, then prefill with what is left. A step
+ * gives hidden states (embeddings) or logits (all else): the kinds take turns; sets model->hidden. */
 loam_batch loami_sched_plan(loam_engine *e);
 
 /* stream.c, engine's side */
@@ -121,6 +138,6 @@ void loami_stream_finish(loam_stream *s, loam_finish finish, int code, const cha
 void loami_stream_unref(loam_stream *s);
 
 /* stream.c: a request checked and copied. */
-int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, float *where, loam_err *err);
+int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, const loami_job_out *where, loam_err *err);
 
 #endif

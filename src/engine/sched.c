@@ -39,7 +39,8 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         e->row_tokens[first + i] = s->tokens[s->n_past + i];
         bool last = s->n_past + i + 1 == s->n_tokens;
-        if (last || s->job == LOAMI_JOB_SCORE) e->row_wanted[b->n_wanted++] = first + i;
+        bool every = s->job == LOAMI_JOB_SCORE || (s->job == LOAMI_JOB_EMBED && !s->out.last_only);
+        if (last || every) e->row_wanted[b->n_wanted++] = first + i;
     }
     s->n_rows = n;
     e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->holding.pages };
@@ -47,18 +48,22 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
     b->n_rows += n;
 }
 
-loam_batch loami_sched_plan(loam_engine *e)
+/* The rows of those whose step gives what e->model->hidden says. */
+static loam_batch plan(loam_engine *e)
 {
     loam_batch b = { .tokens = e->row_tokens, .seqs = e->row_seqs, .wanted = e->row_wanted };
+    bool hidden = e->model->hidden, beside = false;
     for (uint32_t i = 0; i < e->n_running; i++) {
         loam_stream *s = e->running[i];
         s->n_rows = 0;
-        if (decodes(s) && !loami_stream_full(s)) take_rows(e, &b, s, 1);
+        if (s->job != LOAMI_JOB_GENERATE || !decodes(s) || loami_stream_full(s)) continue;
+        beside = true;
+        if (!hidden) take_rows(e, &b, s, 1);
     }
-    uint32_t room = (b.n_rows ? ROWS_BESIDE_DECODE : ROWS_MAX);
+    uint32_t room = beside ? ROWS_BESIDE_DECODE : ROWS_MAX;
     for (uint32_t i = 0; i < e->n_running && room > 0; i++) {
         loam_stream *s = e->running[i];
-        if (decodes(s)) continue;
+        if ((s->job == LOAMI_JOB_EMBED) != hidden || (s->job == LOAMI_JOB_GENERATE && decodes(s))) continue;
         uint32_t n = s->n_tokens - s->n_past;
         if (s->job == LOAMI_JOB_SCORE && n > ROWS_SCORED) n = ROWS_SCORED;
         if (n > room) n = room;
@@ -66,4 +71,13 @@ loam_batch loami_sched_plan(loam_engine *e)
         room -= n;
     }
     return b;
+}
+
+loam_batch loami_sched_plan(loam_engine *e)
+{
+    e->model->hidden = !e->model->hidden;
+    loam_batch b = plan(e);
+    if (b.n_rows) return b;
+    e->model->hidden = !e->model->hidden;
+    return plan(e);
 }

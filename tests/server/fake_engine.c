@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "text/chat.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { EOS = 256, VOCAB = 257, CONTEXT = 200000, RING = 64 };
+enum { EOS = 256, VOCAB = 257, CONTEXT = 200000, RING = 64, DIMS = 4 };
 
 struct loam_stream {
     loam_engine *engine;
@@ -232,6 +233,12 @@ int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *e
                                  .substrate = "fake",
                                  .device = "fake",
                                  .vocab_tokens = VOCAB,
+                                 .embed_dims = DIMS,
+                                 .weight_bytes = 1000,
+                                 .parameters = 1000,
+                                 .quant_mode = "affine",
+                                 .quant_bits = 4,
+                                 .quant_group = 64,
                                  .context_tokens = options->context_tokens ? options->context_tokens
                                                                            : CONTEXT };
     e->text.chat.text = markers;
@@ -285,8 +292,40 @@ int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits
 
 int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err)
 {
-    (void)e, (void)tokens, (void)err;
-    for (uint32_t i = 0; i + 1 < n; i++) logprobs[i] = -1;
+    return loam_score_top(e, tokens, n, 0, logprobs, NULL, NULL, err);
+}
+
+/* Every token is the second likeliest; 'a', 'b', ... are the likeliest. */
+int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
+                   loam_logprob *top, loam_err *err)
+{
+    (void)tokens;
+    if (n > e->info.context_tokens)
+        return loami_fail(err, LOAM_E_TOO_LONG, "%u tokens, the context takes %u", n, e->info.context_tokens);
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        logprobs[i] = -1;
+        if (ranks) ranks[i] = 2;
+        for (uint32_t k = 0; k < n_top; k++)
+            top[(size_t)i * n_top + k] = (loam_logprob){ 'a' + (int32_t)k, -0.5f - (float)k };
+    }
+    return 0;
+}
+
+/* The vector of a text: how many of its tokens leave each remainder, scaled; of the last one alone for LAST. */
+int loam_embed(loam_engine *e, const loam_tokens *texts, uint32_t n_texts, loam_pooling pooling, float *out,
+               uint32_t *failed, loam_err *err)
+{
+    for (uint32_t i = 0; i < n_texts; i++, out += DIMS) {
+        float sum = 0;
+        if (texts[i].n > e->info.context_tokens) {
+            *failed = i;
+            return loami_fail(err, LOAM_E_TOO_LONG, "%u tokens, the context takes %u", texts[i].n, e->info.context_tokens);
+        }
+        memset(out, 0, DIMS * sizeof *out);
+        for (uint32_t k = pooling == LOAM_POOL_LAST ? texts[i].n - 1 : 0; k < texts[i].n; k++) out[texts[i].ids[k] % DIMS] += 1;
+        for (int k = 0; k < DIMS; k++) sum += out[k] * out[k];
+        for (int k = 0; k < DIMS; k++) out[k] /= sqrtf(sum);
+    }
     return 0;
 }
 
