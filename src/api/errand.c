@@ -2,18 +2,7 @@
 
 #include <stdlib.h>
 
-struct loami_errand {
-    loami_api *api;
-    loami_reply *reply;
-    loami_errand_work *work;
-    loami_buf out;
-    loami_fault fault;
-    bool failed;
-    loami_task task;
-    LIST_ENTRY(loami_errand) next;
-};
-
-static void errand_free(struct loami_errand *e)
+static void errand_free(loami_errand *e)
 {
     LIST_REMOVE(e, next);
     loami_buf_free(&e->out);
@@ -22,20 +11,30 @@ static void errand_free(struct loami_errand *e)
 
 static void work(void *arg)
 {
-    struct loami_errand *e = arg;
+    loami_errand *e = arg;
     json_t *body;
     e->failed = loami_body_parse(&body, e->reply, &e->fault) < 0;
     if (e->failed) return;
-    e->failed = e->work(e->api, body, &e->out, &e->fault) < 0;
+    e->failed = e->work(e, body, &e->out, &e->fault) < 0;
     json_decref(body);
     if (e->failed || !e->out.failed) return;
     e->failed = true;
     loami_fault_set(&e->fault, 503, "out_of_memory", "", "Out of memory.");
 }
 
+static void on_gone(void *arg)
+{
+    loami_errand *e = arg;
+    atomic_store(&e->gone, true);
+}
+
 static void done(void *arg)
 {
-    struct loami_errand *e = arg;
+    loami_errand *e = arg;
+    if (e->tokens > 0) {
+        loami_reply_charge(e->reply, e->tokens);
+        loami_reply_note(e->reply, "prompt_tokens", e->tokens);
+    }
     if (e->failed)
         loami_reply_fail(e->reply, &e->fault);
     else
@@ -46,7 +45,7 @@ static void done(void *arg)
 void loami_errand_open(loami_api *a, loami_workers *workers, loami_reply *r, loami_errand_work *to_do)
 {
     loami_fault f;
-    struct loami_errand *e = NULL;
+    loami_errand *e = NULL;
     if (loami_api_check_ready(a, &f) < 0) goto fail;
     e = calloc(1, sizeof *e);
     if (!e) {
@@ -57,7 +56,9 @@ void loami_errand_open(loami_api *a, loami_workers *workers, loami_reply *r, loa
     e->reply = r;
     e->work = to_do;
     e->task = (loami_task){ .work = work, .done = done, .arg = e };
+    atomic_init(&e->gone, false);
     LIST_INSERT_HEAD(&a->errands, e, next);
+    loami_reply_watch(r, on_gone, NULL, e);
     if (loami_workers_run(workers, &e->task)) return;
     loami_fault_set(&f, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
     errand_free(e);
@@ -68,7 +69,7 @@ fail:
 void loami_errand_abandon_all(loami_api *a)
 {
     while (!LIST_EMPTY(&a->errands)) {
-        struct loami_errand *e = LIST_FIRST(&a->errands);
+        loami_errand *e = LIST_FIRST(&a->errands);
         loami_reply_end(e->reply);
         errand_free(e);
     }

@@ -1,5 +1,6 @@
 #include "api/params.h"
 
+#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +115,37 @@ int loami_read_stream_options(void *params, const json_t *v, const char *where, 
     return loami_fields_read(table, v, where, false, params, f);
 }
 
+int loami_read_prompt_logprobs(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    json_int_t k = -1;
+    if (!loami_whole(v, &k) || k < 0 || k > LOAM_MAX_LOGPROBS)
+        return loami_field_wrong(f, where, "an integer from 0 to 20");
+    p->show_prompt_logprobs = p->score_prompt = true;
+    p->n_prompt_logprobs = (uint32_t)k;
+    return 0;
+}
+
+int loami_read_priority(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    json_int_t i = 0;
+    if (!loami_whole(v, &i) || i < -1000000 || i > 1000000)
+        return loami_field_wrong(f, where, "an integer from -1000000 to 1000000 (the lower, the sooner)");
+    p->priority = (int32_t)i;
+    return 0;
+}
+
+int loami_read_cache_salt(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    unsigned char hash[SHA256_DIGEST_LENGTH];
+    if (!json_is_string(v) || json_string_length(v) == 0) return loami_field_wrong(f, where, "a string that is not empty");
+    SHA256((const unsigned char *)json_string_value(v), json_string_length(v), hash);
+    memcpy(&p->cache_salt, hash, sizeof p->cache_salt);
+    return 0;
+}
+
 int loami_read_skip_special(void *params, const json_t *v, const char *where, loami_fault *f)
 {
     loami_params *p = params;
@@ -157,5 +189,7 @@ void loami_params_request(const loami_params *p, uint32_t default_max_tokens, lo
         .keep_special = p->keep_special,
         .n_logprobs = p->n_logprobs,
         .want_logprobs = p->want_logprobs,
+        .priority = p->priority,
+        .cache_salt = p->cache_salt,
     };
 }

@@ -86,8 +86,13 @@ bool loami_run_prompts(loami_run *run, uint32_t n)
 void loami_run_forget_request(loami_run *run)
 {
     for (uint32_t i = 0; i < run->n_prompts; i++) {
-        free(run->prompts[i].ids);
-        free(run->prompts[i].text);
+        loami_prompt *p = &run->prompts[i];
+        free(p->ids);
+        free(p->text);
+        free(p->echo);
+        free(p->logprobs);
+        free(p->ranks);
+        free(p->top);
     }
     if (run->request) loami_params_free(run->request);
     free(run->request);
@@ -437,15 +442,29 @@ static void prepare(void *arg) /* on a worker */
     run->failed = true;
     if (atomic_load(&run->gone)) return;
     if (loami_body_parse(&body, run->reply, &run->fault) < 0) return;
-    if (run->shape->parse(run, body, &run->fault) == 0 && !atomic_load(&run->gone) &&
-        submit(run, &run->fault) == 0)
-        run->failed = false;
+    if (run->shape->parse(run, body, &run->fault) == 0 && !atomic_load(&run->gone)) {
+        run->unscored = run->request->score_prompt;
+        run->failed = !run->unscored && submit(run, &run->fault) < 0;
+    }
     json_decref(body);
+}
+
+static void score(void *arg) /* on the patient worker */
+{
+    loami_run *run = arg;
+    run->unscored = false;
+    run->failed = atomic_load(&run->gone) || loami_score_prompts(run, &run->fault) < 0 || submit(run, &run->fault) < 0;
 }
 
 static void prepared(void *arg)
 {
     loami_run *run = arg;
+    if (run->unscored && !run->failed && !atomic_load(&run->gone)) {
+        run->task.work = score;
+        if (loami_workers_run(run->api->patient, &run->task)) return;
+        run->failed = true;
+        loami_fault_set(&run->fault, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
+    }
     run->live = true;
     if (atomic_load(&run->gone)) {
         end_gone(run);

@@ -103,8 +103,9 @@ static void put_answer(loami_buf *out, const loami_api *a, const char *model, co
         sum, all->n, all->n);
 }
 
-static int score(const loami_api *a, const json_t *body, loami_buf *out, loami_fault *f)
+static int score(loami_errand *e, const json_t *body, loami_buf *out, loami_fault *f)
 {
+    const loami_api *a = e->api;
     score_request q = { 0 };
     ids all = { 0 };
     float *logprobs = NULL;
@@ -130,6 +131,7 @@ static int score(const loami_api *a, const json_t *body, loami_buf *out, loami_f
         goto out;
     }
     put_answer(out, a, model, &all, from, logprobs);
+    e->tokens = all.n;
     rc = 0;
 out:
     free(logprobs);
