@@ -203,6 +203,19 @@ def test_wrong_messages(server, message, param):
     refused(server.post("/v1/chat/completions", {"messages": [HELLO[0], message]}), 400, param)
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize("field, most, one_more", [
+    ("messages", HELLO * 4096, HELLO * 4097), ("tools", [TOOL] * 256, [TOOL] * 257), ("stop", ["x"] * 16, ["x"] * 17), ("stop_token_ids", [5] * 64, [5] * 65),
+    ("logit_bias", {str(i): 0 for i in range(1024)}, {str(i): 0 for i in range(1025)}), ("n", 32, 33), ("top_logprobs", 20, 21),
+], ids=lambda v: v if isinstance(v, str) else "")
+def test_everything_has_a_limit(server, field, most, one_more):
+    body = {"messages": HELLO, "max_tokens": 1, "logprobs": True}
+    assert server.post("/v1/chat/completions", {**body, field: most})[0] == 200
+    refused(server.post("/v1/chat/completions", {**body, field: one_more}), 400, field, "invalid_value")
+
+
 def test_messages_reach_the_template(server):
     messages = [
         {"role": "developer", "content": "dev"}, {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
