@@ -1,4 +1,5 @@
 /* POST /v1/embeddings: texts as vectors, from the loaded model's hidden states. */
+#include "api/embeddings.h"
 #include "api/endpoints.h"
 #include "api/errand.h"
 #include "api/prompt.h"
@@ -14,13 +15,6 @@ enum {
     AT_ONCE = 64,        /* texts; between, a client that left is noticed */
 };
 
-typedef struct embed_request {
-    const char *model, *encoding, *pooling;
-    const json_t *input;
-    uint32_t dims; /* 0 = all */
-    bool no_special;
-} embed_request;
-
 static int read_input(void *to, const json_t *v, const char *where, loami_fault *f)
 {
     if (!json_is_string(v) && !json_is_array(v))
@@ -30,19 +24,19 @@ static int read_input(void *to, const json_t *v, const char *where, loami_fault 
 }
 
 static const loami_field fields[] = {
-    LOAMI_FIELD(STRING, "model", embed_request, model),
+    LOAMI_FIELD(STRING, "model", loami_embedding, model),
     { .name = "input",
       .kind = LOAMI_F_CUSTOM,
-      .at = offsetof(embed_request, input),
+      .at = offsetof(loami_embedding, input),
       .read = read_input,
       .required = true },
     { .name = "encoding_format",
       .kind = LOAMI_F_CHOICE,
-      .at = offsetof(embed_request, encoding),
+      .at = offsetof(loami_embedding, encoding),
       .words = "float|base64" },
-    { .name = "pooling", .kind = LOAMI_F_CHOICE, .at = offsetof(embed_request, pooling), .words = "mean|last" },
-    LOAMI_RANGE(U32, "dimensions", embed_request, dims, 1, 1e6),
-    LOAMI_READ_AT("add_special_tokens", offsetof(embed_request, no_special), loami_read_not),
+    { .name = "pooling", .kind = LOAMI_F_CHOICE, .at = offsetof(loami_embedding, pooling), .words = "mean|last" },
+    LOAMI_RANGE(U32, "dimensions", loami_embedding, dims, 1, 1e6),
+    LOAMI_READ_AT("add_special_tokens", offsetof(loami_embedding, no_special), loami_read_not),
     LOAMI_HINT("user", STRING),
     { 0 },
 };
@@ -63,28 +57,49 @@ static int read_text(loam_tokens *to, const loami_api *a, const json_t *v, const
     return ids ? 0 : -1;
 }
 
-static int read_texts(loam_tokens *texts, uint32_t n, const loami_api *a, const embed_request *q, loami_errand *e, loami_fault *f)
+static int read_texts(loami_embedding *q, const loami_api *a, loami_fault *f)
 {
     char where[32];
-    for (uint32_t i = 0; i < n; i++) {
+    q->n_texts = loami_texts_count(q->input, "input", MAX_TEXTS, f);
+    if (q->n_texts == 0) return -1;
+    q->texts = calloc(q->n_texts, sizeof *q->texts);
+    if (!q->texts) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    for (uint32_t i = 0; i < q->n_texts; i++) {
         const json_t *v = loami_texts_get(q->input, "input", i, where, f);
-        if (!v || read_text(&texts[i], a, v, where, q->no_special, f) < 0) return -1;
-        e->tokens += texts[i].n;
-        if (e->tokens > MAX_TOKENS)
+        if (!v || read_text(&q->texts[i], a, v, where, q->no_special, f) < 0) return -1;
+        q->n_tokens += q->texts[i].n;
+        if (q->n_tokens > MAX_TOKENS)
             return loami_fault_set(f, 400, "invalid_value", "input", "'input' has more than %d tokens together.", MAX_TOKENS);
     }
     return 0;
 }
 
-static int embed(loami_errand *e, const loam_tokens *texts, uint32_t n, loam_pooling pooling, float *out, loami_fault *f)
+int loami_embedding_read(loami_embedding *q, const loami_api *a, const json_t *body, loami_fault *f)
 {
-    uint32_t dims = e->api->info->embed_dims;
+    uint32_t all = a->info->embed_dims;
+    if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || !(q->name = loami_api_model(a, q->model, f))) return -1;
+    if (q->dims > all)
+        return loami_fault_set(f, 400, "invalid_value", "dimensions", "'dimensions' can be at most %u: the model has no more.", all);
+    if (q->dims == 0) q->dims = all;
+    return read_texts(q, a, f);
+}
+
+void loami_embedding_free(loami_embedding *q)
+{
+    for (uint32_t i = 0; q->texts && i < q->n_texts; i++) free((void *)q->texts[i].ids);
+    free(q->texts);
+}
+
+static int embed(loami_errand *e, const loami_embedding *q, float *out, loami_fault *f)
+{
+    uint32_t dims = e->api->info->embed_dims, n = q->n_texts;
+    loam_pooling pooling = !q->pooling ? LOAM_POOL_MODEL : q->pooling[0] == 'm' ? LOAM_POOL_MEAN : LOAM_POOL_LAST;
     for (uint32_t i = 0; i < n; i += AT_ONCE) {
         uint32_t failed = 0, some = n - i < AT_ONCE ? n - i : AT_ONCE;
         loam_err err;
         char where[32];
         if (atomic_load(&e->gone)) return loami_fault_set(f, 503, "cancelled", "", "The client left.");
-        if (loam_embed(e->api->engine, texts + i, some, pooling, out + (size_t)i * dims, &failed, &err) == 0) continue;
+        if (loam_embed(e->api->engine, q->texts + i, some, pooling, out + (size_t)i * dims, &failed, &err) == 0) continue;
         snprintf(where, sizeof where, n > 1 ? "input[%u]" : "input", i + failed);
         return loami_fault_from(f, &err, where);
     }
@@ -114,52 +129,37 @@ static void put_vector(loami_buf *out, const float *v, uint32_t n, bool base64)
     loami_buf_putc(out, '"');
 }
 
-static void put_answer(loami_buf *out, const embed_request *q, const char *model, float *vectors, uint32_t n, uint32_t all_dims,
-                       double tokens)
+static void put_answer(loami_buf *out, const loami_embedding *q, float *vectors, uint32_t all_dims)
 {
     bool base64 = q->encoding && strcmp(q->encoding, "base64") == 0;
-    uint32_t dims = q->dims ? q->dims : all_dims;
     loami_buf_puts(out, "{\"object\":\"list\",\"data\":[");
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < q->n_texts; i++) {
         float *v = vectors + (size_t)i * all_dims;
-        if (dims < all_dims) cut(v, dims);
+        if (q->dims < all_dims) cut(v, q->dims);
         loami_buf_printf(out, "%s{\"object\":\"embedding\",\"index\":%u,\"embedding\":", i ? "," : "", i);
-        put_vector(out, v, dims, base64);
+        put_vector(out, v, q->dims, base64);
         loami_buf_putc(out, '}');
     }
     loami_buf_puts(out, "],\"model\":");
-    loami_json_put(out, model, strlen(model));
-    loami_buf_printf(out, ",\"usage\":{\"prompt_tokens\":%.0f,\"total_tokens\":%.0f}}", tokens, tokens);
+    loami_json_put(out, q->name, strlen(q->name));
+    loami_buf_printf(out, ",\"usage\":{\"prompt_tokens\":%u,\"total_tokens\":%u}}", q->n_tokens, q->n_tokens);
 }
 
 static int embeddings(loami_errand *e, const json_t *body, loami_buf *out, loami_fault *f)
 {
-    const loami_api *a = e->api;
-    embed_request q = { 0 };
-    uint32_t all_dims = a->info->embed_dims;
-    int rc = -1;
-
-    if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0) return -1;
-    const char *model = loami_api_model(a, q.model, f);
-    uint32_t n = model ? loami_texts_count(q.input, "input", MAX_TEXTS, f) : 0;
-    if (n == 0) return -1;
-    if (q.dims > all_dims)
-        return loami_fault_set(f, 400, "invalid_value", "dimensions", "'dimensions' can be at most %u: the model has no more.", all_dims);
-    loam_pooling pooling = !q.pooling ? LOAM_POOL_MODEL : q.pooling[0] == 'm' ? LOAM_POOL_MEAN : LOAM_POOL_LAST;
-    loam_tokens *texts = calloc(n, sizeof *texts);
-    float *vectors = calloc((size_t)n * all_dims, sizeof *vectors);
-    if (!texts || !vectors) {
-        loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
-        goto out;
+    loami_embedding q = { 0 };
+    uint32_t all_dims = e->api->info->embed_dims;
+    float *vectors = NULL;
+    int rc = loami_embedding_read(&q, e->api, body, f);
+    if (rc == 0 && !(vectors = calloc((size_t)q.n_texts * all_dims, sizeof *vectors)))
+        rc = loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    if (rc == 0) rc = embed(e, &q, vectors, f);
+    if (rc == 0) {
+        e->tokens = q.n_tokens;
+        put_answer(out, &q, vectors, all_dims);
     }
-    rc = read_texts(texts, n, a, &q, e, f);
-    if (rc == 0) rc = embed(e, texts, n, pooling, vectors, f);
-    if (rc < 0) e->tokens = 0;
-    else put_answer(out, &q, model, vectors, n, all_dims, e->tokens);
-out:
-    for (uint32_t i = 0; texts && i < n; i++) free((void *)texts[i].ids);
-    free(texts);
     free(vectors);
+    loami_embedding_free(&q);
     return rc;
 }
 
