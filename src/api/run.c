@@ -98,6 +98,7 @@ void loami_run_forget_request(loami_run *run)
     free(run->request);
     free(run->prompts);
     free(run->tools);
+    json_decref(run->body);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------ */
@@ -432,21 +433,20 @@ static int submit(loami_run *run, loami_fault *f)
             return loami_fault_from(f, &err, run->shape->prompt_field);
         request.how.seed++; /* the answers to one request differ, and the same request gives the same ones */
     }
+    json_decref(run->body); /* the engine has copies */
+    run->body = NULL;
     return 0;
 }
 
 static void prepare(void *arg) /* on a worker */
 {
     loami_run *run = arg;
-    json_t *body = NULL;
     run->failed = true;
     if (atomic_load(&run->gone)) return;
-    if (loami_body_parse(&body, run->reply, &run->fault) < 0) return;
-    if (run->shape->parse(run, body, &run->fault) == 0 && !atomic_load(&run->gone)) {
-        run->unscored = run->request->score_prompt;
-        run->failed = !run->unscored && submit(run, &run->fault) < 0;
-    }
-    json_decref(body);
+    if (loami_body_parse(&run->body, run->reply, &run->fault) < 0) return;
+    if (run->shape->parse(run, run->body, &run->fault) < 0 || atomic_load(&run->gone)) return;
+    run->unscored = run->request->score_prompt;
+    run->failed = !run->unscored && submit(run, &run->fault) < 0;
 }
 
 static void score(void *arg) /* on the patient worker */

@@ -95,6 +95,7 @@ struct loami_run {
     int64_t created_s; /* unix time */
     const char *model; /* the name it was asked for by */
 
+    json_t *body;          /* what request borrows its strings from, until it is submitted */
     loami_params *request; /* the shape's struct */
     loami_prompt *prompts; /* [n_prompts] */
     uint32_t n_prompts;

@@ -223,6 +223,12 @@ def test_a_cache_salt_keeps_prompts_apart(client):
     assert cached("ann") == 0 and cached("ann") > 50 and cached("bob") == 0
 
 
+def test_stop_strings_after_the_prompt_was_scored(client, greedy):
+    text = greedy.choices[0].message.content
+    got = ask(client, stop=[text[12:18]], extra_body={"prompt_logprobs": 0})
+    assert got.choices[0].message.content == text[:12] and got.choices[0].finish_reason == "stop" and len(got.model_extra["prompt_logprobs"]) > 20
+
+
 def test_a_message_is_continued(client):
     half = [*ASK, {"role": "assistant", "content": "The sky is blue because"}]
     got = ask(client, half, extra_body={"continue_final_message": True, "echo": True}).choices[0].message.content
