@@ -92,8 +92,21 @@ typedef struct loam_options {
     uint32_t threads;         /* compute threads; 0 = physical cores */
     uint32_t context_tokens;  /* limit of prompt + answer; 0 = the model's own, at most 8192 */
     uint32_t max_queued;      /* requests that may wait; 0 = 256 */
-    uint32_t max_running;     /* requests that run together; 0 = 8 */
+    uint32_t max_running;     /* requests that run together; 0 = 32 */
     bool exact;               /* float activations throughout: slower, for checking */
+    uint32_t step_ms;         /* what a step should take at most that somebody decodes in: prompts beside are cut into
+                                 pieces that fit, by the measured cost of a token; 0 = 100 */
+    uint64_t memory_bytes;    /* limit of weights + KV cache + scratch; 0 = three quarters of the machine's memory */
+    uint64_t kv_bytes;        /* of the KV cache; 0 = eight whole contexts, or what the limit leaves */
+    uint64_t prefix_bytes;    /* of it, kept at most for prompts that begin alike; 0 = whatever no request needs */
+    const char *kv_type;      /* "f16" (default) or "int8" */
+    bool overcommit;          /* start requests when their prompt fits, not their longest answer; when pages run out, the
+                                 one that came last gives its own back and is run again later */
+    bool batch_invariant;     /* the same request and seed give the same text, whatever else runs. Costs some speed */
+    uint32_t speculate_tokens; /* guesses a step at what comes next, from what stood in the prompt or answer before, checked
+                                 by the model: the same text, sooner where it repeats itself. 0 = none, at most 32 */
+    const char *kv_dir;       /* a folder where pages of prompts outlive memory and restarts; NULL = none */
+    uint64_t kv_disk_bytes;   /* limit of that folder; 0 = 8 GiB */
 } loam_options;
 
 /* Loads a model and starts the engine thread. Takes as long as loading takes. */
@@ -167,6 +180,8 @@ typedef struct loam_request {
     bool want_logprobs;        /* the chosen token's alone counts too */
     uint64_t cache_salt;       /* requests share cached prefixes only with those of the same salt */
     int32_t priority;          /* the lower, the sooner; 0 is ordinary */
+    uint64_t client;           /* who asks (a hash of the API key, say): clients get equal shares of the work. 0 is one, too */
+    uint32_t timeout_ms;       /* from submit to the last token; then it ends with LOAM_E_TIMEOUT. 0 = never */
     void (*on_ready)(void *arg); /* called on the engine thread when a reader that found nothing should look
                                     again; must not block and must not call loam. NULL for readers that wait */
     void *on_ready_arg;
@@ -177,7 +192,7 @@ typedef enum loam_finish {
     LOAM_FINISH_STOP,          /* end of text, or a stop string or token */
     LOAM_FINISH_LENGTH,        /* max_new or the context */
     LOAM_FINISH_CANCELLED,
-    LOAM_FINISH_ERROR,
+    LOAM_FINISH_ERROR,         /* the result's code says which: LOAM_E_TIMEOUT, LOAM_E_MACHINE */
 } loam_finish;
 
 typedef struct loam_logprob {
@@ -194,6 +209,7 @@ typedef struct loam_token {
     float logprob;             /* if asked for */
     const loam_logprob *top;   /* [n_top] most likely first, valid as text is */
     uint32_t n_top;
+    double gap_s;              /* between this token and the one before it, as the engine made them; 0 for the first */
 } loam_token;
 
 typedef struct loam_result {
@@ -203,7 +219,8 @@ typedef struct loam_result {
     const char *stop;          /* the stop string met, or NULL; the stream's */
     uint32_t prompt_tokens, new_tokens;
     uint32_t cached_tokens;    /* of the prompt, found in the KV cache */
-    double queue_s, prefill_s, decode_s; /* waiting, prompt, first token to last */
+    double queue_s, prefill_s, decode_s; /* waiting, prompt, first token to last; the first two are the TTFT */
+    uint32_t preemptions;      /* times it had to give its pages back and start over */
 } loam_result;
 
 typedef struct loam_stream loam_stream;
@@ -269,11 +286,44 @@ bool loam_parser_wants_special(const loam_text *t, const char *tools_json);
 
 /* ---- state, checking ------------------------------------------------------------------------------------ */
 
+typedef enum loam_phase {
+    LOAM_PHASE_IDLE = 0,       /* waits for work */
+    LOAM_PHASE_PREFILL,        /* the step running now has rows of prompts */
+    LOAM_PHASE_DECODE,         /* it has none */
+} loam_phase;
+
+enum { LOAM_FINISHES = LOAM_FINISH_ERROR + 1 };
+
 typedef struct loam_engine_state {
+    /* now */
     uint32_t running, waiting;      /* requests */
     uint32_t pages_used, pages;     /* KV pages that requests hold, and all there are */
     uint32_t pages_kept;            /* those that nobody holds, kept for prompts that begin alike */
-    uint64_t prompt_tokens, new_tokens; /* since open */
+    uint32_t page_tokens;
+    uint64_t weight_bytes, kv_bytes, scratch_bytes; /* memory taken; scratch: what steps need, so far */
+    uint64_t limit_bytes;           /* of the three together */
+
+    /* the heartbeat */
+    loam_phase phase;
+    double phase_s;                 /* it has been in this phase for so long */
+    double step_s;                  /* age of the step running now; 0 when none is. One that grows without end: stalled */
+    double step_max_s;              /* the longest step so far */
+    uint64_t steps;
+
+    /* since open */
+    uint64_t prompt_tokens, new_tokens; /* run (not those found in the cache); chosen */
+    uint64_t prefix_queries, prefix_hits; /* prompt tokens of requests started; of them, found in the cache */
+    uint64_t disk_hits;             /* of those, tokens that came from kv_dir */
+    uint64_t preemptions;
+    uint64_t speculated, speculated_right; /* tokens guessed; of them, what the model chose */
+    uint64_t finished[LOAM_FINISHES]; /* requests by loam_finish */
+    uint64_t timeouts;              /* of finished[LOAM_FINISH_ERROR] */
+    uint64_t refused;               /* submits that found the queue full */
+
+    /* measured */
+    double tokens_per_s;            /* of prompts and answers, in the last seconds of work */
+    double retry_s;                 /* whoever finds the queue full should come back after so long: what runs and waits
+                                       ahead of it over the measured rate, at least 1 */
 } loam_engine_state;
 
 /* A snapshot. Any thread. */

@@ -28,7 +28,7 @@
 extern "C" {
 #endif
 
-enum { LOAM_SUBSTRATE_ABI = 1 };
+enum { LOAM_SUBSTRATE_ABI = 2 };
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
@@ -85,6 +85,8 @@ typedef struct loam_batch {
     const loam_seq_rows *seqs;   /* [n_seqs], in order of first_row, covering all rows */
     uint32_t n_wanted;
     const uint32_t *wanted;      /* [n_wanted] ascending rows whose results are read back; see gather */
+    bool steady;                 /* each row's results must be, to the last bit, what they would be in any other steady batch,
+                                    whatever else is in it and however the row's sequence is cut into steps */
 } loam_batch;
 
 /* ---- parameters of operations; they belong to the caller and stay valid until end ---------------------- */
@@ -140,9 +142,15 @@ typedef struct loam_moe {
     loam_act act;
 } loam_moe;
 
+typedef enum loam_kv_type {
+    LOAM_KV_FULL = 0,            /* 16 bits a number or better, as the machine likes them */
+    LOAM_KV_INT8,                /* 8-bit codes, one scale a token, head, and keys or values */
+} loam_kv_type;
+
 typedef struct loam_kv_config {
     uint32_t n_layers, n_kv, head_dim; /* the same for all layers */
     uint32_t n_pages;
+    loam_kv_type type;
 } loam_kv_config;
 
 typedef struct loam_sub_options {
@@ -155,6 +163,8 @@ typedef struct loam_sub_info {
     char device[96];             /* for people: "cpu (avx512-vnni)" */
     uint32_t page_tokens;        /* tokens a KV page holds */
     uint32_t threads;
+    bool steady;                 /* it can do what loam_batch.steady asks for; otherwise it does not mind it */
+    uint64_t scratch_bytes;      /* what steps so far have taken beside weights and pages; kept for those to come */
     double tolerance;            /* largest |difference| of logits from reference, relative to their spread,
                                     that conformance allows it */
 } loam_sub_info;
@@ -174,11 +184,20 @@ typedef struct loam_substrate {
      * tensor and what about it this machine can't do. */
     int (*weight)(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint32_t n_parts, loam_err *err);
 
-    /* Memory for the KV cache, once; contents start undefined. *bytes = what it took. */
+    /* Bytes of one page: all layers, keys and values. */
+    uint64_t (*kv_page_bytes)(const loam_sub *s, const loam_kv_config *config);
+
+    /* Memory for the KV cache; contents start undefined. *bytes = what it took. A second call gives back the first's.
+     * LOAM_E_UNSUPPORTED names what of config this machine can't do. */
     int (*kv_open)(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err);
 
     /* Copies the first n_tokens of page src to page dst, in all layers. Between end and begin. */
     void (*kv_copy)(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens);
+
+    /* A page's contents as kv_page_bytes bytes that mean the same to another run with the same config on the same kind of
+     * device; and back. Between end and begin. NULL: pages can't be kept elsewhere. */
+    void (*kv_read)(loam_sub *s, uint32_t page, void *bytes);
+    void (*kv_write)(loam_sub *s, uint32_t page, const void *bytes);
 
     /* Starts a step. b and what it points to stay valid until end. */
     void (*begin)(loam_sub *s, const loam_batch *b);
@@ -204,6 +223,10 @@ typedef struct loam_substrate {
     /* Runs what was recorded. On failure this step's results are lost, the KV pages it wrote are undefined, and
      * the next begin starts clean. */
     int (*end)(loam_sub *s, loam_err *err);
+
+    /* Instead of end: takes the memory that this step needs and computes nothing; no page is touched. NULL: steps take what
+     * they need when they need it. */
+    int (*rehearse)(loam_sub *s, loam_err *err);
 
     /* After end: row-major floats of x, which no other operation took; valid until the next begin. *rows and *cols may
      * be NULL. */

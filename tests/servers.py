@@ -22,9 +22,10 @@ class Server:
 
     def __init__(self, command, model, *args, env, ready=True):
         self.log_file = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([*command, "serve", "--model", str(model), *map(str, args)],
+        which = [] if model is None else ["--model", str(model)]  # None: args say it
+        self.process = subprocess.Popen([*command, "serve", *which, *map(str, args)],
                                         stdout=subprocess.PIPE, stderr=self.log_file, text=True, env=env)
-        self.port = None
+        self.port = next((int(b) for a, b in zip(args, args[1:]) if a == "--port"), None)
         if ready:
             self.wait_ready()
 
@@ -35,6 +36,16 @@ class Server:
         self.scheme = found[1]
         self.port = int(found[2])
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def wait_listening(self):
+        """It may still load. For a server that was given its port."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.connect().close()
+                return self
+            except ConnectionRefusedError:
+                assert time.monotonic() < end, self.log()
 
     def log(self):
         self.log_file.seek(0)
@@ -101,6 +112,12 @@ class Server:
             raise AssertionError("the server did not end after SIGTERM") from None
         finally:
             self.process.stdout.close()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def chat_bytes(text="hello", connection="keep-alive", **more):

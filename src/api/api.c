@@ -10,6 +10,9 @@ enum { WORKERS = 2, MAX_WAITING = 256 /* parses; the engine has a queue of its o
 
 const loami_route loami_api_routes[] = {
     { "GET", "/health", loami_api_health, true },
+    { "GET", "/livez", loami_api_live, true },
+    { "GET", "/readyz", loami_api_ready, true },
+    { "GET", "/metrics", loami_api_metrics, true },
     { "GET", "/v1/models", loami_api_models, false },
     { "GET", "/v1/models/*", loami_api_model_one, false },
     { "POST", "/v1/chat/completions", loami_api_chat, false },
@@ -43,18 +46,24 @@ int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *co
 void loami_api_close(loami_api *a)
 {
     if (!a) return;
+    loami_models_stop(&a->models);
     loami_workers_close(a->workers);
     loami_workers_close(a->patient);
     loami_run_abandon_all(a);
     loami_errand_abandon_all(a);
+    loami_timer_clear(&a->watch);
+    loami_models_close(&a->models);
     free(a);
 }
 
-void loami_api_ready(loami_api *a, loam_engine *engine)
+int loami_api_start(loami_api *a, loam_err *err)
 {
-    a->text = loam_engine_text(engine);
-    a->info = loam_engine_info(engine);
-    a->engine = engine;
+    return loami_models_open(&a->models, a->loop, &a->config.models, err);
+}
+
+bool loami_api_busy(const loami_api *a)
+{
+    return loami_models_busy(&a->models);
 }
 
 void loami_api_drain(loami_api *a)

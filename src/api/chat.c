@@ -78,10 +78,10 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     q->p.n_logprobs = q->top_logprobs;
     if (!loami_run_prompts(run, 1)) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     loami_prompt *p = &run->prompts[0];
-    if (loami_prompt_render(&p->text, a->text, &q->d, f) < 0) return -1;
+    if (loami_prompt_render(&p->text, run->hold.served->text, &q->d, f) < 0) return -1;
     if (q->echo && loami_prompt_echo(&p->echo, &q->d, f) < 0) return -1;
     /* The template writes its own BOS. */
-    int n = loam_encode(a->text, p->text, strlen(p->text), LOAM_NO_SPECIAL, &p->ids, &err);
+    int n = loam_encode(run->hold.served->text, p->text, strlen(p->text), LOAM_NO_SPECIAL, &p->ids, &err);
     if (n < 0) return loami_fault_from(f, &err, "messages");
     p->n = (uint32_t)n;
     run->parsed = true;
@@ -98,9 +98,9 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
 static void put_token(loami_run *run, loami_buf *out, int32_t id, float logprob)
 {
     loami_buf_puts(out, "{\"token\":");
-    loami_put_token_text(out, run->api->text, id);
+    loami_put_token_text(out, run->hold.served->text, id);
     loami_buf_printf(out, ",\"logprob\":%.6f,\"bytes\":", logprob);
-    loami_put_token_bytes(out, run->api->text, id);
+    loami_put_token_bytes(out, run->hold.served->text, id);
 }
 
 static void logprob(loami_run *run, loami_choice *c, const loam_token *t)

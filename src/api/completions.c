@@ -58,7 +58,7 @@ static const loami_field fields[] = {
 static int add_text(loami_run *run, loami_prompt *p, const char *text, loami_fault *f)
 {
     loam_err err;
-    int n = loam_encode(run->api->text, text, strlen(text), 0, &p->ids, &err);
+    int n = loam_encode(run->hold.served->text, text, strlen(text), 0, &p->ids, &err);
     if (n < 0) return loami_fault_from(f, &err, "prompt");
     p->n = (uint32_t)n;
     p->text = strdup(text);
@@ -70,7 +70,7 @@ static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const cha
     loam_err err;
     p->ids = loami_token_array(ids, where, &p->n, f);
     if (!p->ids) return -1;
-    if (loam_decode(run->api->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0)
+    if (loam_decode(run->hold.served->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0)
         return loami_fault_from(f, &err, where);
     return 0;
 }
@@ -127,7 +127,7 @@ static void put_entry(loami_run *run, loami_buf *list, int32_t id, float logprob
 {
     for (int k = 0; k < 4; k++)
         if (list[3].len) loami_buf_putc(&list[k], ',');
-    loami_put_token_text(&list[0], run->api->text, id);
+    loami_put_token_text(&list[0], run->hold.served->text, id);
     if (isnan(logprob)) loami_buf_puts(&list[1], "null");
     else loami_buf_printf(&list[1], "%.6f", logprob);
     if (isnan(logprob) || n_top == 0) {
@@ -136,7 +136,7 @@ static void put_entry(loami_run *run, loami_buf *list, int32_t id, float logprob
         loami_buf_putc(&list[2], '{');
         for (uint32_t i = 0; i < n_top; i++) {
             if (i) loami_buf_putc(&list[2], ',');
-            loami_put_token_text(&list[2], run->api->text, top[i].id);
+            loami_put_token_text(&list[2], run->hold.served->text, top[i].id);
             loami_buf_printf(&list[2], ":%.6f", top[i].logprob);
         }
         loami_buf_putc(&list[2], '}');
@@ -157,7 +157,7 @@ static size_t covered(const loami_run *run, int32_t id, const char *at)
 {
     size_t n = 0, covers = 0;
     char *bytes = NULL;
-    if (loam_token_bytes(run->api->text, id, &bytes, &n, NULL) < 0) return 0;
+    if (loam_token_bytes(run->hold.served->text, id, &bytes, &n, NULL) < 0) return 0;
     const char *from = n && bytes[0] == ' ' && at[0] != ' ' ? bytes + 1 : bytes;
     n -= (size_t)(from - bytes);
     if (n && strncmp(at, from, n) == 0) covers = n;

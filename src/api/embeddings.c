@@ -41,14 +41,14 @@ static const loami_field fields[] = {
     { 0 },
 };
 
-static int read_text(loam_tokens *to, const loami_api *a, const json_t *v, const char *where, bool no_special, loami_fault *f)
+static int read_text(loam_tokens *to, const loami_served *m, const json_t *v, const char *where, bool no_special, loami_fault *f)
 {
     loam_err err;
     int32_t *ids = NULL;
     if (json_is_array(v)) {
         ids = loami_token_array(v, where, &to->n, f);
     } else {
-        int n = loam_encode(a->text, json_string_value(v), json_string_length(v), no_special ? LOAM_NO_SPECIAL : 0, &ids, &err);
+        int n = loam_encode(m->text, json_string_value(v), json_string_length(v), no_special ? LOAM_NO_SPECIAL : 0, &ids, &err);
         if (n < 0) return loami_fault_from(f, &err, where);
         to->n = (uint32_t)n;
     }
@@ -57,7 +57,7 @@ static int read_text(loam_tokens *to, const loami_api *a, const json_t *v, const
     return ids ? 0 : -1;
 }
 
-static int read_texts(loami_embedding *q, const loami_api *a, loami_fault *f)
+static int read_texts(loami_embedding *q, const loami_served *m, loami_fault *f)
 {
     char where[32];
     q->n_texts = loami_texts_count(q->input, "input", MAX_TEXTS, f);
@@ -66,7 +66,7 @@ static int read_texts(loami_embedding *q, const loami_api *a, loami_fault *f)
     if (!q->texts) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     for (uint32_t i = 0; i < q->n_texts; i++) {
         const json_t *v = loami_texts_get(q->input, "input", i, where, f);
-        if (!v || read_text(&q->texts[i], a, v, where, q->no_special, f) < 0) return -1;
+        if (!v || read_text(&q->texts[i], m, v, where, q->no_special, f) < 0) return -1;
         q->n_tokens += q->texts[i].n;
         if (q->n_tokens > MAX_TOKENS)
             return loami_fault_set(f, 400, "invalid_value", "input", "'input' has more than %d tokens together.", MAX_TOKENS);
@@ -74,14 +74,14 @@ static int read_texts(loami_embedding *q, const loami_api *a, loami_fault *f)
     return 0;
 }
 
-int loami_embedding_read(loami_embedding *q, const loami_api *a, const json_t *body, loami_fault *f)
+int loami_embedding_read(loami_embedding *q, const loami_api *a, const loami_served *m, const json_t *body, loami_fault *f)
 {
-    uint32_t all = a->info->embed_dims;
+    uint32_t all = m->info->embed_dims;
     if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || !(q->name = loami_api_model(a, q->model, f))) return -1;
     if (q->dims > all)
         return loami_fault_set(f, 400, "invalid_value", "dimensions", "'dimensions' can be at most %u: the model has no more.", all);
     if (q->dims == 0) q->dims = all;
-    return read_texts(q, a, f);
+    return read_texts(q, m, f);
 }
 
 void loami_embedding_free(loami_embedding *q)
@@ -90,16 +90,16 @@ void loami_embedding_free(loami_embedding *q)
     free(q->texts);
 }
 
-static int embed(loami_errand *e, const loami_embedding *q, float *out, loami_fault *f)
+static int embed(loami_errand *e, const loami_served *m, const loami_embedding *q, float *out, loami_fault *f)
 {
-    uint32_t dims = e->api->info->embed_dims, n = q->n_texts;
+    uint32_t dims = m->info->embed_dims, n = q->n_texts;
     loam_pooling pooling = !q->pooling ? LOAM_POOL_MODEL : q->pooling[0] == 'm' ? LOAM_POOL_MEAN : LOAM_POOL_LAST;
     for (uint32_t i = 0; i < n; i += AT_ONCE) {
         uint32_t failed = 0, some = n - i < AT_ONCE ? n - i : AT_ONCE;
         loam_err err;
         char where[32];
         if (atomic_load(&e->gone)) return loami_fault_set(f, 503, "cancelled", "", "The client left.");
-        if (loam_embed(e->api->engine, q->texts + i, some, pooling, out + (size_t)i * dims, &failed, &err) == 0) continue;
+        if (loam_embed(m->engine, q->texts + i, some, pooling, out + (size_t)i * dims, &failed, &err) == 0) continue;
         snprintf(where, sizeof where, n > 1 ? "input[%u]" : "input", i + failed);
         return loami_fault_from(f, &err, where);
     }
@@ -145,15 +145,15 @@ static void put_answer(loami_buf *out, const loami_embedding *q, float *vectors,
     loami_buf_printf(out, ",\"usage\":{\"prompt_tokens\":%u,\"total_tokens\":%u}}", q->n_tokens, q->n_tokens);
 }
 
-static int embeddings(loami_errand *e, const json_t *body, loami_buf *out, loami_fault *f)
+static int embeddings(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
     loami_embedding q = { 0 };
-    uint32_t all_dims = e->api->info->embed_dims;
+    uint32_t all_dims = m->info->embed_dims;
     float *vectors = NULL;
-    int rc = loami_embedding_read(&q, e->api, body, f);
+    int rc = loami_embedding_read(&q, e->api, m, body, f);
     if (rc == 0 && !(vectors = calloc((size_t)q.n_texts * all_dims, sizeof *vectors)))
         rc = loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
-    if (rc == 0) rc = embed(e, &q, vectors, f);
+    if (rc == 0) rc = embed(e, m, &q, vectors, f);
     if (rc == 0) {
         e->tokens = q.n_tokens;
         put_answer(out, &q, vectors, all_dims);

@@ -15,7 +15,7 @@ typedef struct loami_embedding {
 } loami_embedding;
 
 /* From zero; strings are borrowed from body. To be freed in any case. */
-int loami_embedding_read(loami_embedding *q, const loami_api *a, const json_t *body, loami_fault *f);
+int loami_embedding_read(loami_embedding *q, const loami_api *a, const loami_served *m, const json_t *body, loami_fault *f);
 void loami_embedding_free(loami_embedding *q);
 
 #endif

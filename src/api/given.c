@@ -13,7 +13,7 @@ static int score(loami_run *run, loami_prompt *p, loami_fault *f)
     p->ranks = malloc(n * sizeof *p->ranks);
     p->top = calloc(n * n_top + 1, sizeof *p->top);
     if (!p->logprobs || !p->ranks || !p->top) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
-    if (loam_score_top(run->api->engine, p->ids, p->n, n_top, p->logprobs, p->ranks, p->top, &err) < 0)
+    if (loam_score_top(run->hold.served->engine, p->ids, p->n, n_top, p->logprobs, p->ranks, p->top, &err) < 0)
         return loami_fault_from(f, &err, run->shape->prompt_field);
     return 0;
 }
@@ -30,7 +30,7 @@ int loami_score_prompts(loami_run *run, loami_fault *f)
 static void put_entry(loami_buf *out, const loami_run *run, int32_t id, float logprob, uint32_t rank)
 {
     loami_buf_printf(out, "\"%d\":{\"logprob\":%.6f,\"rank\":%u,\"decoded_token\":", (int)id, logprob, rank);
-    loami_put_token_text(out, run->api->text, id);
+    loami_put_token_text(out, run->hold.served->text, id);
     loami_buf_putc(out, '}');
 }
 

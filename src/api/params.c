@@ -1,6 +1,7 @@
 #include "api/params.h"
 
-#include <openssl/sha.h>
+#include "base/fnv.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,12 +127,30 @@ int loami_read_prompt_logprobs(void *params, const json_t *v, const char *where,
     return 0;
 }
 
+int loami_read_skip_special(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    if (!json_is_boolean(v)) return loami_field_wrong(f, where, "true or false");
+    p->keep_special = json_is_false(v);
+    return 0;
+}
+
+int loami_read_timeout(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    double s = json_number_value(v);
+    if (!json_is_number(v) || !(s > 0 && s <= LOAMI_TIMEOUT_MAX_S))
+        return loami_field_wrong(f, where, "a number of seconds, above 0 and at most 1000000");
+    p->timeout_s = (float)s;
+    return 0;
+}
+
 int loami_read_priority(void *params, const json_t *v, const char *where, loami_fault *f)
 {
     loami_params *p = params;
-    json_int_t i = 0;
-    if (!loami_whole(v, &i) || i < -1000000 || i > 1000000)
-        return loami_field_wrong(f, where, "an integer from -1000000 to 1000000 (the lower, the sooner)");
+    json_int_t i;
+    if (!loami_whole(v, &i) || i < INT32_MIN || i > INT32_MAX)
+        return loami_field_wrong(f, where, "an integer of 32 bits (the lower, the sooner)");
     p->priority = (int32_t)i;
     return 0;
 }
@@ -139,18 +158,8 @@ int loami_read_priority(void *params, const json_t *v, const char *where, loami_
 int loami_read_cache_salt(void *params, const json_t *v, const char *where, loami_fault *f)
 {
     loami_params *p = params;
-    unsigned char hash[SHA256_DIGEST_LENGTH];
-    if (!json_is_string(v) || json_string_length(v) == 0) return loami_field_wrong(f, where, "a string that is not empty");
-    SHA256((const unsigned char *)json_string_value(v), json_string_length(v), hash);
-    memcpy(&p->cache_salt, hash, sizeof p->cache_salt);
-    return 0;
-}
-
-int loami_read_skip_special(void *params, const json_t *v, const char *where, loami_fault *f)
-{
-    loami_params *p = params;
-    if (!json_is_boolean(v)) return loami_field_wrong(f, where, "true or false");
-    p->keep_special = json_is_false(v);
+    if (!json_is_string(v) || json_string_length(v) == 0) return loami_field_wrong(f, where, "a string, not empty");
+    p->cache_salt = loami_fnv(json_string_value(v), json_string_length(v));
     return 0;
 }
 

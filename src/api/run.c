@@ -1,7 +1,9 @@
 #include "api/run.h"
 
+#include "api/errand.h"
 #include "base/clock.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +18,24 @@ enum {
 
 int loami_api_check_ready(const loami_api *a, loami_fault *f)
 {
-    if (a->engine) return 0;
+    if (a->models.ready) return 0;
     return loami_fault_set(f, 503, "loading", "", "The model is still being loaded. Try again in a moment.");
 }
 
 const char *loami_api_model(const loami_api *a, const char *model, loami_fault *f)
 {
-    if (!model || strcmp(model, "default") == 0) return a->config.names[0];
-    for (uint32_t i = 0; i < a->config.n_names; i++)
-        if (strcmp(model, a->config.names[i]) == 0) return a->config.names[i];
-    loami_fault_set(f, 404, "model_not_found", "model",
-                    "The model '%.200s' does not exist; this server has '%.200s'.", model,
-                    a->config.names[0]);
-    return NULL;
+    const char *known = NULL;
+    loami_models_find((loami_models *)&a->models, model, &known, f);
+    return known;
+}
+
+int loami_fault_busy(loami_fault *f, const loami_served *s, const char *msg)
+{
+    loam_engine_state e = { 0 };
+    loami_fault_set(f, 429, "queue_full", "", "%s", msg);
+    if (s) loam_engine_stat(s->engine, &e);
+    f->retry_s = e.retry_s < 1 ? 1 : e.retry_s > 3600 ? 3600 : (uint32_t)ceil(e.retry_s);
+    return -1;
 }
 
 int loami_fault_from(loami_fault *f, const loam_err *err, const char *param)
@@ -47,6 +54,7 @@ int loami_fault_from(loami_fault *f, const loam_err *err, const char *param)
         { LOAM_E_TEMPLATE, 400, "template_error", true },
         { LOAM_E_NOMEM, 503, "out_of_memory", false },
         { LOAM_E_CANCELLED, 503, "shutting_down", false },
+        { LOAM_E_TIMEOUT, 408, "timeout", false },
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (table[i].code == err->code)
@@ -98,7 +106,6 @@ void loami_run_forget_request(loami_run *run)
     free(run->request);
     free(run->prompts);
     free(run->tools);
-    json_decref(run->body);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------ */
@@ -122,34 +129,12 @@ static void run_free(loami_run *run)
     }
     loami_loop_unpost(run->api->loop, &run->ready);
     loami_timer_clear(&run->keep_alive);
+    loami_timer_clear(&run->late);
     loami_run_forget_request(run);
     free(run->choices);
     loami_buf_free(&run->out);
+    loami_hold_drop(&run->hold);
     free(run);
-}
-
-static void note(loami_run *run, const char *finish)
-{
-    if (run->n_choices == 0) return;
-    uint64_t prompt = 0, cached = 0, new = 0;
-    double queue_s = 0, prefill_s = 0, decode_s = 0;
-    for (uint32_t i = 0; i < run->n_prompts; i++) prompt += run->prompts[i].n;
-    for (uint32_t i = 0; i < run->n_choices; i++) {
-        loam_result *r = &run->choices[i].result;
-        cached += r->cached_tokens;
-        new += r->new_tokens;
-        if (r->queue_s > queue_s) queue_s = r->queue_s;
-        if (r->prefill_s > prefill_s) prefill_s = r->prefill_s;
-        if (r->decode_s > decode_s) decode_s = r->decode_s;
-    }
-    loami_reply_charge(run->reply, (double)(prompt + new));
-    loami_reply_note(run->reply, "prompt_tokens", (double)prompt);
-    loami_reply_note(run->reply, "cached_tokens", (double)cached);
-    loami_reply_note(run->reply, "new_tokens", (double)new);
-    loami_reply_note(run->reply, "queue_s", queue_s);
-    loami_reply_note(run->reply, "prefill_s", prefill_s);
-    loami_reply_note(run->reply, "decode_s", decode_s);
-    loami_reply_note_text(run->reply, "finish", finish);
 }
 
 static void end_gone(loami_run *run)
@@ -158,7 +143,7 @@ static void end_gone(loami_run *run)
         loami_choice *c = &run->choices[i];
         if (c->stream && !c->done) loam_stream_result(c->stream, &c->result);
     }
-    note(run, "gone");
+    loami_run_account(run, LOAMI_ENDED_ABORT, "gone");
     loami_reply_end(run->reply);
     run_free(run);
 }
@@ -166,7 +151,7 @@ static void end_gone(loami_run *run)
 /* Says what went wrong, in the way that is still open. */
 static void end_failed(loami_run *run)
 {
-    note(run, "error");
+    loami_run_account(run, LOAMI_ENDED_ERROR, "error");
     if (run->started) {
         loami_buf_clear(&run->out);
         loami_buf_puts(&run->out, "data: ");
@@ -182,7 +167,9 @@ static void end_failed(loami_run *run)
 
 static void end_well(loami_run *run)
 {
-    note(run, loami_finish_name(&run->choices[0]));
+    const char *finish = loami_finish_name(&run->choices[0]);
+    bool length = run->choices[0].result.finish == LOAM_FINISH_LENGTH;
+    loami_run_account(run, length ? LOAMI_ENDED_LENGTH : LOAMI_ENDED_STOP, finish);
     if (run->started) {
         run->shape->end(run);
         loami_buf_puts(&run->out, "data: [DONE]\n\n");
@@ -204,12 +191,28 @@ void loami_run_abandon_all(loami_api *a)
     }
 }
 
+static void fail_waiting(void *arg, const loami_fault *f)
+{
+    loami_run *run = arg;
+    run->fault = *f;
+    end_failed(run);
+}
+
 void loami_api_cancel_all(loami_api *a)
 {
-    loami_run *run;
-    LIST_FOREACH(run, &a->runs, next)
-    for (uint32_t i = 0; run->live && i < run->n_choices; i++)
-        if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
+    loami_run *next;
+    loami_fault f;
+    loami_fault_set(&f, 503, "shutting_down", "", "The server is shutting down.");
+    loami_errand_fail_waiting(a, &f);
+    for (loami_run *run = LIST_FIRST(&a->runs); run; run = next) {
+        next = LIST_NEXT(run, next);
+        if (loami_hold_waits(&run->hold)) {
+            fail_waiting(run, &f);
+            continue;
+        }
+        for (uint32_t i = 0; run->live && i < run->n_choices; i++)
+            if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
+    }
 }
 
 /* ---- tokens ------------------------------------------------------------------------------------------- */
@@ -290,6 +293,7 @@ static void take(loami_run *run, loami_choice *c, const loam_token *t)
 {
     if (c->cut) return;
     if (t->id >= 0) {
+        loami_run_account_token(c, t);
         c->n_tokens++;
         if (run->request->want_logprobs) run->shape->logprob(run, c, t);
         if (run->request->return_token_ids)
@@ -375,7 +379,7 @@ static void on_gone(void *arg)
 {
     loami_run *run = arg;
     atomic_store(&run->gone, true);
-    if (run->live) end_gone(run); /* otherwise the worker still has it */
+    if (run->live || loami_hold_waits(&run->hold)) end_gone(run); /* otherwise a worker still has it */
 }
 
 static void on_keep_alive(void *arg);
@@ -413,9 +417,15 @@ static int submit(loami_run *run, loami_fault *f)
     uint32_t n = run->request->n;
 
     loami_params_request(run->request, run->api->config.max_tokens, &request);
-    if (run->parsed && loam_parser_wants_special(run->api->text, run->tools)) request.keep_special = true;
+    if (run->parsed && loam_parser_wants_special(run->hold.served->text, run->tools)) request.keep_special = true;
     request.on_ready = on_ready;
     request.on_ready_arg = run;
+    request.client = run->client;
+    request.cache_salt ^= run->salt;
+    if (run->deadline_s > 0) {
+        double left_ms = (run->deadline_s - loami_now_s()) * 1e3;
+        request.timeout_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
+    }
     run->choices = calloc((size_t)run->n_prompts * n, sizeof *run->choices);
     if (!run->choices) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     for (uint32_t i = 0; i < run->n_prompts * n; i++) {
@@ -427,15 +437,28 @@ static int submit(loami_run *run, loami_fault *f)
         request.n_tokens = c->prompt->n;
         run->n_choices++;
         if (run->parsed &&
-            loam_parser_open(&c->parser, run->api->text, c->prompt->text, run->tools, on_part, c, &err) < 0)
+            loam_parser_open(&c->parser, run->hold.served->text, c->prompt->text, run->tools, on_part, c, &err) < 0)
             return loami_fault_from(f, &err, "tools");
-        if (loam_submit(run->api->engine, &c->stream, &request, &err) < 0)
-            return loami_fault_from(f, &err, run->shape->prompt_field);
+        if (loam_submit(run->hold.served->engine, &c->stream, &request, &err) < 0)
+            return err.code == LOAM_E_BUSY ? loami_fault_busy(f, run->hold.served, err.msg)
+                                           : loami_fault_from(f, &err, run->shape->prompt_field);
         request.how.seed++; /* the answers to one request differ, and the same request gives the same ones */
     }
-    json_decref(run->body); /* the engine has copies */
-    run->body = NULL;
+    json_decref(run->hold.body); /* the engine has copies */
+    run->hold.body = NULL;
     return 0;
+}
+
+/* How long it may take: the least of what the field, the header and the server say. The field's value is checked with
+ * the others. */
+static void set_deadline(loami_run *run)
+{
+    const double said[] = { json_number_value(json_object_get(run->hold.body, "timeout")), run->header_s,
+                            run->api->config.timeout_s };
+    double limit_s = INFINITY;
+    for (int i = 0; i < 3; i++)
+        if (said[i] > 0 && said[i] < limit_s) limit_s = said[i];
+    if (limit_s < INFINITY) run->deadline_s = run->arrived_s + limit_s;
 }
 
 static void prepare(void *arg) /* on a worker */
@@ -443,10 +466,13 @@ static void prepare(void *arg) /* on a worker */
     loami_run *run = arg;
     run->failed = true;
     if (atomic_load(&run->gone)) return;
-    if (loami_body_parse(&run->body, run->reply, &run->fault) < 0) return;
-    if (run->shape->parse(run, run->body, &run->fault) < 0 || atomic_load(&run->gone)) return;
-    run->unscored = run->request->score_prompt;
-    run->failed = !run->unscored && submit(run, &run->fault) < 0;
+    int rc = loami_hold_take(&run->hold, &run->api->models, run->reply, &run->fault);
+    if (rc >= 0) set_deadline(run);
+    if (rc == 0) rc = run->shape->parse(run, run->hold.body, &run->fault);
+    if (rc == 0 && atomic_load(&run->gone)) rc = -1;
+    run->unscored = rc == 0 && run->request->score_prompt;
+    if (rc == 0 && !run->unscored) rc = submit(run, &run->fault);
+    run->failed = rc < 0;
 }
 
 static void score(void *arg) /* on the patient worker */
@@ -456,6 +482,26 @@ static void score(void *arg) /* on the patient worker */
     run->failed = atomic_load(&run->gone) || loami_score_prompts(run, &run->fault) < 0 || submit(run, &run->fault) < 0;
 }
 
+static void on_late(void *arg)
+{
+    loami_fault f;
+    loami_run *run = arg;
+    if (!loami_hold_waits(&run->hold)) return; /* the engine has its own clock */
+    loami_fault_set(&f, 408, "timeout", "", "The time that the request has is over; its model is not loaded yet.");
+    fail_waiting(run, &f);
+}
+
+/* The model has to be loaded, and perhaps others have to go before. */
+static void wait_for_model(loami_run *run)
+{
+    double left_s = run->deadline_s - loami_now_s();
+    run->live = false; /* a worker gets it again */
+    if (run->deadline_s > 0)
+        loami_timer_set(run->api->loop, &run->late, left_s > 0 ? left_s : 0, on_late, run);
+    if (loami_hold_wait(&run->hold, run->api->workers, &run->task, fail_waiting, run, &run->fault) < 0)
+        end_failed(run);
+}
+
 static void prepared(void *arg)
 {
     loami_run *run = arg;
@@ -463,11 +509,15 @@ static void prepared(void *arg)
         run->task.work = score;
         if (loami_workers_run(run->api->patient, &run->task)) return;
         run->failed = true;
-        loami_fault_set(&run->fault, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
+        loami_fault_busy(&run->fault, NULL, "The server has too many requests waiting. Try again later.");
     }
     run->live = true;
     if (atomic_load(&run->gone)) {
         end_gone(run);
+        return;
+    }
+    if (!run->failed && run->hold.wanted) {
+        wait_for_model(run);
         return;
     }
     if (run->failed) {
@@ -486,12 +536,28 @@ static void prepared(void *arg)
     pump(run);
 }
 
+static int read_timeout(loami_reply *r, double *out, loami_fault *f)
+{
+    const char *given = loami_reply_header(r, "X-Request-Timeout");
+    char *end;
+    *out = 0;
+    if (!given) return 0;
+    double s = strtod(given, &end);
+    if (end == given || *end || !(s > 0 && s <= LOAMI_TIMEOUT_MAX_S))
+        return loami_fault_set(f, 400, "invalid_value", "X-Request-Timeout",
+                               "The header X-Request-Timeout must be a number of seconds, above 0 and at most %d.",
+                               LOAMI_TIMEOUT_MAX_S);
+    *out = s;
+    return 0;
+}
+
 void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape)
 {
     loami_fault f;
     loami_run *run = NULL;
 
-    if (loami_api_check_ready(a, &f) < 0) goto fail;
+    double header_s;
+    if (loami_api_check_ready(a, &f) < 0 || read_timeout(r, &header_s, &f) < 0) goto fail;
     run = calloc(1, sizeof *run);
     if (run) run->request = calloc(1, shape->request_size);
     if (!run || !run->request) {
@@ -504,6 +570,10 @@ void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape)
     run->reply = r;
     run->shape = shape;
     run->created_s = (int64_t)time(NULL);
+    run->arrived_s = loami_reply_start_s(r);
+    run->header_s = header_s;
+    run->client = loami_reply_client(r);
+    run->salt = loami_reply_key_number(r);
     snprintf(run->id, sizeof run->id, "%s%016llx", shape->id_prefix,
              (unsigned long long)(a->id_salt + ++a->n_runs * 0x9e3779b97f4a7c15u));
     run->request->n = 1;
@@ -512,9 +582,10 @@ void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape)
     run->task = (loami_task){ .work = prepare, .done = prepared, .arg = run };
     atomic_init(&run->gone, false);
     LIST_INSERT_HEAD(&a->runs, run, next);
+    loami_api_watch(a);
     loami_reply_watch(r, on_gone, on_drained, run);
     if (loami_workers_run(a->workers, &run->task)) return;
-    loami_fault_set(&f, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
+    loami_fault_busy(&f, NULL, "The server has too many requests waiting. Try again later.");
 fail:
     loami_reply_fail(r, &f);
     if (run) run_free(run);

@@ -7,6 +7,7 @@
 #define LOAMI_RUN_H
 
 #include "api/api.h"
+#include "api/hold.h"
 #include "api/params.h"
 #include "net/workers.h"
 
@@ -19,9 +20,9 @@ struct loami_api {
     loami_workers *workers;
     loami_workers
         *patient;        /* one thread, for calls that wait for the engine: nobody else should wait for it */
-    loam_engine *engine; /* NULL while it loads */
-    const loam_text *text;       /* its */
-    const loam_model_info *info; /* its */
+    loami_models models;
+    loami_timer watch;   /* looks for a stalled engine while requests run */
+    bool watching;
     bool draining;
     int64_t opened_s; /* unix time */
     uint64_t id_salt, n_runs, n_calls;
@@ -53,6 +54,7 @@ typedef struct loami_choice {
     loam_stream *stream;
     loam_parser *parser;             /* NULL: all is text */
     bool done, cut;                  /* over; what still comes is not wanted */
+    bool answering;                  /* its first token came */
     loam_result result;              /* once done */
     loami_buf text, reasoning;       /* what it consists of */
     loami_call *calls;               /* [n_calls] likewise; when it streams, their ids alone */
@@ -94,8 +96,11 @@ struct loami_run {
     char id[48];
     int64_t created_s; /* unix time */
     const char *model; /* the name it was asked for by */
+    loami_hold hold;   /* of the model */
+    double arrived_s, deadline_s; /* deadline 0 = none */
+    double header_s;   /* X-Request-Timeout; 0 = none */
+    uint64_t client, salt; /* whose it is, for fairness; and with whom its prompt's pages may be shared */
 
-    json_t *body;          /* what request borrows its strings from, until it is submitted */
     loami_params *request; /* the shape's struct */
     loami_prompt *prompts; /* [n_prompts] */
     uint32_t n_prompts;
@@ -110,6 +115,7 @@ struct loami_run {
     loami_fault fault; /* failed: what is wrong */
     bool failed;
     atomic_bool gone; /* the client left */
+    double ttft_s;    /* of the first of its answers; 0 = none came yet */
     bool live;        /* back from the worker: the loop owns all of it */
     bool started;     /* the answer has begun to stream */
     bool paused;      /* the client does not read */
@@ -117,7 +123,7 @@ struct loami_run {
     loami_buf out;
     loami_task task;
     loami_post ready;
-    loami_timer keep_alive;
+    loami_timer keep_alive, late;
     LIST_ENTRY(loami_run) next;
 };
 
@@ -127,12 +133,15 @@ void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape);
 /* Ends what is left when loop and workers have stopped. */
 void loami_run_abandon_all(loami_api *a);
 
-/* 503 while the engine loads. */
+/* 503 while the first model loads. */
 int loami_api_check_ready(const loami_api *a, loami_fault *f);
 
 /* The name under which model is known here, or NULL with f filled (404). NULL and "default" are the first
  * one. */
 const char *loami_api_model(const loami_api *a, const char *model, loami_fault *f);
+
+/* A 429 with the time after which coming again makes sense, by the engine's measured rate. Returns -1. */
+int loami_fault_busy(loami_fault *f, const loami_served *s, const char *msg);
 
 /* A library error as an HTTP one. Returns -1. */
 int loami_fault_from(loami_fault *f, const loam_err *err, const char *param);
@@ -155,5 +164,15 @@ void loami_put_usage(loami_buf *out, const loami_run *run);
 
 /* "stop", "length", "tool_calls". */
 const char *loami_finish_name(const loami_choice *c);
+
+/* account.c: a token arrived; a run is over: into the model's statistics, and the request's line in the log. */
+void loami_run_account_token(loami_choice *c, const loam_token *t);
+void loami_run_account(loami_run *run, loami_ending ending, const char *finish);
+
+/* health.c: requests run: from now on a stalled engine is noticed. Loop's thread. */
+void loami_api_watch(loami_api *a);
+
+/* health.c: what a model's engine does: "idle", "prefill", "decode", "stalled". */
+const char *loami_api_pulse(const loami_api *a, const loami_served *s);
 
 #endif

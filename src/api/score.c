@@ -39,7 +39,7 @@ typedef struct ids {
 } ids;
 
 /* Appends the tokens of a string, or the ids of an array. */
-static int add(ids *to, const loami_api *a, const json_t *v, const char *where, unsigned flags,
+static int add(ids *to, const loami_served *m, const json_t *v, const char *where, unsigned flags,
                loami_fault *f)
 {
     loam_err err;
@@ -49,7 +49,7 @@ static int add(ids *to, const loami_api *a, const json_t *v, const char *where, 
         more = loami_token_array(v, where, &n_more, f);
         if (!more) return -1;
     } else {
-        int n = loam_encode(a->text, json_string_value(v), json_string_length(v), flags, &more, &err);
+        int n = loam_encode(m->text, json_string_value(v), json_string_length(v), flags, &more, &err);
         if (n < 0) return loami_fault_from(f, &err, where);
         n_more = (uint32_t)n;
     }
@@ -63,22 +63,22 @@ static int add(ids *to, const loami_api *a, const json_t *v, const char *where, 
     return all ? 0 : loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
 }
 
-static int add_prompt(ids *to, const loami_api *a, const score_request *q, loami_fault *f)
+static int add_prompt(ids *to, const loami_served *m, const score_request *q, loami_fault *f)
 {
     char *rendered;
     if ((q->prompt != NULL) + (q->d.messages != NULL) != 1)
         return loami_fault_set(f, 400, "invalid_value", "prompt", "Say either 'prompt' or 'messages'.");
-    if (q->prompt) return add(to, a, q->prompt, "prompt", 0, f);
-    if (loami_prompt_render(&rendered, a->text, &q->d, f) < 0) return -1;
+    if (q->prompt) return add(to, m, q->prompt, "prompt", 0, f);
+    if (loami_prompt_render(&rendered, m->text, &q->d, f) < 0) return -1;
     json_t *text = json_string(rendered);
-    int rc = text ? add(to, a, text, "messages", LOAM_NO_SPECIAL, f)
+    int rc = text ? add(to, m, text, "messages", LOAM_NO_SPECIAL, f)
                   : loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     json_decref(text);
     free(rendered);
     return rc;
 }
 
-static void put_answer(loami_buf *out, const loami_api *a, const char *model, const ids *all, uint32_t from,
+static void put_answer(loami_buf *out, const loami_served *m, const char *model, const ids *all, uint32_t from,
                        const float *logprobs)
 {
     double sum = 0;
@@ -87,7 +87,7 @@ static void put_answer(loami_buf *out, const loami_api *a, const char *model, co
     loami_buf_puts(out, ",\"tokens\":[");
     for (uint32_t i = from; i < all->n; i++) {
         if (i > from) loami_buf_putc(out, ',');
-        loami_put_token_text(out, a->text, all->data[i]);
+        loami_put_token_text(out, m->text, all->data[i]);
     }
     loami_buf_puts(out, "],\"token_ids\":[");
     for (uint32_t i = from; i < all->n; i++)
@@ -103,7 +103,7 @@ static void put_answer(loami_buf *out, const loami_api *a, const char *model, co
         sum, all->n, all->n);
 }
 
-static int score(loami_errand *e, const json_t *body, loami_buf *out, loami_fault *f)
+static int score(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
     const loami_api *a = e->api;
     score_request q = { 0 };
@@ -114,9 +114,9 @@ static int score(loami_errand *e, const json_t *body, loami_buf *out, loami_faul
 
     if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0) return -1;
     const char *model = loami_api_model(a, q.model, f);
-    if (!model || add_prompt(&all, a, &q, f) < 0) goto out;
+    if (!model || add_prompt(&all, m, &q, f) < 0) goto out;
     uint32_t from = all.n;
-    if (add(&all, a, q.continuation, "continuation", LOAM_NO_SPECIAL, f) < 0) goto out;
+    if (add(&all, m, q.continuation, "continuation", LOAM_NO_SPECIAL, f) < 0) goto out;
     if (from == 0 || all.n == from) {
         loami_field_wrong(f, from ? "continuation" : "prompt", "at least one token");
         goto out;
@@ -126,11 +126,11 @@ static int score(loami_errand *e, const json_t *body, loami_buf *out, loami_faul
         loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
         goto out;
     }
-    if (loam_score(a->engine, all.data, all.n, logprobs, &err) < 0) {
+    if (loam_score(m->engine, all.data, all.n, logprobs, &err) < 0) {
         loami_fault_from(f, &err, q.prompt ? "prompt" : "messages");
         goto out;
     }
-    put_answer(out, a, model, &all, from, logprobs);
+    put_answer(out, m, model, &all, from, logprobs);
     e->tokens = all.n;
     rc = 0;
 out:

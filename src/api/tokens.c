@@ -16,12 +16,12 @@ typedef struct tokens_request {
 
 #define MODEL_FIELD LOAMI_FIELD(STRING, "model", tokens_request, model)
 
-static int render(const loami_api *a, const tokens_request *q, char **prompt, loami_fault *f)
+static int render(const loami_served *m, const tokens_request *q, char **prompt, loami_fault *f)
 {
-    return loami_prompt_render(prompt, a->text, &q->d, f);
+    return loami_prompt_render(prompt, m->text, &q->d, f);
 }
 
-static int tokenize(loami_errand *e, const json_t *body, loami_buf *out, loami_fault *f)
+static int tokenize(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
     const loami_api *a = e->api;
     static const loami_field fields[] = {
@@ -47,10 +47,10 @@ static int tokenize(loami_errand *e, const json_t *body, loami_buf *out, loami_f
         return loami_fault_set(f, 400, "invalid_value", "prompt",
                                "Say either 'prompt' (or 'content') or 'messages'.");
     if (q.d.messages) {
-        if (render(a, &q, &rendered, f) < 0) return -1;
+        if (render(m, &q, &rendered, f) < 0) return -1;
         text = rendered;
     }
-    int n = loam_encode(a->text, text, strlen(text), q.no_special || rendered ? LOAM_NO_SPECIAL : 0, &ids,
+    int n = loam_encode(m->text, text, strlen(text), q.no_special || rendered ? LOAM_NO_SPECIAL : 0, &ids,
                         &err);
     if (n < 0) {
         loami_fault_from(f, &err, "prompt");
@@ -58,12 +58,12 @@ static int tokenize(loami_errand *e, const json_t *body, loami_buf *out, loami_f
     }
     loami_buf_puts(out, "{\"tokens\":[");
     for (int i = 0; i < n; i++) loami_buf_printf(out, i ? ",%d" : "%d", (int)ids[i]);
-    loami_buf_printf(out, "],\"count\":%d,\"max_model_len\":%u", n, a->info->context_tokens);
+    loami_buf_printf(out, "],\"count\":%d,\"max_model_len\":%u", n, m->info->context_tokens);
     if (q.strings) {
         loami_buf_puts(out, ",\"token_strs\":[");
         for (int i = 0; i < n; i++) {
             if (i) loami_buf_putc(out, ',');
-            loami_put_token_text(out, a->text, ids[i]);
+            loami_put_token_text(out, m->text, ids[i]);
         }
         loami_buf_putc(out, ']');
     }
@@ -75,7 +75,7 @@ out:
     return rc;
 }
 
-static int detokenize(loami_errand *e, const json_t *body, loami_buf *out, loami_fault *f)
+static int detokenize(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
     const loami_api *a = e->api;
     static const loami_field fields[] = {
@@ -93,7 +93,7 @@ static int detokenize(loami_errand *e, const json_t *body, loami_buf *out, loami
     uint32_t n;
     int32_t *ids = loami_token_array(q.tokens, "tokens", &n, f);
     if (!ids) return -1;
-    int rc = loam_decode(a->text, ids, n, 0, &text, &n_text, &err);
+    int rc = loam_decode(m->text, ids, n, 0, &text, &n_text, &err);
     free(ids);
     if (rc < 0) return loami_fault_from(f, &err, "tokens");
     loami_buf_puts(out, "{\"prompt\":");
@@ -105,7 +105,7 @@ static int detokenize(loami_errand *e, const json_t *body, loami_buf *out, loami
     return 0;
 }
 
-static int apply_template(loami_errand *e, const json_t *body, loami_buf *out, loami_fault *f)
+static int apply_template(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
     const loami_api *a = e->api;
     static const loami_field fields[] = { MODEL_FIELD,
@@ -115,7 +115,7 @@ static int apply_template(loami_errand *e, const json_t *body, loami_buf *out, l
     char *text;
     if (loami_fields_read(fields, body, "", a->config.lenient, &q, f) < 0 || !loami_api_model(a, q.model, f))
         return -1;
-    if (render(a, &q, &text, f) < 0) return -1;
+    if (render(m, &q, &text, f) < 0) return -1;
     loami_buf_puts(out, "{\"prompt\":");
     loami_json_put(out, text, strlen(text));
     loami_buf_putc(out, '}');

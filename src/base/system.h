@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 uint64_t loami_peak_memory_bytes(void);   /* largest resident size of this process so far */
+uint64_t loami_resident_memory_bytes(void); /* now; 0 when the system does not say */
 uint64_t loami_memory_bytes(void);        /* the machine's */
 
 #endif

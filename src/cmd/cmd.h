@@ -11,7 +11,8 @@ enum { LOAMI_EXIT_OK = 0, LOAMI_EXIT_FAIL = 1, LOAMI_EXIT_USAGE = 2 };
 typedef struct loami_opt {
     const char *name;         /* "--model"; NULL with arg = a positional argument */
     char letter;              /* 'm' for -m, or 0 */
-    const char *arg;          /* "M" in help; NULL = a flag without value */
+    const char *arg;          /* "M" in help; NULL = a flag without value; "BYTES" = a number that may end in K, M, G, T
+                                 (1024 and its powers; KiB, KB, ... mean the same) */
     const char *help;
     enum { LOAMI_OPT_FLAG, LOAMI_OPT_STRING, LOAMI_OPT_U32, LOAMI_OPT_U64, LOAMI_OPT_FLOAT, LOAMI_OPT_LIST } kind;
     void *value;              /* bool*, const char**, uint32_t*, uint64_t*, float*, loami_opt_list* */
@@ -37,6 +38,6 @@ int loami_cmd_fail(const char *command, const loam_err *err);
 typedef int loami_cmd(int argc, char **argv);
 loami_cmd loami_cmd_generate, loami_cmd_chat, loami_cmd_serve, loami_cmd_key, loami_cmd_tokenize, loami_cmd_template, loami_cmd_logits,
     loami_cmd_perplexity, loami_cmd_bench, loami_cmd_import, loami_cmd_quantize, loami_cmd_ls, loami_cmd_show, loami_cmd_rm,
-    loami_cmd_verify, loami_cmd_gateway;
+    loami_cmd_verify, loami_cmd_gateway, loami_cmd_ps;
 
 #endif

@@ -15,6 +15,7 @@ static const struct {
     { "generate", loami_cmd_generate, "answer one prompt" },
     { "import", loami_cmd_import, "turn a GGUF file or an Ollama model into a model folder in MLX format" },
     { "ls", loami_cmd_ls, "list the models that are here" },
+    { "ps", loami_cmd_ps, "tell which models a server has, and what they take" },
     { "show", loami_cmd_show, "tell what a model is" },
     { "rm", loami_cmd_rm, "remove models" },
     { "quantize", loami_cmd_quantize, "make a model smaller" },

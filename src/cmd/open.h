@@ -21,7 +21,13 @@ typedef struct loami_model_opts {
       1, 1024 },                                                                                                       \
     { "--context", 'c', "N", "tokens of prompt and answer together (default: the model's, at most 8192)",               \
       LOAMI_OPT_U32, &(o).engine.context_tokens, NULL, 2, 1 << 20 },                                                   \
-    { "--exact", 0, NULL, "float activations: slower, for checking", LOAMI_OPT_FLAG, &(o).engine.exact, NULL, 0, 0 }
+    { "--kv-type", 0, "T", "keys and values in f16 (default) or int8: half the memory, a little less exact", LOAMI_OPT_STRING, \
+      &(o).engine.kv_type, NULL, 0, 0 },                                                                               \
+    { "--batch-invariant", 0, NULL, "the same text, to the last bit, whatever runs beside it: slower", LOAMI_OPT_FLAG,   \
+      &(o).engine.batch_invariant, NULL, 0, 0 },                                                                       \
+    { "--exact", 0, NULL, "float activations: slower, for checking", LOAMI_OPT_FLAG, &(o).engine.exact, NULL, 0, 0 }, \
+    { "--speculate", 0, "N", "guess up to N tokens a step from what stood there before: the same text, sooner where it " \
+      "repeats itself", LOAMI_OPT_U32, &(o).engine.speculate_tokens, NULL, 0, 32 }
 
 /* Rows for a loam_sampling s. */
 #define LOAMI_SAMPLING_OPTS(s)                                                                                         \

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { COLUMN = 30 };
 
@@ -46,6 +47,18 @@ static const loami_opt *find(const loami_opt *table, const char *word, const cha
     return NULL;
 }
 
+/* 1 when s is not a unit of memory. */
+static double unit(const char *s)
+{
+    static const char letters[] = "KMGT";
+    double by = 1;
+    const char *at = *s ? strchr(letters, *s & ~0x20) : NULL;
+    for (const char *l = letters; at && l <= at; l++) by *= 1024;
+    if (!at) return 1;
+    s++;
+    return !*s || strcasecmp(s, "b") == 0 || strcasecmp(s, "ib") == 0 ? by : 1;
+}
+
 static int number(const char *command, const loami_opt *o, const char *text, double *out)
 {
     char *end, label[160];
@@ -53,6 +66,10 @@ static int number(const char *command, const loami_opt *o, const char *text, dou
     double v = strtod(text, &end);
     snprintf(label, sizeof label, "%s %s: ", o->name ? o->name : o->arg, text);
     bool whole = o->kind != LOAMI_OPT_FLOAT;
+    if (o->arg && strcmp(o->arg, "BYTES") == 0 && end != text && unit(end) > 1) {
+        v = floor(v * unit(end));
+        end += strlen(end);
+    }
     if (!*text || *end || errno || !isfinite(v) || (whole && v != floor(v)))
         return usage_error(command, label, whole ? "must be a whole number" : "must be a number");
     double lo = o->lo, hi = o->hi;

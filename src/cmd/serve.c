@@ -1,13 +1,12 @@
 #include "api/api.h"
+#include "base/system.h"
 #include "cmd/cmd.h"
+#include "cmd/serve_models.h"
 #include "net/keys.h"
 #include "net/tls.h"
-#include "store/store.h"
 #include "web/web.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,11 @@ typedef struct settings {
     uint32_t max_per_address, keep_alive_s;
     bool exact, lenient, log_json, quiet;
     loami_opt_list served, hosts, origins;
+    loami_opt_list models, pinned;
+    const char *folder, *kv_type, *kv_dir;
+    uint32_t ttl_s, timeout_s, stall_s, step_ms, speculate;
+    uint64_t memory, kv_memory, prefix_memory, kv_disk;
+    bool log_prompts, exit_on_stall, overcommit, batch_invariant;
 } settings;
 
 /* Where a setting comes from when its flag is absent: the first variable that is set. */
@@ -67,8 +71,19 @@ static int read_settings(settings *s, int argc, char **argv)
          g_sub = false;
     const loami_opt table[] = {
         { "--model", 'm', "M",
-          "a folder, a name from `loam ls`, or a Hugging Face id in the cache [LOAM_MODEL, MLX_MODEL]",
-          LOAMI_OPT_STRING, &s->model, &g_model, 0, 0 },
+          "a folder, a name from `loam ls`, or a Hugging Face id in the cache; may be repeated: the first one is "
+          "loaded at once, the others when they are asked for [LOAM_MODEL, MLX_MODEL]",
+          LOAMI_OPT_LIST, &s->models, &g_model, 0, 0 },
+        { "--models-dir", 0, "DIR", "serve every model in it, too, loaded when it is asked for", LOAMI_OPT_STRING,
+          &s->folder, NULL, 0, 0 },
+        { "--pin", 0, "NAME", "load this model at once and keep it; may be repeated", LOAMI_OPT_LIST, &s->pinned,
+          NULL, 0, 0 },
+        { "--model-ttl", 0, "SECONDS", "unload a model that nobody used for so long [never]", LOAMI_OPT_U32,
+          &s->ttl_s, NULL, 1, 31536000 },
+        { "--memory-limit", 0, "BYTES",
+          "of all models: weights, KV cache and scratch; the one used longest ago goes when another does not fit "
+          "[three quarters of the machine's]",
+          LOAMI_OPT_U64, &s->memory, NULL, 1048576, 9007199254740992.0 },
         { "--host", 0, "ADDRESS", "listen there; 0.0.0.0 = every network [127.0.0.1; LOAM_HOST, MLX_HOST]",
           LOAMI_OPT_STRING, &s->host, &g_host, 0, 0 },
         { "--port", 'p', "N", "listen there; 0 = any free port [8000; LOAM_PORT, MLX_PORT]", LOAMI_OPT_U32,
@@ -94,8 +109,27 @@ static int read_settings(settings *s, int argc, char **argv)
           &s->substrate, &g_sub, 0, 0 },
         { "--exact", 0, NULL, "float activations throughout: slower, for checking", LOAMI_OPT_FLAG, &s->exact,
           NULL, 0, 0 },
-        { "--max-running", 0, "N", "requests that run together [8]", LOAMI_OPT_U32, &s->max_running, NULL, 0,
+        { "--max-running", 0, "N", "requests that run together [32]", LOAMI_OPT_U32, &s->max_running, NULL, 0,
           4096 },
+        { "--step-ms", 0, "N", "a step that others decode in takes no more of a prompt than fits [100]",
+          LOAMI_OPT_U32, &s->step_ms, NULL, 1, 60000 },
+        { "--kv-memory", 0, "BYTES", "of each model's KV cache [eight whole contexts, or what the limit leaves]",
+          LOAMI_OPT_U64, &s->kv_memory, NULL, 1, 9007199254740992.0 },
+        { "--kv-type", 0, "T", "f16 or int8 [f16]", LOAMI_OPT_STRING, &s->kv_type, NULL, 0, 0 },
+        { "--prefix-memory", 0, "BYTES", "of it, kept at most for prompts that begin alike [what no request needs]",
+          LOAMI_OPT_U64, &s->prefix_memory, NULL, 1, 9007199254740992.0 },
+        { "--kv-dir", 0, "DIR", "keep pages of prompts there, over restarts", LOAMI_OPT_STRING, &s->kv_dir, NULL, 0,
+          0 },
+        { "--kv-disk", 0, "BYTES", "of that folder [8 GiB]", LOAMI_OPT_U64, &s->kv_disk, NULL, 1,
+          9007199254740992.0 },
+        { "--overcommit", 0, NULL, "start requests when their prompt fits, not their longest answer",
+          LOAMI_OPT_FLAG, &s->overcommit, NULL, 0, 0 },
+        { "--speculate", 0, "N",
+          "guess up to N tokens a step from what stood in prompt and answer before: the same text, sooner where it "
+          "repeats itself [0]",
+          LOAMI_OPT_U32, &s->speculate, NULL, 0, 32 },
+        { "--batch-invariant", 0, NULL, "the same request and seed give the same text, whatever else runs",
+          LOAMI_OPT_FLAG, &s->batch_invariant, NULL, 0, 0 },
         { "--max-queued", 0, "N", "requests that may wait; more get 429 [256]", LOAMI_OPT_U32, &s->max_queued,
           NULL, 0, 1000000 },
         { "--max-body", 0, "BYTES", "of a request; more get 413 [33554432]", LOAMI_OPT_U64, &s->max_body,
@@ -126,6 +160,14 @@ static int read_settings(settings *s, int argc, char **argv)
           LOAMI_OPT_LIST, &s->origins, NULL, 0, 0 },
         { "--lenient", 0, NULL, "leave unknown parameters of requests instead of refusing them",
           LOAMI_OPT_FLAG, &s->lenient, NULL, 0, 0 },
+        { "--answer-timeout", 0, "SECONDS", "of a request, to its last token, unless it says less [none]",
+          LOAMI_OPT_U32, &s->timeout_s, NULL, 1, 1000000 },
+        { "--stall-timeout", 0, "SECONDS", "a step of an engine that takes longer makes /health 503 [60]",
+          LOAMI_OPT_U32, &s->stall_s, NULL, 1, 86400 },
+        { "--exit-on-stall", 0, NULL, "and ends the program, to be started again [on under a service manager]",
+          LOAMI_OPT_FLAG, &s->exit_on_stall, NULL, 0, 0 },
+        { "--log-prompts", 0, NULL, "prompts in the access log, which has none otherwise", LOAMI_OPT_FLAG,
+          &s->log_prompts, NULL, 0, 0 },
         { "--log-json", 0, NULL, "the access log as JSON lines", LOAMI_OPT_FLAG, &s->log_json, NULL, 0, 0 },
         { "--quiet", 'q', NULL, "no access log", LOAMI_OPT_FLAG, &s->quiet, NULL, 0, 0 },
         { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
@@ -147,13 +189,14 @@ static int read_settings(settings *s, int argc, char **argv)
         fprintf(stderr, "loam serve: --tls-cert and --tls-key belong together\n");
         return -1;
     }
-    if (s->model) return 0;
+    if (s->model && s->models.n == 0) s->models.item[s->models.n++] = s->model;
+    if (s->models.n || s->folder) return 0;
     fprintf(stderr,
             "loam serve: which model? Say --model M or set LOAM_MODEL (see loam ls, loam serve --help)\n");
     return -1;
 }
 
-/* ---- loading, beside the loop ------------------------------------------------------------------------- */
+/* ---- models ------------------------------------------------------------------------------------------- */
 
 enum { MAX_ROUTES = 64 };
 
@@ -164,54 +207,54 @@ typedef struct service {
     loami_keys *keys;
     loami_tls *tls;
     loami_api *api;
-    loam_options options;
-    loam_engine *engine;
+    loami_serve_models models;
     loam_err err;
-    int loaded; /* loam_engine_open's result */
-    bool back;  /* the loading thread is done */
-    loami_post post;
-    pthread_t thread;
+    int rc; /* of the start */
     loami_route routes[MAX_ROUTES];
 } service;
 
-static void *load(void *arg)
-{
-    service *v = arg;
-    v->loaded = loam_engine_open(&v->engine, &v->options, &v->err);
-    loami_loop_post(v->loop, &v->post);
-    return NULL;
-}
-
-static void on_loaded(void *arg)
+static void on_started(void *arg, int rc, const loam_err *err)
 {
     service *v = arg;
     const settings *s = v->settings;
-    v->back = true;
-    if (v->loaded < 0) {
+    v->rc = rc;
+    if (rc < 0) {
+        v->err = *err;
         loami_loop_stop(v->loop);
         return;
     }
-    loami_api_ready(v->api, v->engine);
     const char *host = strcmp(s->host, "0.0.0.0") == 0 || strcmp(s->host, "::") == 0 ? "127.0.0.1" : s->host;
-    char url[320];
+    char url[320], more[40] = "";
     snprintf(url, sizeof url, strchr(host, ':') ? "%s://[%s]:%u" : "%s://%s:%u", v->tls ? "https" : "http",
              host, loami_server_port(v->server));
-    printf("loam: %s on %s at %s\n"
+    const char *device = loami_api_device(v->api);
+    if (v->models.n > 1) snprintf(more, sizeof more, " and %u more", v->models.n - 1);
+    printf("loam: %s%s%s%s at %s\n"
            "chat: %s/\n"
            "try:  curl %s/v1/chat/completions -H 'Content-Type: application/json' -d "
            "'{\"messages\":[{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}],\"max_tokens\":100}'\n",
-           v->options.name, loam_engine_info(v->engine)->device, url, url, url);
+           v->models.list[0].names[0], more, device ? " on " : "", device ? device : "", url, url, url);
     fflush(stdout);
 }
 
-static int start_loading(service *v, loam_err *err)
+/* A service manager starts it again: launchd names the service, systemd gives a socket to tell it things. */
+static bool under_a_manager(void)
 {
-    sigset_t all, before; /* signals are the loop's, also in the threads that the engine will start */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&v->thread, NULL, load, v);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed ? loami_fail(err, LOAM_E_IO, "cannot start a thread: %s", strerror(failed)) : 0;
+    const char *launchd = getenv("XPC_SERVICE_NAME"), *systemd = getenv("NOTIFY_SOCKET");
+    return (systemd && systemd[0]) ||
+           (launchd && launchd[0] && strcmp(launchd, "0") != 0 && strncmp(launchd, "application.", 12) != 0);
+}
+
+/* Nothing can be waited for: what hangs may hold any lock. */
+static void on_stall(void *arg, const char *model, double step_s)
+{
+    service *v = arg;
+    char why[200];
+    bool ends = v->settings->exit_on_stall || under_a_manager();
+    snprintf(why, sizeof why, "model %.100s: a step has been running for %.0f s%s", model, step_s,
+             ends ? "; the program ends" : "");
+    loami_server_log(v->server, "stalled", why);
+    if (ends) _exit(LOAMI_EXIT_FAIL);
 }
 
 static void on_drain(void *arg)
@@ -268,11 +311,16 @@ static int open_guards(service *v, const settings *s, loam_err *err)
     return rc;
 }
 
-static int run(service *v, const settings *s, const char *const *names, uint32_t n_names, loam_err *err)
+static int run(service *v, const settings *s, loam_err *err)
 {
     loami_api_config api = {
-        .names = names,
-        .n_names = n_names,
+        .models = { .models = v->models.list,
+                    .n_models = v->models.n,
+                    .lazy = s->models.n == 0,
+                    .memory_bytes = s->memory,
+                    .ttl_s = s->ttl_s,
+                    .started = on_started,
+                    .arg = v },
         .max_tokens = s->max_tokens,
         .sampling = { .temperature = s->temperature,
                       .top_p = s->top_p,
@@ -281,7 +329,13 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
         .workers = s->workers,
         .keep_alive_s = s->keep_alive_s,
         .lenient = s->lenient,
+        .log_prompts = s->log_prompts,
+        .timeout_s = s->timeout_s,
+        .stall_s = s->stall_s,
+        .on_stall = on_stall,
+        .stall_arg = v,
     };
+    if (!api.models.memory_bytes && v->models.n > 1) api.models.memory_bytes = loami_memory_bytes() / 4 * 3;
     collect_routes(v->routes);
     int rc = open_guards(v, s, err);
     if (rc == 0) rc = loami_loop_open(&v->loop, err);
@@ -306,6 +360,7 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
         .n_origins = s->origins.n,
         .log_off = s->quiet,
         .log_json = s->log_json,
+        .take_ids = true,
         .on_drain = on_drain,
         .on_drain_late = on_drain_late,
     };
@@ -313,33 +368,40 @@ static int run(service *v, const settings *s, const char *const *names, uint32_t
     if (rc == 0 && !v->keys && !is_local(s->host))
         fprintf(stderr, "loam serve: note: whoever reaches %s may use this server; --api-key-file says who may\n",
                 s->host);
-    if (rc == 0) rc = start_loading(v, err);
+    if (rc == 0) rc = loami_api_start(v->api, err);
     if (rc < 0) return rc;
     loami_loop_run(v->loop);
-    if (!v->back) { /* told to stop while still loading, which nothing can hurry: leave it */
+    if (v->rc < 0) {
+        *err = v->err;
+        return v->rc;
+    }
+    if (loami_api_busy(v->api)) { /* told to stop while a model loads, which nothing can hurry: leave it */
         fflush(NULL);
         _exit(LOAMI_EXIT_OK);
     }
-    pthread_join(v->thread, NULL);
-    if (v->loaded < 0) *err = v->err;
-    return v->loaded;
+    return 0;
 }
 
-/* The names a client may use: those that were served explicitly, then as it was given here, then its
- * folder's. */
-static uint32_t collect_names(const char **names, const settings *s, const char *path)
+static loam_options engine_options(const settings *s)
 {
-    uint32_t n = 0;
-    const char *base = strrchr(path, '/');
-    const char *more[] = { strchr(s->model, '/') == s->model || s->model[0] == '.' ? NULL : s->model,
-                           base && base[1] ? base + 1 : path, s->model };
-    for (uint32_t i = 0; i < s->served.n; i++) names[n++] = s->served.item[i];
-    for (int i = 0; i < 3; i++) {
-        bool known = !more[i];
-        for (uint32_t k = 0; k < n && !known; k++) known = strcmp(names[k], more[i]) == 0;
-        if (!known) names[n++] = more[i];
-    }
-    return n;
+    return (loam_options){
+        .substrate = s->substrate,
+        .threads = s->threads,
+        .context_tokens = s->context,
+        .max_queued = s->max_queued,
+        .max_running = s->max_running,
+        .exact = s->exact,
+        .step_ms = s->step_ms,
+        .memory_bytes = s->memory,
+        .kv_bytes = s->kv_memory,
+        .prefix_bytes = s->prefix_memory,
+        .kv_type = s->kv_type,
+        .overcommit = s->overcommit,
+        .speculate_tokens = s->speculate,
+        .batch_invariant = s->batch_invariant,
+        .kv_dir = s->kv_dir,
+        .kv_disk_bytes = s->kv_disk,
+    };
 }
 
 int loami_cmd_serve(int argc, char **argv)
@@ -347,32 +409,17 @@ int loami_cmd_serve(int argc, char **argv)
     settings s = { .host = "127.0.0.1", .port = 8000, .temperature = 0.7f, .top_p = 0.9f };
     service v = { .settings = &s };
     loam_err err;
-    char path[LOAMI_PATH_MAX];
-    const char *names[LOAMI_OPT_LIST_MAX + 3];
 
     int rc = read_settings(&s, argc, argv);
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
-    if (loami_store_find(path, s.model, &err) < 0) return loami_cmd_fail(argv[0], &err);
-    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) path[n - 1] = 0;
-    uint32_t n_names = collect_names(names, &s, path);
-
-    v.post = (loami_post){ .run = on_loaded, .arg = &v };
-    v.options = (loam_options){
-        .model = path,
-        .name = names[0],
-        .substrate = s.substrate,
-        .threads = s.threads,
-        .context_tokens = s.context,
-        .max_queued = s.max_queued,
-        .max_running = s.max_running,
-        .exact = s.exact,
-    };
-    rc = run(&v, &s, names, n_names, &err);
+    loami_serve_wish wish = { s.models, s.folder, s.served, s.pinned, engine_options(&s) };
+    rc = loami_serve_models_find(&v.models, &wish, &err);
+    if (rc == 0) rc = run(&v, &s, &err);
     loami_api_close(v.api);
     loami_server_close(v.server);
     loami_keys_close(v.keys);
     loami_tls_close(v.tls);
-    loam_engine_close(v.engine);
     loami_loop_close(v.loop);
+    loami_serve_models_free(&v.models);
     return rc < 0 ? loami_cmd_fail(argv[0], &err) : LOAMI_EXIT_OK;
 }

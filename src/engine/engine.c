@@ -1,40 +1,54 @@
 #include "engine/engine.h"
+#include "engine/sched.h"
+#include "engine/tier.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
-#include "substrate/registry.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum {
-    CONTEXT_DEFAULT = 8192,     /* tokens: a longer context is the user's wish, since its memory is reserved */
-    CONTEXT_MAX = 1 << 20,
-    QUEUED_DEFAULT = 256,       /* about 30 s of work at 8 requests a second; beyond that "busy" is kinder */
-    RUNNING_DEFAULT = 8,
-    RUNNING_MAX = 256,          /* with prefill beside, they still fit into ROWS_MAX */
-};
+enum { QUEUED_DEFAULT = 256 }; /* requests: about 30 s of work at 8 requests a second; beyond that "busy" is kinder */
 
-/* ---- one step ------------------------------------------------------------------------------------------- */
+/* ---- ends ----------------------------------------------------------------------------------------------- */
+
+void loami_engine_finish(loam_engine *e, loam_stream *s, loam_finish finish, int code, const char *msg)
+{
+    loami_meter_finish(&e->meter, finish, code);
+    if (s->share) loami_shares_leave(s->share);
+    loami_stream_finish(s, finish, code, msg);
+}
+
+void loami_engine_timeout(loam_engine *e, loam_stream *s, const char *where)
+{
+    char msg[128];
+    snprintf(msg, sizeof msg, "the request's %u ms were over %s", s->request.timeout_ms, where);
+    loami_engine_finish(e, s, LOAM_FINISH_ERROR, LOAM_E_TIMEOUT, msg);
+}
 
 /* Takes a sequence out of running, gives its pages back, tells its reader. */
 static void release(loam_engine *e, loam_stream *s, loam_finish finish, int code, const char *msg)
 {
-    uint32_t i = 0;
-    while (e->running[i] != s) i++;
-    memmove(&e->running[i], &e->running[i + 1], (--e->n_running - i) * sizeof *e->running);
-    loami_pages_give(e->pages, &s->holding, s->tokens, s->n_past);
-    loami_stream_finish(s, finish, code, msg);
+    loami_sched_leave(e, s);
+    loami_engine_finish(e, s, finish, code, msg);
 }
 
-static void drop_cancelled(loam_engine *e)
+/* Lets those go whose reader has left or whose time is over. */
+static void drop(loam_engine *e, double now)
 {
-    for (uint32_t i = e->n_running; i > 0; i--)
-        if (atomic_load(&e->running[i - 1]->cancelled))
-            release(e, e->running[i - 1], LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
+    for (uint32_t i = e->n_running; i > 0; i--) {
+        loam_stream *s = e->running[i - 1];
+        if (atomic_load(&s->cancelled)) {
+            release(e, s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
+        } else if (s->deadline_s > 0 && now >= s->deadline_s) {
+            loami_sched_leave(e, s);
+            loami_engine_timeout(e, s, s->first_token_s > 0 ? "before the answer was" : "while its prompt was being read");
+        }
+    }
 }
+
+/* ---- one step ------------------------------------------------------------------------------------------- */
 
 static bool ends(const loam_engine *e, const loam_stream *s, int32_t id)
 {
@@ -44,8 +58,8 @@ static bool ends(const loam_engine *e, const loam_stream *s, int32_t id)
     return false;
 }
 
-/* Chooses a token from a row of logits and sends it up. */
-static void sample(loam_engine *e, loam_stream *s, const float *row)
+/* Chooses a token from a row of logits and sends it up. True: the answer goes on, and s is still there. */
+static bool sample(loam_engine *e, loam_stream *s, const float *row)
 {
     const loam_request *r = &s->request;
     uint32_t vocab = e->info.vocab_tokens, n_new = s->n_tokens - s->n_prompt;
@@ -53,10 +67,14 @@ static void sample(loam_engine *e, loam_stream *s, const float *row)
     loam_logprob top[LOAM_MAX_LOGPROBS];
     loami_ring_item item = { .n_top = r->n_logprobs < vocab ? r->n_logprobs : vocab };
 
+    double now = loami_now_s();
     if (n_new == 0) {
-        s->first_token_s = loami_now_s();
+        s->first_token_s = now;
         loami_sampler_prompt(&s->sampler, s->tokens, s->n_prompt);
+    } else {
+        item.gap_s = now - s->last_token_s;
     }
+    s->last_token_s = now;
     memcpy(e->logits, row, vocab * sizeof *row);
     item.id = loami_sample(&s->sampler, e->logits, early ? e->text->eos : NULL, early ? e->text->n_eos : 0, e->scratch);
     if (r->want_logprobs || r->n_logprobs) item.logprob = (float)(row[item.id] - loami_log_sum_exp(row, vocab));
@@ -64,10 +82,32 @@ static void sample(loam_engine *e, loam_stream *s, const float *row)
     item.silent = ends(e, s, item.id);
     s->tokens[s->n_tokens++] = item.id;
     loami_sampler_accept(&s->sampler, item.id);
-    e->n_new++;
+    e->meter.new_tokens++;
     loami_stream_push(s, &item, top);
     if (item.silent) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
     else if (n_new + 1 == r->max_new) release(e, s, LOAM_FINISH_LENGTH, LOAM_OK, "");
+    else return true;
+    return false;
+}
+
+/* The same for a row and the guesses behind it, up to the first that is not what the sampler chose. */
+static void sample_drafted(loam_engine *e, loam_stream *s, const float *logits)
+{
+    uint32_t n = s->n_drafted, right = 0;
+    bool more = true;
+    e->meter.drafted += n;
+    while (more && right < n) {
+        uint32_t at = s->n_tokens;
+        int32_t guess = s->tokens[at];
+        if (!sample(e, s, logits + (size_t)right * e->info.vocab_tokens)) return;
+        more = s->tokens[at] == guess;
+        if (!more) break;
+        s->n_past++;
+        e->meter.drafted_right++;
+        right++;
+    }
+    loami_draft_learn(&s->draft, n, right);
+    if (more) sample(e, s, logits + (size_t)right * e->info.vocab_tokens);
 }
 
 /* Log-probabilities of the tokens that follow the rows just run. */
@@ -97,24 +137,29 @@ static void pool_rows(loam_engine *e, loam_stream *s, const float *rows, uint32_
 static uint32_t rows_wanted(const loam_stream *s)
 {
     bool every = s->job == LOAMI_JOB_SCORE || (s->job == LOAMI_JOB_EMBED && !s->out.last_only);
-    return every ? s->n_rows : s->n_past + s->n_rows == s->n_tokens;
+    if (every) return s->n_rows;
+    return s->n_past + s->n_rows >= s->n_tokens ? 1 + s->n_drafted : 0;
 }
 
 /* Hands each sequence of the step its rows of logits or hidden states. */
 static void take_results(loam_engine *e, const loam_batch *b, const float *logits)
 {
+    enum { ANSWER_COSTS = 2 }; /* a row of an answer, in rows of a prompt: what Sheng et al. take */
     uint32_t width = e->model->hidden ? e->info.embed_dims : e->info.vocab_tokens;
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         loam_stream *s = e->step_seqs[i];
-        bool whole = s->n_past + s->n_rows == s->n_tokens;
+        bool prompt = s->n_past < s->n_prompt, whole = s->n_past + s->n_rows >= s->n_tokens;
         uint32_t n_wanted = rows_wanted(s);
-        if (s->n_past < s->n_prompt) e->n_prompt += s->n_rows;
+        s->share->got += s->n_rows * (double)(prompt ? 1 : ANSWER_COSTS);
+        if (i >= e->n_decode_seqs) e->prompts_run += s->n_rows;
+        if (prompt) e->meter.prompt_tokens += s->n_rows;
         if (s->job == LOAMI_JOB_SCORE) score(e, s, logits);
         if (s->job == LOAMI_JOB_EMBED) pool_rows(e, s, logits, n_wanted);
         if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out.floats, logits, width * sizeof *logits);
-        s->n_past += s->n_rows;
-        if (s->n_past == s->n_prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, s->n_past);
-        if (whole && s->job == LOAMI_JOB_GENERATE) sample(e, s, logits);
+        s->n_past += s->n_rows - s->n_drafted;
+        if (prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, s->n_past);
+        if (prompt && whole) loami_sched_twins(e, s, sample, logits);
+        if (whole && s->job == LOAMI_JOB_GENERATE) sample_drafted(e, s, logits);
         else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
         logits += (size_t)n_wanted * width;
     }
@@ -135,16 +180,27 @@ static void step(loam_engine *e, const loam_batch *b)
     take_results(e, b, b->n_wanted ? m->api->read(m->sub, logits, NULL, NULL) : NULL);
 }
 
+static void step_timed(loam_engine *e, const loam_batch *b)
+{
+    double from = e->meter.step_at, now;
+    step(e, b);
+    now = loami_now_s();
+    loami_meter_end(&e->meter, now, b->n_rows);
+    loami_pace_learn(&e->pace, now - from, e->n_decode, b->n_rows - e->n_decode);
+}
+
 static void publish(loam_engine *e)
 {
+    e->seen = e->meter;
     e->stat.running = e->n_running;
-    e->stat.waiting = e->n_waiting;
     if (!e->pages) return;
+    e->stat.page_tokens = e->sub_info.page_tokens;
+    e->stat.weight_bytes = e->info.weight_bytes;
+    e->stat.kv_bytes = e->info.kv_bytes;
+    e->stat.scratch_bytes = e->sub_info.scratch_bytes + (e->disk ? loami_disk_memory(e->disk) : 0);
     e->stat.pages = loami_pages_count(e->pages);
     e->stat.pages_used = loami_pages_used(e->pages);
     e->stat.pages_kept = loami_pages_kept(e->pages);
-    e->stat.prompt_tokens = e->n_prompt;
-    e->stat.new_tokens = e->n_new;
 }
 
 static void fail_all(loam_engine *e)
@@ -153,8 +209,28 @@ static void fail_all(loam_engine *e)
     while (e->waiting) {
         loam_stream *s = e->waiting;
         e->waiting = s->next;
-        loami_stream_finish(s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "the engine is closing");
+        loami_engine_finish(e, s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "the engine is closing");
     }
+}
+
+static void earlier(double *first, double t)
+{
+    if (t > 0 && (*first == 0 || t < *first)) *first = t;
+}
+
+/* Until somebody kicks, or until somebody's time is over. With the lock held. */
+static void sleep_until_kicked(loam_engine *e)
+{
+    double first = 0;
+    for (uint32_t i = 0; i < e->n_running; i++) earlier(&first, e->running[i]->deadline_s);
+    for (const loam_stream *s = e->waiting; s; s = s->next) earlier(&first, s->deadline_s);
+    if (first == 0) {
+        pthread_cond_wait(&e->wake, &e->lock);
+        return;
+    }
+    double s = first - loami_now_s();
+    struct timespec until = loami_time_in(s > 0 ? (uint32_t)(s * 1000) + 1 : 0);
+    pthread_cond_timedwait(&e->wake, &e->lock, &until);
 }
 
 /* Sleeps only when a whole round found nothing to do and nobody kicked since. */
@@ -163,18 +239,28 @@ static void serve(loam_engine *e)
     bool idle = false;
     pthread_mutex_lock(&e->lock);
     while (!e->closing) {
-        if (idle && !e->kicked) pthread_cond_wait(&e->wake, &e->lock);
+        if (idle && !e->kicked) sleep_until_kicked(e);
         e->kicked = false;
-        drop_cancelled(e);
-        loami_sched_admit(e);
-        loam_batch b = loami_sched_plan(e);
+        double now = loami_now_s();
+        drop(e, now);
+        loami_sched_admit(e, now);
         publish(e);
         pthread_mutex_unlock(&e->lock);
-        if (b.n_rows) step(e, &b);
-        idle = b.n_rows == 0;
+        loam_batch b = loami_sched_plan(e);
+        loami_tier_save(e);
+        idle = b.n_rows == 0 && !e->loading;
+        if (idle) loami_meter_idle(&e->meter, loami_now_s());
+        else if (b.n_rows) loami_meter_begin(&e->meter, loami_now_s(), b.n_rows - e->n_decode);
+        pthread_mutex_lock(&e->lock);
+        publish(e);
+        if (idle) continue;
+        pthread_mutex_unlock(&e->lock);
+        if (b.n_rows) step_timed(e, &b);
+        loami_tier_save(e);
         pthread_mutex_lock(&e->lock);
     }
     fail_all(e);
+    publish(e);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -188,89 +274,11 @@ void loami_engine_kick(loam_engine *e)
 
 /* ---- open and close ------------------------------------------------------------------------------------- */
 
-static int open_text(loam_engine *e, loam_err *err)
-{
-    char path[LOAMI_PATH_MAX];
-    int rc = loami_path_join(path, e->options.model, "tokenizer.json", err);
-    if (rc < 0 || !loami_file_exists(path)) return rc;
-    return loami_text_open_path(&e->text, e->options.model, err);
-}
-
-static int open_cache(loam_engine *e, loam_err *err)
-{
-    const loami_config *c = &e->model->config;
-    const loam_options *o = &e->options;
-    uint32_t context = o->context_tokens ? o->context_tokens : c->context < CONTEXT_DEFAULT ? c->context : CONTEXT_DEFAULT;
-    if (context > c->context)
-        return loami_fail(err, LOAM_E_ARG, "a context of %u tokens was asked for, the model has %u", context, c->context);
-    if (context > CONTEXT_MAX) return loami_fail(err, LOAM_E_ARG, "a context of %u tokens: at most %d", context, CONTEXT_MAX);
-    uint64_t per_seq = (context + e->sub_info.page_tokens - 1) / e->sub_info.page_tokens;
-    uint32_t n_pages = (uint32_t)(per_seq * e->max_running);
-    loam_kv_config kv = { c->n_layers, c->n_kv_heads, c->head_dim, n_pages };
-    int rc = e->machine.api->kv_open(e->machine.sub, &kv, &e->info.kv_bytes, err);
-    if (rc == 0) rc = loami_pages_open(&e->pages, n_pages, e->sub_info.page_tokens, err);
-    e->info.context_tokens = context;
-    return rc;
-}
-
-static int open_step(loam_engine *e, loam_err *err)
-{
-    uint32_t vocab = e->model->config.vocab;
-    e->running = loami_arena_array(&e->arena, e->max_running, sizeof *e->running);
-    e->row_tokens = loami_arena_array(&e->arena, ROWS_MAX, sizeof *e->row_tokens);
-    e->row_wanted = loami_arena_array(&e->arena, ROWS_MAX, sizeof *e->row_wanted);
-    e->row_seqs = loami_arena_array(&e->arena, e->max_running, sizeof *e->row_seqs);
-    e->step_seqs = loami_arena_array(&e->arena, e->max_running, sizeof *e->step_seqs);
-    e->scratch = loami_arena_array(&e->arena, vocab, sizeof *e->scratch);
-    e->logits = loami_arena_array(&e->arena, vocab, sizeof *e->logits);
-    bool ok = e->running && e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs && e->scratch && e->logits;
-    return ok ? 0 : loami_fail_nomem(err);
-}
-
-static void describe(loam_engine *e)
-{
-    const loami_model *m = e->model;
-    const char *slash = strrchr(e->options.model, '/');
-    e->info.path = e->options.model;
-    e->info.name = e->options.name ? e->options.name : slash && slash[1] ? slash + 1 : e->options.model;
-    e->info.family = m->config.family;
-    e->info.substrate = e->machine.api->name;
-    e->info.device = e->sub_info.device;
-    e->info.threads = e->sub_info.threads;
-    e->info.vocab_tokens = m->config.vocab;
-    e->info.embed_dims = m->config.dim;
-    e->info.quant_mode = loami_quant_name(m->config.quant.mode);
-    e->info.quant_bits = m->config.quant.bits;
-    e->info.quant_group = m->config.quant.group;
-    e->info.parameters = m->parameters;
-    e->info.weight_bytes = m->weight_bytes;
-    e->info.active_bytes = m->active_bytes;
-}
-
-static int load(loam_engine *e, loam_err *err)
-{
-    const loam_options *o = &e->options;
-    loam_sub_options so = { .threads = o->threads, .max_rows = ROWS_MAX, .exact = o->exact };
-    int rc = loami_substrate_find(&e->machine.api, o->substrate, err);
-    if (rc == 0) rc = e->machine.api->open(&e->machine.sub, &so, err);
-    if (rc < 0) return rc;
-    e->machine.api->info(e->machine.sub, &e->sub_info);
-    e->max_running = o->max_running ? o->max_running : RUNNING_DEFAULT;
-    if (e->max_running > RUNNING_MAX) return loami_fail(err, LOAM_E_ARG, "%u requests at once: at most %d", e->max_running, RUNNING_MAX);
-    rc = loami_model_open(&e->model, o->model, e->machine, err);
-    if (rc == 0) rc = open_cache(e, err);
-    if (rc == 0) rc = open_step(e, err);
-    if (rc == 0) rc = open_text(e, err);
-    if (rc == 0) rc = loami_embed_pooling(&e->pooling, o->model, err);
-    if (rc == 0) describe(e);
-    return rc;
-}
-
 /* Everything of the substrate happens on this thread, from open to close. */
 static void *engine_thread(void *arg)
 {
     loam_engine *e = arg;
-    int rc = load(e, &e->open_err);
+    int rc = loami_engine_load(e, &e->open_err);
 
     pthread_mutex_lock(&e->lock);
     e->open_rc = rc;
@@ -279,6 +287,7 @@ static void *engine_thread(void *arg)
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
     if (rc == 0) serve(e);
+    loami_tier_close(e);
     loami_model_close(e->model);
     if (e->machine.sub) e->machine.api->close(e->machine.sub);
     return NULL;
@@ -286,8 +295,10 @@ static void *engine_thread(void *arg)
 
 static int copy_options(loam_engine *e, const loam_options *o, loam_err *err)
 {
-    const char **strings[] = { &e->options.model, &e->options.name, &e->options.substrate };
+    const char **strings[] = { &e->options.model, &e->options.name, &e->options.substrate, &e->options.kv_type,
+                              &e->options.kv_dir };
     e->options = *o;
+    e->max_queued = o->max_queued ? o->max_queued : QUEUED_DEFAULT;
     if (!o->model || !*o->model) return loami_fail(err, LOAM_E_ARG, "no model folder was named");
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         const char **s = strings[i];
@@ -300,6 +311,7 @@ static void destroy(loam_engine *e)
 {
     loam_text_close(e->text);
     loami_pages_close(e->pages);
+    loami_shares_close(&e->shares);
     loami_arena_free(&e->arena);
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->wake);
@@ -361,6 +373,8 @@ void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
     pthread_mutex_lock(&shared->lock);
     *out = e->stat;
     out->waiting = e->n_waiting;
+    loami_meter_read(&e->seen, loami_now_s(), out);
+    out->refused = e->n_refused;
     pthread_mutex_unlock(&shared->lock);
 }
 
@@ -373,15 +387,16 @@ static uint64_t random_seed(const loam_stream *s)
 
 int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err)
 {
-    uint32_t limit = e->options.max_queued ? e->options.max_queued : QUEUED_DEFAULT;
     int rc = 0;
     if (!s->request.how.has_seed) s->sampler.seed = random_seed(s);
     pthread_mutex_lock(&e->lock);
-    if (e->n_waiting >= limit) {
+    if (e->n_waiting >= e->max_queued) {
+        e->n_refused++;
         rc = loami_fail(err, LOAM_E_BUSY, "%u requests are waiting already: try again later", e->n_waiting);
     } else {
         s->refs++;
         s->next = NULL;
+        s->arrival = e->n_arrived++;
         *e->waiting_end = s;
         e->waiting_end = &s->next;
         e->n_waiting++;

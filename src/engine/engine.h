@@ -5,8 +5,12 @@
 #ifndef LOAMI_ENGINE_H
 #define LOAMI_ENGINE_H
 
+#include "engine/disk.h"
+#include "engine/meter.h"
+#include "engine/draft.h"
 #include "engine/pages.h"
 #include "engine/sample.h"
+#include "engine/shares.h"
 #include "model/model.h"
 #include "text/chat.h"
 
@@ -15,10 +19,9 @@
 
 enum {
     RING_CAP = 64,             /* tokens a reader may lag behind; then its sequence rests. About a second's worth */
-    ROWS_MAX = 512,            /* rows of a step: enough to make prefill compute-bound, short enough (< 1 s for a small
-                                  model on two cores) that a cancelled one stops soon */
-    ROWS_BESIDE_DECODE = 128,  /* prefill rows in a step that others decode in: they wait for them */
+    ROWS_MAX = 512,            /* rows of a step: enough to make prefill compute-bound */
     ROWS_SCORED = 64,          /* rows of a step whose every logit is wanted: their logits are vocab floats each */
+    ROWS_DRAFTED = 32,         /* rows of a step with guesses among them: with so many, arithmetic is what takes time, not weights */
 };
 
 typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE, LOAMI_JOB_EMBED } loami_job;
@@ -36,6 +39,7 @@ typedef struct loami_job_out {
 typedef struct loami_ring_item {
     int32_t id;
     float logprob;
+    double gap_s;              /* see loam_token */
     bool silent;               /* an end-of-text or stop token: counts, has no text */
     uint32_t n_top;
 } loami_ring_item;
@@ -56,10 +60,21 @@ struct loam_stream {
     int32_t *tokens;           /* [n_tokens of capacity n_reserved] prompt, then answer */
     uint32_t n_prompt, n_tokens, n_reserved, n_past, n_cached;
     loami_holding holding;     /* its KV pages, from admission to release */
+    uint32_t n_pages_most;     /* for its longest answer */
     uint32_t n_rows;           /* in the step being run */
+    uint32_t n_drafted;        /* of them, guesses: tokens[n_tokens ...] */
+    loami_draft draft;
+    uint32_t n_preempted;
+    uint64_t arrival;
+    loami_share *share;        /* its client's, from when the engine thread has seen it */
+    double due;                /* see sched.h */
+    loam_stream *leader;       /* runs what this one needs too: wait for it, NULL = don't */
+    uint32_t n_follow;         /* so many pages */
+    bool twin;                 /* the leader's prompt is the same */
     loami_sampler sampler;
     loam_finish ending;        /* the last token was the last; released when it is in the ring */
-    double submitted_s, admitted_s, first_token_s;
+    double submitted_s, admitted_s, first_token_s, last_token_s;
+    double deadline_s;         /* 0 = none */
 
     /* shared */
     pthread_mutex_t lock;
@@ -82,6 +97,12 @@ struct loam_stream {
     const char *stop_met;
 };
 
+/* What steps cost, measured. */
+typedef struct loami_pace {
+    double step_s;             /* what one should take at most that somebody decodes in */
+    double decode_s, row_s;    /* a step of decoding alone; a row of a prompt; 0 = not known yet */
+} loami_pace;
+
 struct loam_engine {
     loam_options options;      /* strings are copies in `arena` */
     loami_arena arena;
@@ -96,23 +117,34 @@ struct loam_engine {
     pthread_mutex_t lock;      /* of what follows */
     pthread_cond_t wake;
     loam_stream *waiting, **waiting_end;
-    uint32_t n_waiting;
+    uint32_t n_waiting, max_queued;
+    uint64_t n_arrived, n_refused;
     bool opened, closing, kicked;
     int open_rc;
     loam_err open_err;
-    loam_engine_state stat;
+    loam_engine_state stat;    /* what of it the scheduler knows */
+    loami_meter seen;          /* the engine thread's as it last was */
 
     /* the engine thread's */
-    loam_stream **running;     /* [max_running], oldest first */
+    loam_stream **running;     /* [max_running] in order of priority, then of starting */
+    loam_stream **by_due;      /* [max_running] see sched.c */
     uint32_t n_running, max_running;
+    uint32_t n_decode, n_decode_seqs; /* of the step: rows that aren't of prompts, sequences that they are of */
+    double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
+    loami_disk *disk;          /* or NULL; see tier.h */
+    int32_t *spelled;          /* [context] */
+    double load_until_s;       /* pages may be read until then */
+    bool loading;              /* there are more to read, at once */
+    loami_shares shares;
+    loami_pace pace;
+    loami_meter meter;
     int32_t *row_tokens;       /* [ROWS_MAX] of the step */
     uint32_t *row_wanted;      /* [ROWS_MAX] */
     loam_seq_rows *row_seqs;   /* [max_running] */
     loam_stream **step_seqs;   /* [max_running] whose rows row_seqs[i] are */
     loami_candidate *scratch;  /* [vocab] */
     float *logits;             /* [vocab] of the row being sampled */
-    uint64_t n_prompt, n_new;  /* tokens since open; published as stat */
 };
 
 /* engine.c: puts a stream into the queue; takes a reference for the engine. */
@@ -121,21 +153,22 @@ int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err);
 /* engine.c: wakes the engine thread: something to read, a ring that has room again, a flag that was set. */
 void loami_engine_kick(loam_engine *e);
 
-/* sched.c: under the engine's lock: moves waiting requests to running while pages last, drops cancelled ones. */
-void loami_sched_admit(loam_engine *e);
+/* engine.c: tells the reader that it is over, and everybody else who counts. For a stream that is in no list. */
+void loami_engine_finish(loam_engine *e, loam_stream *s, loam_finish finish, int code, const char *msg);
+void loami_engine_timeout(loam_engine *e, loam_stream *s, const char *where);
 
 /* embed.c: what 1_Pooling/config.json says, if it is there. */
 int loami_embed_pooling(loam_pooling *out, const char *dir, loam_err *err);
 
-/* sched.c: the rows of the next step: a row of every sequence that decodes, then prefill with what is left. A step
- * gives hidden states (embeddings) or logits (all else): the kinds take turns; sets model->hidden. */
-loam_batch loami_sched_plan(loam_engine *e);
+/* open.c: on the engine thread: substrate, model, text, KV cache, and what steps need. */
+int loami_engine_load(loam_engine *e, loam_err *err);
 
 /* stream.c, engine's side */
-bool loami_stream_full(loam_stream *s);
+uint32_t loami_stream_room(loam_stream *s); /* tokens that its reader can still be sent */
 void loami_stream_push(loam_stream *s, const loami_ring_item *item, const loam_logprob *top);
 void loami_stream_finish(loam_stream *s, loam_finish finish, int code, const char *msg); /* and lets go of it */
 void loami_stream_unref(loam_stream *s);
+struct timespec loami_time_in(uint32_t ms); /* for pthread_cond_timedwait */
 
 /* stream.c: a request checked and copied. */
 int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, const loami_job_out *where, loam_err *err);

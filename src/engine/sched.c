@@ -1,35 +1,189 @@
-#include "engine/engine.h"
+#include "engine/sched.h"
 #include "base/clock.h"
+#include "base/err.h"
+#include "engine/tier.h"
 
-void loami_sched_admit(loam_engine *e)
+#include <string.h>
+
+enum {
+    ROWS_LEAST = 16,           /* of prompts in a step, whatever it costs: below, weights are read for too little */
+    ROWS_UNKNOWN = 64,         /* while no row has been measured yet */
+};
+
+static const double ALONE_S = 0.5; /* a step without decoding: short enough for who comes or leaves meanwhile */
+
+static uint32_t pages_for(const loam_engine *e, uint32_t n_tokens)
 {
-    double now = loami_now_s();
-    bool blocked = false;
-    for (loam_stream **at = &e->waiting; *at;) {
-        loam_stream *s = *at;
-        bool cancelled = atomic_load(&s->cancelled);
-        bool fits = !cancelled && !blocked && e->n_running < e->max_running &&
-                    loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens);
-        if (!cancelled && !fits) {
-            blocked = true; /* first come, first served: a small one does not overtake. Cancelled ones still go */
-            at = &s->next;
-            continue;
-        }
-        if (!(*at = s->next)) e->waiting_end = at;
-        e->n_waiting--;
-        if (cancelled) {
-            loami_stream_finish(s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
-            continue;
-        }
-        s->admitted_s = now;
-        s->n_past = s->n_cached = s->holding.n_shared * e->sub_info.page_tokens;
-        e->running[e->n_running++] = s;
-    }
+    return (n_tokens + e->sub_info.page_tokens - 1) / e->sub_info.page_tokens;
 }
 
 static bool decodes(const loam_stream *s)
 {
-    return s->n_past + 1 == s->n_tokens && s->n_past > 0;
+    return s->n_past + 1 == s->n_tokens && s->n_past >= s->n_prompt;
+}
+
+/* ---- waiting -------------------------------------------------------------------------------------------- */
+
+static bool sooner(const loam_stream *a, const loam_stream *b)
+{
+    if (a->request.priority != b->request.priority) return a->request.priority < b->request.priority;
+    if ((a->n_preempted > 0) != (b->n_preempted > 0)) return a->n_preempted > 0;
+    if (a->share->got != b->share->got) return a->share->got < b->share->got;
+    return a->arrival < b->arrival;
+}
+
+static void unlink_waiting(loam_engine *e, loam_stream **at)
+{
+    loam_stream *s = *at;
+    if (!(*at = s->next)) e->waiting_end = at;
+    e->n_waiting--;
+}
+
+/* Drops those who were cancelled or whose time is over; notes clients of the others. */
+static void look_through(loam_engine *e, double now)
+{
+    for (loam_stream **at = &e->waiting; *at;) {
+        loam_stream *s = *at;
+        bool cancelled = atomic_load(&s->cancelled), late = s->deadline_s > 0 && now >= s->deadline_s;
+        if (!s->share) s->share = loami_shares_join(&e->shares, s->request.client);
+        if (!cancelled && !late) {
+            at = &s->next;
+            continue;
+        }
+        unlink_waiting(e, at);
+        if (cancelled) loami_engine_finish(e, s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
+        else loami_engine_timeout(e, s, "in the queue");
+    }
+}
+
+static loam_stream **first_waiting(loam_engine *e)
+{
+    loam_stream **best = NULL;
+    for (loam_stream **at = &e->waiting; *at; at = &(*at)->next)
+        if (!best || sooner(*at, *best)) best = at;
+    return best;
+}
+
+/* ---- starting ------------------------------------------------------------------------------------------- */
+
+static uint32_t same_tokens(const loam_stream *a, const loam_stream *b)
+{
+    uint32_t n = a->n_prompt < b->n_prompt ? a->n_prompt : b->n_prompt, i = 0;
+    while (i < n && a->tokens[i] == b->tokens[i]) i++;
+    return i;
+}
+
+/* Whom s should wait for: one that runs its prompt now and will leave more of s's pages than there are already. */
+static void find_leader(loam_engine *e, loam_stream *s)
+{
+    uint32_t page = e->sub_info.page_tokens, best = s->n_past / page;
+    s->leader = NULL;
+    s->twin = false;
+    if (!s->holding.keep || s->n_past >= s->n_prompt || s->n_past != s->holding.n_shared * page) return;
+    for (uint32_t i = 0; i < e->n_running; i++) {
+        loam_stream *l = e->running[i];
+        if (l == s || l->leader || !l->holding.keep || l->n_past >= l->n_prompt || l->holding.salt != s->holding.salt) continue;
+        if (l->request.priority > s->request.priority) continue;
+        uint32_t same = same_tokens(l, s);
+        bool twin = same == s->n_prompt && same == l->n_prompt && s->n_tokens == s->n_prompt && l->n_tokens == l->n_prompt;
+        uint32_t full = (same < s->n_prompt ? same : s->n_prompt - 1) / page;
+        if (!twin && full <= best) continue;
+        s->leader = l;
+        s->twin = twin;
+        best = s->n_follow = full;
+        if (twin) return;
+    }
+}
+
+/* Running is in order of priority, then of starting: who came last among the least urgent stands last. */
+static void insert(loam_engine *e, loam_stream *s)
+{
+    uint32_t i = e->n_running++;
+    for (; i > 0 && e->running[i - 1]->request.priority > s->request.priority; i--) e->running[i] = e->running[i - 1];
+    e->running[i] = s;
+}
+
+static void start(loam_engine *e, loam_stream *s, double now)
+{
+    s->n_past = s->holding.n_shared * e->sub_info.page_tokens;
+    if (!s->admitted_s) {
+        s->admitted_s = now;
+        s->n_cached = s->n_past;
+        e->meter.prefix_queries += s->n_prompt;
+        e->meter.prefix_hits += s->n_cached;
+    }
+    double from = s->request.client && s->share->due > e->prompts_run ? s->share->due : e->prompts_run;
+    s->due = from + (s->n_tokens - s->n_past);
+    if (s->request.client) s->share->due = s->due;
+    find_leader(e, s);
+    insert(e, s);
+}
+
+void loami_sched_admit(loam_engine *e, double now)
+{
+    look_through(e, now);
+    while (e->n_running < e->max_running) {
+        loam_stream **at = first_waiting(e), *s = at ? *at : NULL;
+        if (!s) break;
+        uint32_t most = pages_for(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
+        if (most > s->n_pages_most) most = s->n_pages_most;
+        if (!loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most)) break;
+        unlink_waiting(e, at);
+        start(e, s, now);
+    }
+}
+
+void loami_sched_leave(loam_engine *e, loam_stream *s)
+{
+    uint32_t i = 0;
+    while (e->running[i] != s) i++;
+    memmove(&e->running[i], &e->running[i + 1], (--e->n_running - i) * sizeof *e->running);
+    loami_pages_give(e->pages, &s->holding, s->tokens, s->n_past);
+    for (i = 0; i < e->n_running; i++)
+        if (e->running[i]->leader == s) find_leader(e, e->running[i]);
+}
+
+/* Its pages go to others; it waits until there are some again, and runs its tokens once more. */
+static void preempt(loam_engine *e, loam_stream *s)
+{
+    loami_sched_leave(e, s);
+    s->n_past = 0;
+    s->leader = NULL;
+    s->n_preempted++;
+    e->meter.preemptions++;
+    pthread_mutex_lock(&e->lock);
+    s->next = e->waiting;
+    if (!e->waiting) e->waiting_end = &s->next;
+    e->waiting = s;
+    e->n_waiting++;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- a step --------------------------------------------------------------------------------------------- */
+
+void loami_pace_learn(loami_pace *p, double took, uint32_t n_decode, uint32_t n_prompt)
+{
+    const double weight = 0.25; /* of the newest: some steps make an opinion, one alone does not */
+    if (n_prompt == 0) {
+        p->decode_s += p->decode_s > 0 ? weight * (took - p->decode_s) : took;
+    } else if (n_prompt >= ROWS_LEAST / 2) {
+        double rows_s = n_decode && took > p->decode_s ? took - p->decode_s : took, row_s = rows_s / n_prompt;
+        p->row_s += p->row_s > 0 ? weight * (row_s - p->row_s) : row_s;
+    }
+}
+
+/* Rows of prompts that fit beside n_decode others. */
+static uint32_t room_for_prompts(const loam_engine *e, uint32_t n_decode)
+{
+    const loami_pace *p = &e->pace;
+    if (p->row_s <= 0) return ROWS_UNKNOWN;
+    double time = ALONE_S;
+    if (n_decode) {
+        time = p->step_s - p->decode_s;
+        if (time < p->decode_s) time = p->decode_s; /* a machine that is slow anyway: half the time each */
+    }
+    double rows = time / p->row_s;
+    return rows < ROWS_LEAST ? ROWS_LEAST : rows < ROWS_MAX - n_decode ? (uint32_t)rows : ROWS_MAX - n_decode;
 }
 
 /* Adds the next n rows of s to the batch. */
@@ -38,7 +192,7 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
     uint32_t first = b->n_rows;
     for (uint32_t i = 0; i < n; i++) {
         e->row_tokens[first + i] = s->tokens[s->n_past + i];
-        bool last = s->n_past + i + 1 == s->n_tokens;
+        bool last = s->n_past + i + 1 >= s->n_tokens;
         bool every = s->job == LOAMI_JOB_SCORE || (s->job == LOAMI_JOB_EMBED && !s->out.last_only);
         if (last || every) e->row_wanted[b->n_wanted++] = first + i;
     }
@@ -48,36 +202,164 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
     b->n_rows += n;
 }
 
-/* The rows of those whose step gives what e->model->hidden says. */
-static loam_batch plan(loam_engine *e)
+/* Guesses after the tokens of s, as far as its answer may go, its reader follows, and rows and pages are to spare. */
+static uint32_t guess(loam_engine *e, const loam_batch *b, loam_stream *s, uint32_t room)
 {
-    loam_batch b = { .tokens = e->row_tokens, .seqs = e->row_seqs, .wanted = e->row_wanted };
-    bool hidden = e->model->hidden, beside = false;
+    uint32_t most = e->options.speculate_tokens, others = e->n_running - b->n_seqs, left = s->n_reserved - s->n_tokens;
+    if (!most) return 0;
+    if (most > room - 1) most = room - 1;
+    if (left == 0 || most > left - 1) most = left ? left - 1 : 0;
+    if (b->n_rows + others + most > ROWS_DRAFTED) most = b->n_rows + others < ROWS_DRAFTED ? ROWS_DRAFTED - b->n_rows - others : 0;
+    most = most ? loami_draft_length(&s->draft, most) : 0;
+    uint32_t n = most ? loami_draft_guess(s->tokens, s->n_tokens, most) : 0;
+    return n && loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_tokens + n)) ? n : 0;
+}
+
+static void plan_decodes(loam_engine *e, loam_batch *b)
+{
     for (uint32_t i = 0; i < e->n_running; i++) {
         loam_stream *s = e->running[i];
-        s->n_rows = 0;
-        if (s->job != LOAMI_JOB_GENERATE || !decodes(s) || loami_stream_full(s)) continue;
-        beside = true;
-        if (!hidden) take_rows(e, &b, s, 1);
+        bool here = true;
+        uint32_t room = decodes(s) ? loami_stream_room(s) : 0;
+        if (room == 0) continue;
+        while (here && !loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_past + 1))) {
+            loam_stream *last = e->running[e->n_running - 1];
+            here = last != s;
+            preempt(e, last);
+        }
+        if (!here) continue;
+        s->n_drafted = guess(e, b, s, room);
+        take_rows(e, b, s, 1 + s->n_drafted);
     }
-    uint32_t room = beside ? ROWS_BESIDE_DECODE : ROWS_MAX;
-    for (uint32_t i = 0; i < e->n_running && room > 0; i++) {
+}
+
+/* Whether s waits for another's pages; takes those that have come. */
+static bool follows(loam_engine *e, loam_stream *s)
+{
+    uint32_t page = e->sub_info.page_tokens;
+    if (s->leader && (s->twin || s->leader->n_past < s->n_follow * page)) return true;
+    if (s->holding.n_pages != s->holding.n_shared || s->n_past != s->holding.n_shared * page) return false;
+    s->leader = NULL;
+    loami_pages_extend(e->pages, &s->holding, s->tokens, s->n_tokens, false);
+    uint32_t came = s->holding.n_shared * page - s->n_past;
+    s->n_past += came;
+    if (!s->n_preempted) {
+        s->n_cached += came;
+        e->meter.prefix_hits += came;
+    }
+    return loami_tier_restore(e, s);
+}
+
+static bool due_before(const loam_stream *a, const loam_stream *b)
+{
+    if (a->request.priority != b->request.priority) return a->request.priority < b->request.priority;
+    return a->due < b->due;
+}
+
+/* Those with tokens to run before they can decode, in the order in which they are due. */
+static uint32_t list_prompts(loam_engine *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n_running; i++) {
         loam_stream *s = e->running[i];
-        if ((s->job == LOAMI_JOB_EMBED) != hidden || (s->job == LOAMI_JOB_GENERATE && decodes(s))) continue;
-        uint32_t n = s->n_tokens - s->n_past;
+        if ((s->job == LOAMI_JOB_EMBED) != e->model->hidden) continue;
+        if (decodes(s) || follows(e, s) || (s->n_preempted && loami_stream_room(s) == 0)) continue;
+        uint32_t at = n++;
+        for (; at > 0 && due_before(s, e->by_due[at - 1]); at--) e->by_due[at] = e->by_due[at - 1];
+        e->by_due[at] = s;
+    }
+    return n;
+}
+
+/* beside: sequences that decode, and would wait for this step. */
+static void plan_prompts(loam_engine *e, loam_batch *b, uint32_t beside)
+{
+    uint32_t room = room_for_prompts(e, beside), n_prompts = list_prompts(e);
+    for (uint32_t i = 0; i < n_prompts && room > 0; i++) {
+        loam_stream *s = e->by_due[i];
+        uint32_t n = s->n_tokens - s->n_past, page = e->sub_info.page_tokens;
         if (s->job == LOAMI_JOB_SCORE && n > ROWS_SCORED) n = ROWS_SCORED;
         if (n > room) n = room;
-        take_rows(e, &b, s, n);
+        if (!loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_past + n))) n = s->holding.n_pages * page - s->n_past;
+        if (n == 0) continue;
+        take_rows(e, b, s, n);
         room -= n;
     }
+}
+
+static uint32_t count_decodes(const loam_engine *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n_running; i++) n += decodes(e->running[i]);
+    return n;
+}
+
+/* The rows of those whose step gives what e->model->hidden says. */
+static loam_batch plan_kind(loam_engine *e)
+{
+    loam_batch b = { .tokens = e->row_tokens, .seqs = e->row_seqs, .wanted = e->row_wanted };
+    for (uint32_t i = 0; i < e->n_running; i++) e->running[i]->n_rows = e->running[i]->n_drafted = 0;
+    if (!e->model->hidden) plan_decodes(e, &b);
+    e->n_decode = b.n_rows;
+    e->n_decode_seqs = b.n_seqs;
+    plan_prompts(e, &b, e->model->hidden ? count_decodes(e) : e->n_decode);
+    b.steady = e->options.batch_invariant || b.n_rows > e->n_decode; /* prompts leave pages for others: see loam.h */
     return b;
+}
+
+/* A step gives hidden states (embeddings) or logits (all else): the kinds take turns. */
+static loam_batch plan(loam_engine *e)
+{
+    e->model->hidden = !e->model->hidden;
+    loam_batch b = plan_kind(e);
+    if (b.n_rows) return b;
+    e->model->hidden = !e->model->hidden;
+    return plan_kind(e);
+}
+
+static bool someone_stuck(loam_engine *e)
+{
+    if (!e->options.overcommit || e->loading || e->n_running < 2) return false;
+    uint32_t n = list_prompts(e);
+    e->model->hidden = !e->model->hidden;
+    n += list_prompts(e);
+    return n > 0;
 }
 
 loam_batch loami_sched_plan(loam_engine *e)
 {
-    e->model->hidden = !e->model->hidden;
+    e->loading = false;
+    e->load_until_s = loami_now_s() + e->pace.step_s / 2;
     loam_batch b = plan(e);
-    if (b.n_rows) return b;
-    e->model->hidden = !e->model->hidden;
-    return plan(e);
+    while (b.n_rows == 0 && someone_stuck(e)) {
+        preempt(e, e->running[e->n_running - 1]);
+        b = plan(e);
+    }
+    return b;
+}
+
+/* ---- the same prompt more than once --------------------------------------------------------------------- */
+
+/* t takes s's full pages, and a copy of the one that is not full. */
+static bool join(loam_engine *e, const loam_stream *s, loam_stream *t)
+{
+    uint32_t page = e->sub_info.page_tokens, rest = s->n_past % page;
+    if (t->holding.n_pages != t->holding.n_shared) return false;
+    loami_pages_extend(e->pages, &t->holding, t->tokens, t->n_prompt, true);
+    if (t->holding.n_shared != s->n_past / page || !loami_pages_grow(e->pages, &t->holding, pages_for(e, s->n_past))) return false;
+    if (rest) e->machine.api->kv_copy(e->machine.sub, t->holding.pages[t->holding.n_shared], s->holding.pages[t->holding.n_shared], rest);
+    e->meter.prefix_hits += t->n_prompt - t->n_cached;
+    t->n_cached = t->n_past = t->n_prompt;
+    return true;
+}
+
+void loami_sched_twins(loam_engine *e, loam_stream *s, bool (*fn)(loam_engine *e, loam_stream *twin, const float *row), const float *row)
+{
+    for (uint32_t i = e->n_running; i > 0; i--) {
+        loam_stream *t = e->running[i - 1];
+        if (t->leader != s) continue;
+        bool joined = t->twin && s->n_tokens == s->n_prompt && join(e, s, t);
+        t->leader = NULL;
+        if (joined) fn(e, t, row);
+    }
 }

@@ -43,10 +43,10 @@ static bool take_copies(loam_stream *s, const loam_request *r, uint32_t context,
     s->request.max_new = new;
     s->n_prompt = s->n_tokens = r->n_tokens;
     s->n_reserved = r->n_tokens + new;
-    s->holding = (loami_holding){ .n_pages = (s->n_reserved + page_tokens - 1) / page_tokens, .salt = r->cache_salt,
-                                  .keep = s->job == LOAMI_JOB_GENERATE };
+    s->holding = (loami_holding){ .salt = r->cache_salt, .keep = s->job == LOAMI_JOB_GENERATE };
+    s->n_pages_most = (s->n_reserved + page_tokens - 1) / page_tokens;
     s->tokens = loami_arena_array(a, s->n_reserved, sizeof *s->tokens);
-    s->holding.pages = loami_arena_array(a, s->holding.n_pages, sizeof *s->holding.pages);
+    s->holding.pages = loami_arena_array(a, s->n_pages_most, sizeof *s->holding.pages);
     s->ring_top = loami_arena_array(a, (size_t)RING_CAP * r->n_logprobs + 1, sizeof *s->ring_top);
     s->request.how.bias = copy(a, r->how.bias, r->how.n_bias, sizeof *r->how.bias, &ok);
     s->request.stop_tokens = copy(a, r->stop_tokens, r->n_stop_tokens, sizeof *r->stop_tokens, &ok);
@@ -85,11 +85,12 @@ int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, l
     s->refs = 1;
     s->hungry = true;
     s->submitted_s = loami_now_s();
+    if (r->timeout_ms) s->deadline_s = s->submitted_s + r->timeout_ms * 1e-3;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->ready, NULL);
     if (!take_copies(s, r, e->info.context_tokens, e->sub_info.page_tokens)) rc = loami_fail_nomem(err);
     if (rc == 0) rc = loami_sampler_open(&s->sampler, &s->request.how, e->info.vocab_tokens, err);
-    if (rc == 0 && s->holding.n_pages > loami_pages_count(e->pages))
+    if (rc == 0 && s->n_pages_most > loami_pages_count(e->pages))
         rc = loami_fail(err, LOAM_E_TOO_LONG, "prompt and answer of %u tokens do not fit into the KV cache of %u", s->n_reserved,
                         loami_pages_count(e->pages) * e->sub_info.page_tokens);
     if (rc == 0 && e->text && job == LOAMI_JOB_GENERATE)
@@ -109,12 +110,12 @@ void loami_stream_unref(loam_stream *s)
 
 /* ---- the engine's side ---------------------------------------------------------------------------------- */
 
-bool loami_stream_full(loam_stream *s)
+uint32_t loami_stream_room(loam_stream *s)
 {
     pthread_mutex_lock(&s->lock);
-    bool full = s->head - s->tail == RING_CAP;
+    uint32_t room = RING_CAP - (s->head - s->tail);
     pthread_mutex_unlock(&s->lock);
-    return full;
+    return room;
 }
 
 /* With the lock held. on_ready runs under it, so that close can't free what it is called with. */
@@ -144,6 +145,7 @@ void loami_stream_finish(loam_stream *s, loam_finish finish, int code, const cha
     r->code = code;
     r->prompt_tokens = s->n_prompt;
     r->cached_tokens = s->n_cached;
+    r->preemptions = s->n_preempted;
     r->queue_s = (s->admitted_s ? s->admitted_s : now) - s->submitted_s;
     if (s->admitted_s) r->prefill_s = (s->first_token_s ? s->first_token_s : now) - s->admitted_s;
     if (s->first_token_s) r->decode_s = now - s->first_token_s;
@@ -161,12 +163,12 @@ static bool wait_until(loam_stream *s, const struct timespec *until)
     return pthread_cond_timedwait(&s->ready, &s->lock, until) != ETIMEDOUT;
 }
 
-static struct timespec deadline(uint32_t wait_ms)
+struct timespec loami_time_in(uint32_t ms)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t); /* what pthread_cond_timedwait measures by */
-    t.tv_sec += wait_ms / 1000;
-    t.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
     if (t.tv_nsec >= 1000000000) {
         t.tv_nsec -= 1000000000;
         t.tv_sec++;
@@ -179,7 +181,7 @@ static int take(loam_stream *s, loami_ring_item *item, uint32_t wait_ms)
 {
     int rc = LOAM_E_TIMEOUT;
     bool was_full = false;
-    struct timespec until = deadline(wait_ms);
+    struct timespec until = loami_time_in(wait_ms);
     pthread_mutex_lock(&s->lock);
     while (s->head == s->tail && s->result.finish == LOAM_FINISH_NONE && wait_ms) {
         if (wait_ms == UINT32_MAX) pthread_cond_wait(&s->ready, &s->lock);
@@ -264,6 +266,7 @@ int loam_stream_next(loam_stream *s, loam_token *out, uint32_t wait_ms)
         out->logprob = item.logprob;
         out->top = s->top;
         out->n_top = item.n_top;
+        out->gap_s = item.gap_s;
         return 1;
     }
     if (s->flushed || s->stop_met) return 0;

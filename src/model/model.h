@@ -54,6 +54,9 @@ struct loami_model {
 int loami_model_open(loami_model **out, const char *dir, loami_machine machine, loam_err *err);
 void loami_model_close(loami_model *m);
 
+/* A number that other weights or another config would not have (identity.c). Reads a little of every tensor. */
+uint64_t loami_model_identity(const loami_model *m);
+
 /* ---- binding, for family files (bind.c) ----------------------------------------------------------------- */
 
 /* One matrix to bind: path is the name in the file without ".weight" (or the whole name, where it has no such end). */

@@ -27,7 +27,7 @@ typedef struct loami_conn {
     LIST_ENTRY(loami_conn) next;
 } loami_conn;
 
-enum { LOAMI_NOTES = 12, LOAMI_HIGH_WATER = 64 * 1024, LOAMI_PIPELINED = 64 * 1024 };
+enum { LOAMI_NOTES = 16, LOAMI_HIGH_WATER = 64 * 1024, LOAMI_PIPELINED = 64 * 1024 };
 
 struct loami_reply {
     struct loami_server *server;
@@ -95,6 +95,7 @@ int loami_guard_check(loami_reply *r, loami_fault *f);
 
 /* log.c */
 void loami_log_access(const loami_reply *r);
+void loami_log_text(const loami_reply *r, const char *key, const char *text, size_t n);
 void loami_log_words(const struct loami_server *s, const char *what, const char *why);
 
 #endif

@@ -258,6 +258,13 @@ const char *loami_key_name(const loami_key *key)
     return key->name;
 }
 
+uint64_t loami_key_number(const loami_key *key)
+{
+    uint64_t n;
+    memcpy(&n, key->hash, sizeof n);
+    return n;
+}
+
 void loami_key_charge(loami_key *key, double tokens)
 {
     if (key->tokens.rate == 0) return;

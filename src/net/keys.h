@@ -25,6 +25,9 @@ void loami_keys_close(loami_keys *k);
 loami_key *loami_keys_check(loami_keys *k, const char *authorization, const char *x_api_key, loami_fault *f);
 const char *loami_key_name(const loami_key *key);
 
+/* A number that stands for the key, the same after a restart, and that who has not the file cannot guess. */
+uint64_t loami_key_number(const loami_key *key);
+
 /* Takes tokens from the key's bucket, which may go below zero: what was used is not taken back. */
 void loami_key_charge(loami_key *key, double tokens);
 

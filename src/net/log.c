@@ -37,9 +37,10 @@ static void put_json(loami_buf *b, const loami_reply *r, double took_s)
     loami_buf_printf(b, "\",\"status\":%d,\"bytes\":%llu,\"seconds\":%.4f,\"id\":\"%s\"", r->status,
                      (unsigned long long)r->sent_bytes, took_s, r->id);
     for (uint32_t i = 0; i < r->n_notes; i++) {
-        if (r->note[i].text)
-            loami_buf_printf(b, ",\"%s\":\"%s\"", r->note[i].key, r->note[i].text);
-        else
+        if (r->note[i].text) {
+            loami_buf_printf(b, ",\"%s\":", r->note[i].key);
+            loami_json_put(b, r->note[i].text, strlen(r->note[i].text));
+        } else
             loami_buf_printf(b, ",\"%s\":%.6g", r->note[i].key, r->note[i].number);
     }
     loami_buf_puts(b, "}\n");
@@ -67,6 +68,20 @@ void loami_log_access(const loami_reply *r)
         loami_buf_putc(&b, '\n');
     }
     if (b.data && write(STDERR_FILENO, b.data, b.len) < 0) { /* nobody to tell */
+    }
+    loami_buf_free(&b);
+}
+
+void loami_log_text(const loami_reply *r, const char *key, const char *text, size_t n)
+{
+    loami_buf b = { 0 };
+    if (r->server->config.log_off) return;
+    loami_buf_puts(&b, "{\"time\":\"");
+    put_time(&b);
+    loami_buf_printf(&b, "\",\"id\":\"%s\",\"%s\":", r->id, key);
+    loami_json_put(&b, text, n);
+    loami_buf_puts(&b, "}\n");
+    if (b.data && !b.failed && write(STDERR_FILENO, b.data, b.len) < 0) { /* nobody to tell */
     }
     loami_buf_free(&b);
 }

@@ -1,6 +1,7 @@
 #include "net/conn.h"
 
 #include "base/clock.h"
+#include "base/fnv.h"
 #include "base/json.h"
 
 #include <event2/keyvalq_struct.h>
@@ -137,6 +138,14 @@ static const char *method_name(enum evhttp_cmd_type type)
     }
 }
 
+static void take_id(loami_reply *r)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-";
+    const char *given = loami_reply_header(r, "X-Request-Id");
+    size_t n = given ? strspn(given, allowed) : 0;
+    if (n && n < 65 && !given[n]) loami_reply_set_id(r, given);
+}
+
 void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_request *req)
 {
     loami_reply *r = calloc(1, sizeof *r);
@@ -165,6 +174,7 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
     snprintf(r->method, sizeof r->method, "%s", method_name(evhttp_request_get_command(req)));
     snprintf(r->id, sizeof r->id, "req_%016llx",
              (unsigned long long)(s->id_salt + ++s->state.requests * 0x9e3779b97f4a7c15u));
+    if (s->config.take_ids) take_id(r);
     r->head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
     evbuffer_add_buffer(r->body, evhttp_request_get_input_buffer(req));
     s->state.replies++;
@@ -240,6 +250,26 @@ const char *loami_reply_peer(const loami_reply *r)
 const char *loami_reply_id(const loami_reply *r)
 {
     return r->id;
+}
+
+uint64_t loami_reply_key_number(const loami_reply *r)
+{
+    return r->key ? loami_key_number(r->key) : 0;
+}
+
+uint64_t loami_reply_client(const loami_reply *r)
+{
+    return r->key ? loami_key_number(r->key) : loami_fnv(r->peer, strlen(r->peer));
+}
+
+void loami_reply_server_stat(const loami_reply *r, loami_server_state *out)
+{
+    loami_server_stat(r->server, out);
+}
+
+double loami_reply_start_s(const loami_reply *r)
+{
+    return r->start_s;
 }
 
 void loami_reply_set_id(loami_reply *r, const char *id)
@@ -442,4 +472,9 @@ void loami_reply_note_text(loami_reply *r, const char *key, const char *text)
     if (r->n_notes == LOAMI_NOTES) return;
     r->note[r->n_notes].key = key;
     r->note[r->n_notes++].text = text;
+}
+
+void loami_reply_log_text(const loami_reply *r, const char *key, const char *text, size_t n)
+{
+    loami_log_text(r, key, text, n);
 }

@@ -390,6 +390,11 @@ int loami_server_fd(const loami_server *s)
     return s->bound ? evhttp_bound_socket_get_fd(s->bound) : -1;
 }
 
+void loami_server_log(const loami_server *s, const char *what, const char *why)
+{
+    loami_log_words(s, what, why);
+}
+
 void loami_server_stat(const loami_server *s, loami_server_state *out)
 {
     *out = s->state;

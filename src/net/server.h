@@ -48,6 +48,7 @@ typedef struct loami_server_config {
     struct loami_keys *keys;          /* who may use it; NULL = everyone */
     struct loami_tls *tls;            /* NULL = plain HTTP */
     bool log_off, log_json;           /* the access log on stderr: one line a request */
+    bool take_ids;                    /* a request's X-Request-Id becomes its id, if it looks like one */
     void (*on_reload)(void *arg);     /* SIGHUP: read again what may have changed; may be NULL */
     void (*on_drain)(void *arg);      /* drain begins; may be NULL */
     void (*on_drain_late)(void *arg); /* drain_s are over: end the answers still running now; may be NULL */
@@ -73,6 +74,9 @@ bool loami_server_draining(const loami_server *s);
  * with "Connection: close", and drains some seconds later. */
 void loami_server_retire(loami_server *s);
 
+/* A line in the log that is no request's: {"event":what,"why":why}. what is static. */
+void loami_server_log(const loami_server *s, const char *what, const char *why);
+
 typedef struct loami_server_state {
     uint32_t connections, replies;       /* now */
     uint64_t requests, bytes_sent, gone; /* since open; gone: clients that left before their answer was out */
@@ -91,6 +95,15 @@ const char *loami_reply_tail(const loami_reply *r); /* decoded, what the route's
 const char *loami_reply_header(const loami_reply *r, const char *name);
 const char *loami_reply_peer(const loami_reply *r);
 const char *loami_reply_id(const loami_reply *r); /* of this request, for logs and X-Request-Id */
+
+/* Who asks, as a number: the API key's, or without keys that of the peer's address. And the key's alone, 0 without. */
+uint64_t loami_reply_client(const loami_reply *r);
+uint64_t loami_reply_key_number(const loami_reply *r);
+
+void loami_reply_server_stat(const loami_reply *r, loami_server_state *out); /* its server's */
+
+/* When the request was complete, by loami_now_s. */
+double loami_reply_start_s(const loami_reply *r);
 
 /* Another id, of at most 71 characters without blanks or quotes. */
 void loami_reply_set_id(loami_reply *r, const char *id);
@@ -148,9 +161,12 @@ void loami_reply_drop(loami_reply *r);
 /* Takes tokens from the limit of the API key that the request came with, if there is one. */
 void loami_reply_charge(loami_reply *r, double tokens);
 
-/* Something for the request's line in the log. key and text are static. At most 12; later ones are dropped.
+/* Something for the request's line in the log. key and text are static. At most 16; later ones are dropped.
  */
 void loami_reply_note(loami_reply *r, const char *key, double number);
 void loami_reply_note_text(loami_reply *r, const char *key, const char *text);
+
+/* A text from outside, copied, for a line of its own in the log, as JSON: {"id":…,"KEY":"text"}. */
+void loami_reply_log_text(const loami_reply *r, const char *key, const char *text, size_t n);
 
 #endif

@@ -280,9 +280,10 @@ function about() {
   const q = meta.quantization;
   if (meta.family) rows.push(["Family", meta.family]);
   if (meta.parameters) rows.push(["Parameters", count(meta.parameters)]);
-  if (meta.weight_bytes) rows.push(["Weights", q ? q.bits + " bits (" + q.mode + ")" : "not quantised"]);
+  if ("quantization" in meta) rows.push(["Weights", q ? q.bits + " bits (" + q.mode + ")" : "not quantised"]);
   if (m?.max_model_len) rows.push(["Context", m.max_model_len.toLocaleString("en") + " tokens"]);
   if (meta.capabilities) rows.push(["Can", meta.capabilities.join(", ")]);
+  if (m?.state && m.state !== "loaded") rows.push(["State", m.state + ": the first question loads it"]);
   limit = m?.max_model_len ?? 0;
   $("about").replaceChildren(...rows.flatMap(([name, value]) => [node("dt", "", name), node("dd", "", value)]));
   drawUsed(current.messages.at(-1)?.stats);

@@ -11,11 +11,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def start(folder, tmp_path):
-    """start(*flags, ready=True, **env) -> Server with the fake engine, on a free port; stopped at the end."""
+    """start(*flags, ready=True, **env) -> Server with the fake engine, on a free port; stopped at the end. model: another
+    folder than the fake one; None: the flags say."""
     running = []
 
-    def begin(*args, ready=True, port=0, **env):
-        s = Server(FAKE, folder, "--port", port, *args, env=environment(tmp_path, **env), ready=ready)
+    def begin(*args, ready=True, port=0, model=folder, **env):
+        s = Server(FAKE, model, "--port", port, *args, env=environment(tmp_path, **env), ready=ready)
         running.append(s)
         return s
 

@@ -3,9 +3,10 @@
  * there.
  *
  * The last "[fake k=v k=v]" in a prompt says: tokens=N (default 8), delay=MS a token, prefill=MS before the
- * first, fail=N (the machine fails after N tokens), busy=1 (queue full). The answer is "abcdefghij" over and
- * over, or with echo=1 the
- * prompt, with say=1 what follows the "]". LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading. */
+ * first, fail=N (the machine fails after N tokens), busy=N (queue full, come again after N seconds), hang=MS (the first step
+ * takes so long, and nothing else happens meanwhile). The answer is "abcdefghij" over and over, or with echo=1 the
+ * prompt, with say=1 what follows the "]", to its end. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading; so do, of one
+ * model, files in its folder: load_ms, fail, and bytes (what it takes in memory). */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -27,10 +28,11 @@ struct loam_stream {
     void (*on_ready)(void *arg);
     void *arg;
     char *prompt;
-    uint32_t n_prompt, n_new, max_new, delay_ms, fail_at, n_logprobs;
-    bool echo, want_logprobs, hungry, closed, done;
+    uint32_t n_prompt, n_new, max_new, delay_ms, fail_at, n_logprobs, hang_ms;
+    bool echo, says, want_logprobs, hungry, closed, done;
     atomic_bool cancelled;
-    double next_s, submitted_s, first_s;
+    double next_s, submitted_s, first_s, last_s, deadline_s;
+    double gap_s[64];
     unsigned char ring[RING];
     uint32_t head, tail, n_read;
     loam_result result;
@@ -46,7 +48,9 @@ struct loam_engine {
     pthread_t thread;
     loam_stream *streams;
     bool closing;
-    uint64_t prompt_tokens, new_tokens;
+    uint64_t prompt_tokens, new_tokens, steps, timeouts;
+    loam_phase phase;
+    double phase_since_s, step_since_s, retry_s;
 };
 
 static uint32_t option(const char *prompt, const char *key, uint32_t otherwise)
@@ -158,21 +162,30 @@ static double advance(loam_engine *e, loam_stream *s, double now)
         finish(s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
         return 1e18;
     }
-    if (s->head - s->tail == RING) return 1e18; /* the reader is behind: rest */
-    if (now < s->next_s) return s->next_s;
+    if (s->deadline_s > 0 && now >= s->deadline_s) {
+        e->timeouts++;
+        finish(s, LOAM_FINISH_ERROR, LOAM_E_TIMEOUT, "the time that the request has is over");
+        return 1e18;
+    }
+    double end_s = s->deadline_s > 0 ? s->deadline_s : 1e18;
+    if (s->head - s->tail == RING) return end_s; /* the reader is behind: rest */
+    if (now < s->next_s) return s->next_s < end_s ? s->next_s : end_s;
     if (s->fail_at && s->n_new == s->fail_at) {
         finish(s, LOAM_FINISH_ERROR, LOAM_E_MACHINE, "the machine failed");
         return 1e18;
     }
     if (s->n_new == s->max_new) {
-        finish(s, LOAM_FINISH_LENGTH, 0, "");
+        finish(s, s->says ? LOAM_FINISH_STOP : LOAM_FINISH_LENGTH, 0, "");
         return 1e18;
     }
     unsigned char c = s->echo ? (unsigned char)s->prompt[s->n_new]
                               : (unsigned char)("abcdefghij"[s->n_new % 10]);
+    s->gap_s[s->head % RING] = s->n_new ? now - s->last_s : 0;
+    s->last_s = now;
     if (s->n_new++ == 0) s->first_s = now;
     s->ring[s->head++ % RING] = c;
     e->new_tokens++;
+    e->steps++;
     s->next_s = now + s->delay_ms * 1e-3;
     tell(s);
     return s->next_s;
@@ -184,12 +197,46 @@ static void free_stream(loam_stream *s)
     free(s);
 }
 
+static void sleep_ms(long ms)
+{
+    struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+    nanosleep(&t, NULL);
+}
+
+/* What a step that does not come back looks like: without the lock, and no heartbeat. */
+static void hang(loam_engine *e)
+{
+    for (loam_stream *s = e->streams; s; s = s->next) {
+        if (!s->hang_ms) continue;
+        long ms = s->hang_ms;
+        s->hang_ms = 0;
+        e->step_since_s = loami_now_s();
+        pthread_mutex_unlock(&e->lock);
+        sleep_ms(ms);
+        pthread_mutex_lock(&e->lock);
+        e->step_since_s = 0;
+        return;
+    }
+}
+
+static void beat(loam_engine *e, double now)
+{
+    loam_phase phase = LOAM_PHASE_IDLE;
+    for (loam_stream *s = e->streams; s; s = s->next)
+        if (!s->done && phase != LOAM_PHASE_PREFILL) phase = s->n_new ? LOAM_PHASE_DECODE : LOAM_PHASE_PREFILL;
+    if (phase == e->phase && e->phase_since_s > 0) return;
+    e->phase = phase;
+    e->phase_since_s = now;
+}
+
 static void *engine(void *arg)
 {
     loam_engine *e = arg;
     pthread_mutex_lock(&e->lock);
     while (!e->closing) {
         double now = loami_now_s(), next = 1e18;
+        hang(e);
+        beat(e, now);
         for (loam_stream **at = &e->streams; *at;) {
             loam_stream *s = *at;
             double due = advance(e, s, now);
@@ -201,6 +248,7 @@ static void *engine(void *arg)
                 at = &s->next;
             }
         }
+        beat(e, now);
         if (next == 1e18) {
             pthread_cond_wait(&e->change, &e->lock);
         } else if (next > now) {
@@ -216,14 +264,29 @@ static void *engine(void *arg)
     return NULL;
 }
 
+/* The number in a file of the model's folder; -1 without the file. */
+static long long told(const char *folder, const char *name)
+{
+    char path[4200];
+    long long n = -1;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "r");
+    if (!f) return -1;
+    if (fscanf(f, "%lld", &n) != 1) n = 0;
+    fclose(f);
+    return n;
+}
+
 int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *err)
 {
     const char *ms = getenv("LOAM_FAKE_LOAD_MS");
-    if (ms) {
-        struct timespec t = { atol(ms) / 1000, atol(ms) % 1000 * 1000000 };
-        nanosleep(&t, NULL);
-    }
-    if (getenv("LOAM_FAKE_LOAD_FAIL"))
+    long long own_ms = told(options->model, "load_ms"), bytes = told(options->model, "bytes");
+    if (ms) sleep_ms(atol(ms));
+    if (own_ms > 0) sleep_ms((long)own_ms);
+    if (bytes > 0 && options->memory_bytes && (uint64_t)bytes > options->memory_bytes)
+        return loami_fail(err, LOAM_E_NOMEM, "%s takes %lld bytes, %llu are left", options->model, bytes,
+                          (unsigned long long)options->memory_bytes);
+    if (getenv("LOAM_FAKE_LOAD_FAIL") || told(options->model, "fail") >= 0)
         return loami_fail(err, LOAM_E_FORMAT, "%s: not a model", options->model);
     loam_engine *e = calloc(1, sizeof *e);
     if (!e) return loami_fail_nomem(err);
@@ -234,7 +297,7 @@ int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *e
                                  .device = "fake",
                                  .vocab_tokens = VOCAB,
                                  .embed_dims = DIMS,
-                                 .weight_bytes = 1000,
+                                 .weight_bytes = bytes > 0 ? (uint64_t)bytes : 0,
                                  .parameters = 1000,
                                  .quant_mode = "affine",
                                  .quant_bits = 4,
@@ -279,7 +342,16 @@ void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
 {
     loam_engine *shared = (loam_engine *)e;
     pthread_mutex_lock(&shared->lock);
-    *out = (loam_engine_state){ .prompt_tokens = e->prompt_tokens, .new_tokens = e->new_tokens };
+    double now = loami_now_s();
+    *out = (loam_engine_state){ .prompt_tokens = e->prompt_tokens,
+                                .new_tokens = e->new_tokens,
+                                .weight_bytes = e->info.weight_bytes,
+                                .phase = e->phase,
+                                .phase_s = e->phase_since_s > 0 ? now - e->phase_since_s : 0,
+                                .step_s = e->step_since_s > 0 ? now - e->step_since_s : 0,
+                                .steps = e->steps,
+                                .timeouts = e->timeouts,
+                                .retry_s = e->retry_s };
     for (loam_stream *s = e->streams; s; s = s->next) out->running += !s->done;
     pthread_mutex_unlock(&shared->lock);
 }
@@ -356,7 +428,11 @@ int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_e
     }
     for (uint32_t i = 0; i < r->n_tokens; i++) s->prompt[i] = (char)r->tokens[i];
     s->prompt[r->n_tokens] = 0;
-    if (option(s->prompt, "busy", 0)) {
+    uint32_t busy = option(s->prompt, "busy", 0);
+    if (busy) {
+        pthread_mutex_lock(&e->lock);
+        e->retry_s = busy;
+        pthread_mutex_unlock(&e->lock);
         free_stream(s);
         return loami_fail(err, LOAM_E_BUSY, "the queue is full");
     }
@@ -369,12 +445,18 @@ int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_e
     s->fail_at = option(s->prompt, "fail", 0);
     s->max_new = option(s->prompt, "tokens", 8);
     double prefill_s = option(s->prompt, "prefill", 0) * 1e-3;
-    s->echo = option(s->prompt, "echo", 0) || say(s);
+    s->says = say(s);
+    s->echo = s->says || option(s->prompt, "echo", 0);
     if (s->echo) s->max_new = (uint32_t)strlen(s->prompt);
-    if (r->max_new && r->max_new < s->max_new) s->max_new = r->max_new;
+    if (r->max_new && r->max_new < s->max_new) {
+        s->max_new = r->max_new;
+        s->says = false;
+    }
     s->want_logprobs = r->want_logprobs;
     s->n_logprobs = r->n_logprobs;
+    s->hang_ms = option(s->prompt, "hang", 0);
     s->submitted_s = loami_now_s();
+    if (r->timeout_ms) s->deadline_s = s->submitted_s + r->timeout_ms * 1e-3;
     s->next_s = s->submitted_s + prefill_s;
     pthread_mutex_lock(&e->lock);
     e->prompt_tokens += s->n_prompt;
@@ -394,6 +476,7 @@ int loam_stream_next(loam_stream *s, loam_token *out, uint32_t wait_ms)
     pthread_mutex_lock(&e->lock);
     if (s->head != s->tail) {
         if (s->head - s->tail == RING) pthread_cond_broadcast(&e->change);
+        double gap_s = s->gap_s[s->tail % RING];
         s->text[0] = (char)s->ring[s->tail++ % RING];
         s->n_read++;
         for (uint32_t i = 0; i < s->n_logprobs; i++)
@@ -402,6 +485,7 @@ int loam_stream_next(loam_stream *s, loam_token *out, uint32_t wait_ms)
                              .text = s->text,
                              .text_len = 1,
                              .logprob = -0.5f,
+                             .gap_s = gap_s,
                              .top = s->top,
                              .n_top = s->n_logprobs };
         rc = 1;
@@ -428,6 +512,10 @@ void loam_stream_result(const loam_stream *s, loam_result *out)
     *out = s->result;
     out->prompt_tokens = s->n_prompt;
     out->new_tokens = s->n_read;
+    if (s->first_s > 0) {
+        out->prefill_s = s->first_s - s->submitted_s;
+        out->decode_s = s->last_s - s->first_s;
+    }
     pthread_mutex_unlock(&s->engine->lock);
 }
 

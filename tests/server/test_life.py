@@ -9,27 +9,11 @@ import time
 
 import pytest
 
-from servers import PATIENCE, FAKE, Server, chat_bytes, dechunk, environment, events, read_all, read_answer, read_until
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_listening(server, port):
-    server.port = port
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return server.connect().close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < end
+from servers import PATIENCE, FAKE, Server, chat_bytes, dechunk, environment, events, free_port, read_all, read_answer, read_until
 
 
 def test_loading_answers_at_once(start):
-    s = start(port=(port := free_port()), ready=False, LOAM_FAKE_LOAD_MS="1500")
-    wait_listening(s, port)
+    s = start(port=free_port(), ready=False, LOAM_FAKE_LOAD_MS="1500").wait_listening()
     status, headers, body = s.get("/health")
     assert status == 503 and body["status"] == "loading" and body["framework"] == "loam" and body["device"] is None
     for answer in (s.chat("hi"), s.get("/v1/models")):
@@ -40,8 +24,7 @@ def test_loading_answers_at_once(start):
 
 
 def test_stopping_while_loading(start):
-    s = start(port=(port := free_port()), ready=False, LOAM_FAKE_LOAD_MS="60000")
-    wait_listening(s, port)
+    s = start(port=free_port(), ready=False, LOAM_FAKE_LOAD_MS="60000").wait_listening()
     s.signal()
     assert s.wait() == 0
 

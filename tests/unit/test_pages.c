@@ -4,15 +4,20 @@
 
 #include <stdlib.h>
 
-enum { PAGES = 24, PAGE_TOKENS = 4, SEQS = 6, LENGTH = 40 };
+enum { PAGES = 24, PAGE_TOKENS = 4, SEQS = 6, LENGTH = 40, KEPT = 15 };
 
 typedef struct seq {
     uint32_t pages[LENGTH / PAGE_TOKENS + 1];
     int32_t tokens[LENGTH];
     loami_holding h;
     uint32_t n_tokens, n_done;
-    bool running;
+    bool running, promised;      /* promised: all that it may need */
 } seq;
+
+static uint32_t pages_for(uint32_t tokens)
+{
+    return (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;
+}
 
 static uint32_t state = 3;
 
@@ -30,7 +35,8 @@ static void start(seq *s)
 {
     s->n_tokens = 1 + below(LENGTH);
     for (uint32_t i = 0; i < s->n_tokens; i++) s->tokens[i] = (int32_t)below(i < 3 * PAGE_TOKENS ? 2 : 50) * (int32_t)(i % 3);
-    s->h = (loami_holding){ .pages = s->pages, .n_pages = (s->n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS, .salt = below(2), .keep = below(8) > 0 };
+    s->promised = below(3) > 0;
+    s->h = (loami_holding){ .pages = s->pages, .salt = below(2), .keep = below(8) > 0 };
 }
 
 /* Runs tokens up to n: pages that are shared must hold the right ones already, the others are written. */
@@ -51,8 +57,9 @@ static void run_to(seq *s, uint32_t n)
 static void check_counts(const loami_pages *p, const seq *seqs)
 {
     bool held[PAGES] = { false };
-    uint32_t n = 0;
+    uint32_t n = 0, promised = 0;
     for (int i = 0; i < SEQS; i++) {
+        promised += seqs[i].running ? seqs[i].h.n_promised : 0;
         for (uint32_t k = 0; seqs[i].running && k < seqs[i].h.n_pages; k++) {
             uint32_t page = seqs[i].h.pages[k];
             assert_true(page < PAGES);
@@ -62,6 +69,9 @@ static void check_counts(const loami_pages *p, const seq *seqs)
         }
     }
     assert_int_equal(loami_pages_used(p), n);
+    assert_true(n + promised <= PAGES);
+    assert_int_equal(loami_pages_left(p), PAGES - n - promised);
+    assert_true(loami_pages_kept(p) <= KEPT);
     assert_int_equal(loami_pages_count(p), PAGES);
 }
 
@@ -70,13 +80,13 @@ static void random_lives(void **unused)
     (void)unused;
     static seq seqs[SEQS];
     loami_pages *p;
-    uint32_t hits = 0, refused = 0;
-    assert_int_equal(loami_pages_open(&p, PAGES, PAGE_TOKENS, NULL), 0);
+    uint32_t hits = 0, refused = 0, stuck = 0, extended = 0;
+    assert_int_equal(loami_pages_open(&p, PAGES, PAGE_TOKENS, KEPT, NULL), 0);
     for (int round = 0; round < 20000; round++) {
         seq *s = &seqs[below(SEQS)];
         if (!s->running) {
             start(s);
-            s->running = loami_pages_take(p, &s->h, s->tokens, s->n_tokens);
+            s->running = loami_pages_take(p, &s->h, s->tokens, s->n_tokens, s->promised ? pages_for(s->n_tokens) : 0);
             refused += !s->running;
             if (!s->running) continue;
             assert_true(s->h.n_shared * PAGE_TOKENS < s->n_tokens); /* the last token is always run */
@@ -84,7 +94,16 @@ static void random_lives(void **unused)
             hits += s->h.n_shared > 0;
             run_to(s, s->n_done);
         } else if (s->n_done < s->n_tokens && below(4)) {
-            run_to(s, s->n_done + 1 + below(s->n_tokens - s->n_done));
+            uint32_t n = s->n_done + 1 + below(s->n_tokens - s->n_done), had = s->h.n_shared;
+            if (s->h.n_pages == s->h.n_shared && s->promised) loami_pages_extend(p, &s->h, s->tokens, s->n_tokens, false);
+            extended += s->h.n_shared > had;
+            if (s->h.n_shared > had) s->n_done = s->h.n_shared * PAGE_TOKENS; /* others ran these tokens meanwhile */
+            if (n < s->n_done) n = s->n_done;
+            bool grown = loami_pages_grow(p, &s->h, pages_for(n));
+            assert_true(grown || !s->promised); /* a promise is kept */
+            stuck += !grown;
+            if (!grown && s->h.n_pages * PAGE_TOKENS < n) n = s->h.n_pages * PAGE_TOKENS;
+            run_to(s, n);
             if (below(2)) loami_pages_publish(p, &s->h, s->tokens, s->n_done);
         } else {
             run_to(s, s->n_done);
@@ -93,15 +112,15 @@ static void random_lives(void **unused)
         }
         check_counts(p, seqs);
     }
-    assert_true(hits > 1000 && refused > 100); /* the rounds were neither trivial nor hopeless */
+    assert_true(hits > 1000 && refused > 100 && stuck > 100 && extended > 10); /* the rounds were neither trivial nor hopeless */
     for (int i = 0; i < SEQS; i++)
         if (seqs[i].running) loami_pages_give(p, &seqs[i].h, seqs[i].tokens, seqs[i].n_done);
     assert_int_equal(loami_pages_used(p), 0);
     loami_pages_forget(p);
     assert_int_equal(loami_pages_kept(p), 0);
     uint32_t all[PAGES];
-    loami_holding h = { .pages = all, .n_pages = PAGES };
-    assert_true(loami_pages_take(p, &h, NULL, 0)); /* every page came back */
+    loami_holding h = { .pages = all };
+    assert_true(loami_pages_take(p, &h, NULL, 0, PAGES) && loami_pages_grow(p, &h, PAGES)); /* every page came back */
     loami_pages_close(p);
 }
 
@@ -112,22 +131,23 @@ static void least_recently_used_goes_first(void **unused)
     loami_pages *p;
     uint32_t pages[3][4];
     int32_t a[12] = { 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3 }, b[12] = { 1, 1, 1, 1, 5, 5, 5, 5, 6, 6, 6, 6 };
-    assert_int_equal(loami_pages_open(&p, 6, PAGE_TOKENS, NULL), 0);
-    loami_holding ha = { .pages = pages[0], .n_pages = 3, .keep = true }, hb = { .pages = pages[1], .n_pages = 3, .keep = true };
-    assert_true(loami_pages_take(p, &ha, a, 12));
+    assert_int_equal(loami_pages_open(&p, 6, PAGE_TOKENS, 6, NULL), 0);
+    loami_holding ha = { .pages = pages[0], .keep = true }, hb = { .pages = pages[1], .keep = true };
+    assert_true(loami_pages_take(p, &ha, a, 12, 3) && loami_pages_grow(p, &ha, 3));
     loami_pages_give(p, &ha, a, 12);
-    assert_true(loami_pages_take(p, &hb, b, 12));
+    assert_true(loami_pages_take(p, &hb, b, 12, 3) && loami_pages_grow(p, &hb, 3));
     assert_int_equal(hb.n_shared, 1);
     loami_pages_give(p, &hb, b, 12);
     assert_int_equal(loami_pages_kept(p), 5);
-    loami_holding other = { .pages = pages[2], .n_pages = 3 }; /* one is free, two must go: a's tail */
-    assert_true(loami_pages_take(p, &other, NULL, 0));
-    ha.n_pages = hb.n_pages = 3;
-    assert_true(loami_pages_take(p, &hb, b, 12));
+    loami_holding other = { .pages = pages[2] }; /* one is free, two must go: a's tail */
+    assert_true(loami_pages_take(p, &other, NULL, 0, 3));
+    assert_int_equal(loami_pages_kept(p), 5); /* a promise alone forgets nothing */
+    assert_true(loami_pages_grow(p, &other, 3));
+    assert_true(loami_pages_take(p, &hb, b, 12, 3));
     assert_int_equal(hb.n_shared, 2);
     loami_pages_give(p, &hb, b, 12);
     loami_pages_give(p, &other, NULL, 0);
-    assert_true(loami_pages_take(p, &ha, a, 12));
+    assert_true(loami_pages_take(p, &ha, a, 12, 3));
     assert_int_equal(ha.n_shared, 1);
     loami_pages_close(p);
 }

@@ -1,6 +1,6 @@
 /* Keys and values into the cache, and attention over it.
  *
- * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order), K scales and V scales
+ * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order; 16 or 8 bits), K scales and V scales
  * of LOAMI_PAGE tokens. Dimensions from head_dim to head_pad are 0.
  *
  * One job is a kv head and some rows of one sequence: all query heads that share the kv head go along, so each page
@@ -17,6 +17,7 @@
 enum {
     QUERIES = 48,               /* of one job, or those of one row: their state and one page stay near */
     PART_PAGES = 4,             /* pages that are worth a job of their own */
+    FIXED_PAGES = 8,            /* pages of every part, where they must not depend on the step */
 };
 
 static const float LOG2_E = 1.44269504f; /* scores are to base 2 */
@@ -36,6 +37,7 @@ typedef struct attend {
     atomic_uint *left;          /* [wholes][n_kv] parts not yet done */
     float *partial;             /* [wholes][n_kv][parts_max][queries][head_pad + 2]: sums of values, maximum, sum */
     uint32_t parts_max;
+    size_t part_floats;         /* of one partial result, of as many rows as a job has at most */
 } attend;
 
 /* A job's state: queries in order of row, then head. */
@@ -45,11 +47,12 @@ typedef struct state {
     float *q_scale, *p_scale, *max, *rescale; /* [queries] */
     float *sum;                 /* [queries][LOAMI_SUMS] */
     float *head;                /* [head_dim * 3] */
+    int16_t *wide;              /* [2][LOAMI_PAGE][head_pad], see loami_kv_open_head */
 } state;
 
 static size_t state_floats(size_t queries, uint32_t pad)
 {
-    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 4 + LOAMI_SUMS) + 3 * (size_t)pad;
+    return queries * (pad + LOAMI_PAGE + pad / 2 + LOAMI_PAGE / 2 + 4 + LOAMI_SUMS) + (3 + LOAMI_PAGE) * (size_t)pad;
 }
 
 static state state_in(float *at, size_t queries, uint32_t pad)
@@ -64,6 +67,7 @@ static state state_in(float *at, size_t queries, uint32_t pad)
     st.rescale = st.max + queries;
     st.sum = st.rescale + queries;
     st.head = st.sum + queries * LOAMI_SUMS;
+    st.wide = (int16_t *)(st.head + 3 * (size_t)pad);
     return st;
 }
 
@@ -117,21 +121,22 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
     uint32_t share = p->node->heads->n_q / p->node->heads->n_kv, pad = s->head_pad, pos0 = b->seq->n_past + b->first;
     uint32_t r0 = start > pos0 ? start - pos0 : 0, i0 = r0 * share, n = (b->n - r0) * share;
     uint32_t last = pos0 + b->n - 1 - start, tokens = last + 1 < LOAMI_PAGE ? last + 1 : LOAMI_PAGE;
-    const int16_t *k = (const int16_t *)head, *v = k + (size_t)LOAMI_PAGE * pad;
-    const float *k_scale = (const float *)(v + (size_t)LOAMI_PAGE * pad), *v_scale = k_scale + LOAMI_PAGE;
-    float v_top = 0;
+    const loami_kv_view in = loami_kv_open_head(s, head, st->wide);
+    const float *v_scale = in.v_scale;
+    float v_top[LOAMI_PAGE + 1]; /* of the first so many tokens */
 
-    for (uint32_t t = 0; t < tokens; t++) v_top = v_scale[t] > v_top ? v_scale[t] : v_top;
+    v_top[0] = 0;
+    for (uint32_t t = 0; t < tokens; t++) v_top[t + 1] = v_scale[t] > v_top[t] ? v_scale[t] : v_top[t];
 
-    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, k, k_scale, n, pad);
+    s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, in.k, in.k_scale, n, pad);
     for (uint32_t i = i0; i < i0 + n; i++) {
         uint32_t pos = pos0 + i / share, lo = 0, hi = pos - start + 1 < LOAMI_PAGE ? pos - start + 1 : LOAMI_PAGE;
         if (attn->window && pos + 1 > attn->window + start) lo = pos + 1 - attn->window - start;
         if (lo > hi) lo = hi;
         st->rescale[i] = s->k->softmax(st->p + (size_t)i * LOAMI_PAGE, &st->p_scale[i], st->score + (size_t)i * LOAMI_PAGE, lo, hi,
-                                       attn->softcap * LOG2_E, v_scale, v_top, &st->max[i], st->sum + (size_t)i * LOAMI_SUMS);
+                                       attn->softcap * LOG2_E, v_scale, v_top[hi], &st->max[i], st->sum + (size_t)i * LOAMI_SUMS);
     }
-    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, v, n, tokens, pad);
+    s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, in.v, n, tokens, pad);
 }
 
 static float total(const state *st, uint32_t i)
@@ -147,7 +152,7 @@ static bool join_parts(const loam_sub *s, const loami_phase *p, const job *b, ui
     const attend *a = p->more;
     uint32_t pad = s->head_pad, n = b->n * (p->node->heads->n_q / p->node->heads->n_kv);
     size_t whole = (size_t)b->whole * p->node->heads->n_kv + kv, each = (size_t)n * (pad + 2);
-    float *parts = a->partial + whole * a->parts_max * each, *mine = parts + b->part * each;
+    float *parts = a->partial + whole * a->parts_max * a->part_floats, *mine = parts + b->part * each;
     memcpy(mine, st->out, (size_t)n * pad * sizeof *mine);
     memcpy(mine + (size_t)n * pad, st->max, n * sizeof *mine);
     for (uint32_t i = 0; i < n; i++) mine[(size_t)n * (pad + 1) + i] = total(st, i);
@@ -190,12 +195,29 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
 
 /* ---- plan --------------------------------------------------------------------------------------------------------- */
 
-/* How many parts the pages [from, end) of some rows are worth, when the step has n jobs without parts. */
-static uint32_t parts_of(const loam_sub *s, uint32_t pages, uint32_t n)
+/* How many parts the pages [from, end) of some rows are worth, when the step has n jobs without parts. Where results
+ * must not depend on the rest of the step, parts are the same pages for every step. */
+static uint32_t parts_of(const loam_sub *s, uint32_t from, uint32_t end, uint32_t n)
 {
     enum { EACH = 4 };          /* jobs a thread should get, to even them out */
-    uint32_t want = n < s->threads * EACH ? (s->threads * EACH + n - 1) / n : 1, most = pages / PART_PAGES;
+    if (s->batch->steady) return (end - 1) / FIXED_PAGES - from / FIXED_PAGES + 1;
+    uint32_t want = n < s->threads * EACH ? (s->threads * EACH + n - 1) / n : 1, most = (end - from) / PART_PAGES;
     return want < most ? want : most ? most : 1;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The pages of part j; those from `own` on, which this step writes, stay together in the last one. */
+static void part_pages(const loam_sub *s, uint32_t from, uint32_t end, uint32_t own, uint32_t parts, uint32_t j, job *to)
+{
+    uint32_t step = s->batch->steady ? FIXED_PAGES : (end - from + parts - 1) / parts, first = s->batch->steady ? from / step * step : from;
+    if (s->batch->steady) own = end;
+    uint32_t p0 = least(first + j * step, own), p1 = least(first + (j + 1) * step, own);
+    to->page = p0 < from ? from : least(p0, end);
+    to->page_end = j + 1 == parts ? end : p1 < to->page ? to->page : p1;
 }
 
 /* Lists the jobs; with `to` NULL only counts them. Returns how many; *wholes and *parts_max are set. */
@@ -209,16 +231,15 @@ static uint32_t list_jobs(const loam_sub *s, const loami_node *node, uint32_t ea
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         const loam_seq_rows *seq = &b->seqs[i];
         for (uint32_t r = 0; r < seq->n_rows; r += each, ++*wholes) {
-            uint32_t rows = seq->n_rows - r < each ? seq->n_rows - r : each, pos = seq->n_past + r;
+            uint32_t rows = least(seq->n_rows - r, each), pos = seq->n_past + r;
             uint32_t from = (window && pos + 1 > window ? pos + 1 - window : 0) / LOAMI_PAGE, end = (pos + rows - 1) / LOAMI_PAGE + 1;
-            uint32_t own = seq->n_past / LOAMI_PAGE > from ? seq->n_past / LOAMI_PAGE : from; /* pages that this step writes stay together */
-            uint32_t parts = parts_of(s, end - from, n_blocks * node->heads->n_kv), step = (end - from + parts - 1) / parts;
+            uint32_t own = seq->n_past / LOAMI_PAGE > from ? seq->n_past / LOAMI_PAGE : from;
+            uint32_t parts = parts_of(s, from, end, n_blocks * node->heads->n_kv);
             if (parts > *parts_max) *parts_max = parts;
             for (uint32_t j = 0; j < parts; j++, n++) {
-                uint32_t p0 = from + j * step < own ? from + j * step : j ? own : from, p1 = from + (j + 1) * step < own ? from + (j + 1) * step : own;
-                if (p0 > end) p0 = end;
-                if (j + 1 == parts) p1 = end;
-                if (to) to[n] = (job){ seq, r, rows, p0, p1 < p0 ? p0 : p1, j, parts, *wholes };
+                if (!to) continue;
+                to[n] = (job){ .seq = seq, .first = r, .n = rows, .part = j, .n_parts = parts, .whole = *wholes };
+                part_pages(s, from, end, own, parts, j, &to[n]);
             }
         }
     }
@@ -246,7 +267,7 @@ static uint32_t rows_a_job(const loam_heads *h)
 bool loami_attend_stores(const loam_sub *s, const loami_node *store, const loami_node *attend)
 {
     const loam_heads *h = store->heads;
-    return store->taken == 1 && store->layer == attend->layer && store->heads == attend->heads && is_own_norm(h->q_norm, h->head_dim) &&
+    return !s->batch->steady && store->taken == 1 && store->layer == attend->layer && store->heads == attend->heads && is_own_norm(h->q_norm, h->head_dim) &&
            is_own_norm(h->k_norm, h->head_dim) && one_job_each(s, rows_a_job(h));
 }
 
@@ -266,9 +287,10 @@ void loami_plan_attend(loam_sub *s, loami_node *node)
     *a = (attend){ .job = jobs, .stores = store->op == LOAMI_STORE && store->inlined, .parts_max = parts_max };
     if (a->stores && h->rope && h->rope->dims) a->cos_sin = loami_angles_of(s, h->rope);
     if (parts_max > 1) {
-        size_t n_wholes = (size_t)wholes * h->n_kv, queries = (size_t)each * share;
+        size_t n_wholes = (size_t)wholes * h->n_kv;
+        a->part_floats = (size_t)each * share * (s->head_pad + 2);
         a->left = loami_note(s, n_wholes * sizeof *a->left);
-        a->partial = loami_store_take(s, n_wholes * parts_max * queries * (s->head_pad + 2) * sizeof(float));
+        a->partial = loami_store_take(s, n_wholes * parts_max * a->part_floats * sizeof(float));
         if (!a->left || !a->partial) return;
         for (uint32_t i = 0; i < n; i++)
             for (uint32_t kv = 0; kv < h->n_kv; kv++) atomic_init(&a->left[(size_t)jobs[i].whole * h->n_kv + kv], jobs[i].n_parts);

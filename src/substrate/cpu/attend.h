@@ -11,6 +11,13 @@ char *loami_kv_head(const loam_sub *s, uint32_t layer, uint32_t page, uint32_t h
 void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, uint32_t pos, uint32_t head, const float *k, const float *v,
                   int16_t *spare);
 
+/* A head as the kernels take it. wide: [2 * LOAMI_PAGE * head_pad], used where the cache has 8-bit codes. */
+typedef struct loami_kv_view {
+    const int16_t *k, *v;
+    const float *k_scale, *v_scale;
+} loami_kv_view;
+loami_kv_view loami_kv_open_head(const loam_sub *s, const char *head, int16_t *wide);
+
 /* Norms and rotates n heads that lie side by side; cos_sin is the row's, NULL = no rope. */
 void loami_head_prepare(const loam_sub *s, const loam_heads *h, const loam_norm *norm, const float *cos_sin, float *x, uint32_t n);
 

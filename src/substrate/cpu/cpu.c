@@ -49,7 +49,9 @@ static int cpu_open(loam_sub **out, const loam_sub_options *options, loam_err *e
 
 static void cpu_info(const loam_sub *s, loam_sub_info *out)
 {
-    *out = (loam_sub_info){ .page_tokens = LOAMI_PAGE, .threads = s->threads, .tolerance = s->exact ? 2e-3 : 5e-2 };
+    *out = (loam_sub_info){ .page_tokens = LOAMI_PAGE, .threads = s->threads, .steady = true, .tolerance = s->exact ? 2e-3 : 5e-2 };
+    out->scratch_bytes = loami_store_bytes(s) + s->notes_bytes + s->cap_nodes * sizeof *s->node + s->cap_phases * sizeof *s->phase;
+    for (uint32_t i = 0; i < s->threads; i++) out->scratch_bytes += s->scratch[i].raw_size;
     snprintf(out->device, sizeof out->device, "cpu (%s)", s->k->name);
 }
 
@@ -162,7 +164,24 @@ static int cpu_weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, 
 
 /* ---- pages -------------------------------------------------------------------------------------------------------- */
 
-static size_t page_bytes(const loam_sub *s)
+/* Of one kv head: see attend.c. */
+static size_t head_bytes(const loam_kv_config *c, uint32_t pad)
+{
+    return 2 * LOAMI_PAGE * (pad * (c->type == LOAM_KV_INT8 ? sizeof(int8_t) : sizeof(int16_t)) + sizeof(float));
+}
+
+static uint32_t pad16(uint32_t head_dim)
+{
+    return (head_dim + 15) / 16 * 16;
+}
+
+static uint64_t cpu_kv_page_bytes(const loam_sub *s, const loam_kv_config *c)
+{
+    (void)s;
+    return (uint64_t)c->n_layers * c->n_kv * head_bytes(c, pad16(c->head_dim));
+}
+
+static size_t page_bytes(const loam_sub *s) /* of one layer */
 {
     return s->head_bytes * s->kv.n_kv;
 }
@@ -172,8 +191,8 @@ static int cpu_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *byte
     if (!config->n_layers || !config->n_kv || !config->head_dim || config->head_dim > 4096 || config->n_kv > 65536)
         return loami_fail(err, LOAM_E_UNSUPPORTED, "a KV cache of %u layers, %u heads of %u", config->n_layers, config->n_kv, config->head_dim);
     s->kv = *config;
-    s->head_pad = (config->head_dim + 15) / 16 * 16;
-    s->head_bytes = 2 * LOAMI_PAGE * (s->head_pad * sizeof(int16_t) + sizeof(float));
+    s->head_pad = pad16(config->head_dim);
+    s->head_bytes = head_bytes(config, s->head_pad);
     s->k_top = loami_k_top(s->head_pad);
     size_t page = page_bytes(s), n = (size_t)config->n_layers * config->n_pages;
     if (n > SIZE_MAX / 4 / page) return loami_fail_nomem(err);
@@ -182,6 +201,20 @@ static int cpu_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *byte
     if (!s->cache) return loami_fail_nomem(err);
     *bytes = n * page;
     return 0;
+}
+
+static void cpu_kv_read(loam_sub *s, uint32_t page, void *bytes)
+{
+    size_t n = page_bytes(s);
+    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++)
+        memcpy((char *)bytes + layer * n, s->cache + ((size_t)layer * s->kv.n_pages + page) * n, n);
+}
+
+static void cpu_kv_write(loam_sub *s, uint32_t page, const void *bytes)
+{
+    size_t n = page_bytes(s);
+    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++)
+        memcpy(s->cache + ((size_t)layer * s->kv.n_pages + page) * n, (const char *)bytes + layer * n, n);
 }
 
 static void cpu_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
@@ -202,6 +235,7 @@ static void cpu_begin(loam_sub *s, const loam_batch *b)
     s->batch = b;
     s->step++;
     s->n_nodes = s->n_phases = s->n_angles = 0;
+    s->notes_now = 0;
     s->need_floats = s->need_ready = 0;
     s->failed = NULL;
 }
@@ -311,6 +345,14 @@ static int cpu_end(loam_sub *s, loam_err *err)
     return s->failed ? loami_fail(err, LOAM_E_NOMEM, "%s", s->failed) : 0;
 }
 
+static int cpu_rehearse(loam_sub *s, loam_err *err)
+{
+    if (!s->failed) loami_plan(s);
+    if (!s->failed) loami_scratch_fit(s);
+    s->batch = NULL;
+    return s->failed ? loami_fail(err, LOAM_E_NOMEM, "%s", s->failed) : 0;
+}
+
 static const float *cpu_read(loam_sub *s, loam_tensor x, uint32_t *rows, uint32_t *cols)
 {
     if (s->failed || x >= s->n_nodes || !s->node[x].data || s->node[x].gone) return NULL;
@@ -326,8 +368,11 @@ const loam_substrate loami_cpu = {
     .close = cpu_close,
     .info = cpu_info,
     .weight = cpu_weight,
+    .kv_page_bytes = cpu_kv_page_bytes,
     .kv_open = cpu_kv_open,
     .kv_copy = cpu_kv_copy,
+    .kv_read = cpu_kv_read,
+    .kv_write = cpu_kv_write,
     .begin = cpu_begin,
     .embed = cpu_embed,
     .norm = cpu_norm,
@@ -340,5 +385,6 @@ const loam_substrate loami_cpu = {
     .moe = cpu_moe,
     .gather = cpu_gather,
     .end = cpu_end,
+    .rehearse = cpu_rehearse,
     .read = cpu_read,
 };

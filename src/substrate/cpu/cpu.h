@@ -167,6 +167,7 @@ struct loam_sub {
     size_t need_floats, need_ready; /* of each thread's scratch: floats, bytes */
     struct loami_store *store;  /* memory that phases write */
     loami_arena notes;          /* what the plan writes and phases read; whole until the next begin */
+    size_t notes_bytes, notes_now; /* of it: the most that a step took, and this one */
     loami_scratch *scratch;     /* [threads] */
 };
 
@@ -176,6 +177,7 @@ void *loami_store_take(loam_sub *s, size_t n);
 void loami_store_give(loam_sub *s, const void *p); /* NULL is fine */
 void loami_store_reset(loam_sub *s);
 void loami_store_free(loam_sub *s);
+size_t loami_store_bytes(const loam_sub *s);
 
 /* n bytes of s->notes, zeroed; NULL (and s->failed) when memory ran out. */
 void *loami_note(loam_sub *s, size_t n);

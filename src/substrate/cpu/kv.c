@@ -12,12 +12,27 @@ void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, u
                   int16_t *spare)
 {
     uint32_t dim = s->kv.head_dim, pad = s->head_pad, t = pos % LOAMI_PAGE;
-    int16_t *kc = (int16_t *)loami_kv_head(s, layer, seq->pages[pos / LOAMI_PAGE], head), *vc = kc + (size_t)LOAMI_PAGE * pad;
-    float *k_scale = (float *)(vc + (size_t)LOAMI_PAGE * pad), *v_scale = k_scale + LOAMI_PAGE;
-    s->k->quantise16(spare, &k_scale[t], k, dim, s->k_top);
-    for (uint32_t d = 0; d < dim; d++) kc[loami_k_at(d, t)] = spare[d];
-    s->k->quantise16(spare, &v_scale[t], v, dim, LOAMI_V_TOP);
-    for (uint32_t d = 0; d < dim; d++) vc[loami_v_at(d, t, pad)] = spare[d];
+    size_t codes = (size_t)LOAMI_PAGE * pad;
+    char *at = loami_kv_head(s, layer, seq->pages[pos / LOAMI_PAGE], head);
+    bool small = s->kv.type == LOAM_KV_INT8;
+    float *k_scale = (float *)(at + 2 * codes * (small ? sizeof(int8_t) : sizeof(int16_t))), *v_scale = k_scale + LOAMI_PAGE;
+
+    s->k->quantise16(spare, &k_scale[t], k, dim, small ? INT8_MAX : s->k_top);
+    for (uint32_t d = 0; d < dim && !small; d++) ((int16_t *)at)[loami_k_at(d, t)] = spare[d];
+    for (uint32_t d = 0; d < dim && small; d++) ((int8_t *)at)[loami_k_at(d, t)] = (int8_t)spare[d];
+    s->k->quantise16(spare, &v_scale[t], v, dim, small ? INT8_MAX : LOAMI_V_TOP);
+    for (uint32_t d = 0; d < dim && !small; d++) ((int16_t *)at)[codes + loami_v_at(d, t, pad)] = spare[d];
+    for (uint32_t d = 0; d < dim && small; d++) ((int8_t *)at)[codes + loami_v_at(d, t, pad)] = (int8_t)spare[d];
+}
+
+loami_kv_view loami_kv_open_head(const loam_sub *s, const char *head, int16_t *wide)
+{
+    size_t codes = (size_t)LOAMI_PAGE * s->head_pad;
+    bool small = s->kv.type == LOAM_KV_INT8;
+    const float *scales = (const float *)(head + 2 * codes * (small ? sizeof(int8_t) : sizeof(int16_t)));
+    const int16_t *k = small ? wide : (const int16_t *)head;
+    for (size_t i = 0; small && i < 2 * codes; i++) wide[i] = ((const int8_t *)head)[i];
+    return (loami_kv_view){ k, k + codes, scales, scales + LOAMI_PAGE };
 }
 
 /* ---- rope ------------------------------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ static void multiply_ints(const loam_sub *s, loami_scratch *t, const loami_mat *
                           uint32_t first, uint32_t m, float *y, const float *base, size_t stride)
 {
     const loami_kern *k = s->k;
-    if (m == 1 && mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8)) {
+    if (m == 1 && !s->batch->steady && mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8)) {
         loami_acts a = acts_from(acts, first, 0, mat->group);
         (mat->bits == 4 ? k->dot4 : k->dot8)(y, mat, row, n, a.codes, a.scale, a.sum);
         if (base) k->axpy(y, y, base, 1, n);
@@ -43,7 +43,7 @@ static void multiply_floats(const loam_sub *s, loami_scratch *t, const loami_mat
                             float *y, const float *base, size_t stride)
 {
     const loami_kern *k = s->k;
-    if (m == 1 && !mat->group) {
+    if (m == 1 && !s->batch->steady && !mat->group) {
         k->dot_f(y, mat, row, n, x);
         if (base) k->axpy(y, y, base, 1, n);
         return;

@@ -37,7 +37,7 @@ void *loami_store_take(loam_sub *s, size_t n)
     block *best = NULL;
     for (uint32_t i = 0; s->store && i < s->store->n; i++) {
         block *b = &s->store->block[i];
-        if (!b->used && b->size >= n && b->size / 4 <= n && (!best || b->size < best->size)) best = b;
+        if (!b->used && b->size >= n && (!best || b->size < best->size)) best = b;
     }
     if (best) best->used = true;
     void *p = best ? best->p : s->store && n <= SIZE_MAX / 2 ? fresh(s, (n + 63) & ~(size_t)63) : NULL;
@@ -64,8 +64,17 @@ void loami_store_free(loam_sub *s)
     s->store = NULL;
 }
 
+size_t loami_store_bytes(const loam_sub *s)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; s->store && i < s->store->n; i++) n += s->store->block[i].size;
+    return n;
+}
+
 void *loami_note(loam_sub *s, size_t n)
 {
+    s->notes_now += n + 64;
+    if (s->notes_now > s->notes_bytes) s->notes_bytes = s->notes_now;
     void *p = loami_arena_alloc(&s->notes, n);
     if (!p) s->failed = "out of memory in a step";
     return p;

@@ -13,6 +13,8 @@ static uint64_t token_bytes(const loam_sub *s)
 
 int loami_mlx_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
 {
+    if (config->type != LOAM_KV_FULL)
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "mlx: an 8-bit KV cache is not offered here: leave --kv-type out");
     s->kv = *config;
     uint64_t tokens = (uint64_t)config->n_pages * (uint64_t)s->page_tokens;
     if (tokens > INT32_MAX) return loami_fail(err, LOAM_E_UNSUPPORTED, "mlx: a cache of %llu tokens", (unsigned long long)tokens);

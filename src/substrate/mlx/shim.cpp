@@ -226,6 +226,11 @@ static int weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint
     return guarded(err, [&] { return loami_mlx_weight(s, out, parts, n_parts, err); });
 }
 
+static uint64_t kv_page_bytes(const loam_sub *s, const loam_kv_config *c)
+{
+    return 2ull * c->n_layers * c->n_kv * c->head_dim * (uint64_t)s->page_tokens * mx::size_of(s->type.value_or(mx::bfloat16));
+}
+
 static int kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
 {
     return guarded(err, [&] { return loami_mlx_kv_open(s, config, bytes, err); });
@@ -296,8 +301,11 @@ static const loam_substrate seam = {
     .close = close,
     .info = info,
     .weight = weight,
+    .kv_page_bytes = kv_page_bytes,
     .kv_open = kv_open,
     .kv_copy = kv_copy,
+    .kv_read = nullptr,
+    .kv_write = nullptr,
     .begin = begin,
     .embed = embed,
     .norm = norm,
@@ -310,6 +318,7 @@ static const loam_substrate seam = {
     .moe = moe,
     .gather = gather,
     .end = end,
+    .rehearse = nullptr,
     .read = read,
 };
 

@@ -42,6 +42,14 @@ static void grow(const loam_heads *heads, float *q, size_t n, uint32_t pos)
     for (size_t i = 0; i < n; i++) q[i] = (float)(q[i] * by);
 }
 
+/* What 8-bit codes with one scale would give back. */
+static void round_to_codes(float *x, uint32_t n)
+{
+    float most = 0;
+    for (uint32_t i = 0; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    for (uint32_t i = 0; most > 0 && i < n; i++) x[i] = roundf(x[i] / most * 127) * most / 127;
+}
+
 loam_tensor loami_ref_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads)
 {
     const loami_ref_tensor *in = loami_ref_get(s, qkv);
@@ -63,6 +71,10 @@ loam_tensor loami_ref_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const 
             prepare(heads, heads->q_norm, to, heads->n_q, pos);
             if (heads->q_growth_tokens) grow(heads, to, nq, pos);
             prepare(heads, heads->k_norm, k, heads->n_kv, pos);
+            for (uint32_t h = 0; s->kv.type == LOAM_KV_INT8 && h < heads->n_kv; h++) {
+                round_to_codes(k + (size_t)h * heads->head_dim, heads->head_dim);
+                round_to_codes(v + (size_t)h * heads->head_dim, heads->head_dim);
+            }
         }
     }
     return out;

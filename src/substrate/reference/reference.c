@@ -34,7 +34,7 @@ static void ref_close(loam_sub *s)
 static void ref_info(const loam_sub *s, loam_sub_info *out)
 {
     (void)s;
-    *out = (loam_sub_info){ .page_tokens = LOAMI_REF_PAGE, .threads = 1 };
+    *out = (loam_sub_info){ .page_tokens = LOAMI_REF_PAGE, .threads = 1, .steady = true };
     snprintf(out->device, sizeof out->device, "cpu (reference)");
 }
 
@@ -56,17 +56,53 @@ static int ref_weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, 
     return 0;
 }
 
+/* Keys or values of one page in one layer. */
+static size_t page_floats(const loam_kv_config *c)
+{
+    return (size_t)LOAMI_REF_PAGE * c->n_kv * c->head_dim;
+}
+
+static uint64_t ref_kv_page_bytes(const loam_sub *s, const loam_kv_config *c)
+{
+    (void)s;
+    return 2 * (uint64_t)c->n_layers * page_floats(c) * sizeof(float);
+}
+
 static int ref_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
 {
-    size_t per_page = (size_t)LOAMI_REF_PAGE * config->n_kv * config->head_dim;
-    size_t pages = (size_t)config->n_layers * config->n_pages;
+    size_t per_page = page_floats(config), pages = (size_t)config->n_layers * config->n_pages;
     if (per_page && pages > SIZE_MAX / 8 / per_page) return loami_fail_nomem(err);
+    free(s->k);
+    free(s->v);
     s->kv = *config;
     s->k = calloc(pages, per_page * sizeof(float));
     s->v = calloc(pages, per_page * sizeof(float));
     if (!s->k || !s->v) return loami_fail_nomem(err);
     *bytes = 2 * pages * per_page * sizeof(float);
     return 0;
+}
+
+/* Layer by layer: keys, values. */
+static void ref_kv_read(loam_sub *s, uint32_t page, void *bytes)
+{
+    size_t n = page_floats(&s->kv);
+    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++) {
+        float *out = (float *)bytes + layer * 2 * n;
+        size_t at = ((size_t)layer * s->kv.n_pages + page) * n;
+        memcpy(out, s->k + at, n * sizeof *out);
+        memcpy(out + n, s->v + at, n * sizeof *out);
+    }
+}
+
+static void ref_kv_write(loam_sub *s, uint32_t page, const void *bytes)
+{
+    size_t n = page_floats(&s->kv);
+    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++) {
+        const float *in = (const float *)bytes + layer * 2 * n;
+        size_t at = ((size_t)layer * s->kv.n_pages + page) * n;
+        memcpy(s->k + at, in, n * sizeof *in);
+        memcpy(s->v + at, in + n, n * sizeof *in);
+    }
 }
 
 static void ref_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
@@ -274,8 +310,11 @@ const loam_substrate loami_reference = {
     .close = ref_close,
     .info = ref_info,
     .weight = ref_weight,
+    .kv_page_bytes = ref_kv_page_bytes,
     .kv_open = ref_kv_open,
     .kv_copy = ref_kv_copy,
+    .kv_read = ref_kv_read,
+    .kv_write = ref_kv_write,
     .begin = ref_begin,
     .embed = ref_embed,
     .norm = ref_norm,

@@ -1,0 +1,53 @@
+#include "api/hold.h"
+
+int loami_hold_take(loami_hold *h, loami_models *m, loami_reply *r, loami_fault *f)
+{
+    if (!h->body && loami_body_parse(&h->body, r, f) < 0) return -1;
+    if (h->served) return 0;
+    loami_served *s = h->wanted;
+    /* One that is no string is the table's to refuse. */
+    if (!s) s = loami_models_find(m, json_string_value(json_object_get(h->body, "model")), NULL, f);
+    if (!s) return -1;
+    bool held = loami_served_take(s);
+    h->served = held ? s : NULL;
+    h->wanted = held ? NULL : s;
+    return !held;
+}
+
+static void waited(void *arg, const loami_fault *f)
+{
+    loami_hold *h = arg;
+    loami_fault busy;
+    if (!f) {
+        h->served = h->wanted;
+        h->wanted = NULL;
+        if (loami_workers_run(h->workers, h->task)) return;
+        loami_fault_set(&busy, 429, "queue_full", "", "The server has too many requests waiting. Try again later.");
+        f = &busy;
+    }
+    h->failed(h->arg, f);
+}
+
+int loami_hold_wait(loami_hold *h, loami_workers *workers, loami_task *task,
+                    void (*failed)(void *arg, const loami_fault *f), void *arg, loami_fault *f)
+{
+    h->workers = workers;
+    h->task = task;
+    h->failed = failed;
+    h->arg = arg;
+    h->wait = (loami_wait){ .done = waited, .arg = h };
+    return loami_served_wait(h->wanted, &h->wait, f);
+}
+
+bool loami_hold_waits(const loami_hold *h)
+{
+    return h->wait.on;
+}
+
+void loami_hold_drop(loami_hold *h)
+{
+    loami_served_unwait(&h->wait);
+    if (h->served) loami_served_release(h->served);
+    json_decref(h->body);
+    *h = (loami_hold){ 0 };
+}

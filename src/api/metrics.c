@@ -1,0 +1,227 @@
+/* GET /metrics, in Prometheus' text form 0.0.4. Names are vLLM's where vLLM has one, with the model as a label; what only
+ * loam has begins with loam_. Counters of a model that was unloaded go on when it is loaded again. */
+#include "api/endpoints.h"
+
+#include "base/system.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct sample {
+    const loami_served *s;
+    loam_engine_state e; /* its engine's, or zero */
+    bool loaded;
+} sample;
+
+typedef struct series {
+    const char *name, *type, *help;
+    double (*of)(const sample *m);
+} series;
+
+#define SERIES(function_, value_)                                                                                      \
+    static double function_(const sample *m)                                                                           \
+    {                                                                                                                  \
+        return (double)(value_);                                                                                       \
+    }
+SERIES(running, m->e.running)
+SERIES(waiting, m->e.waiting)
+SERIES(kv_usage, m->e.pages ? (double)m->e.pages_used / m->e.pages : 0)
+SERIES(kv_kept, m->e.pages_kept)
+SERIES(prompt_tokens, m->e.prompt_tokens + m->s->gone.prompt_tokens)
+SERIES(new_tokens, m->e.new_tokens + m->s->gone.new_tokens)
+SERIES(prefix_queries, m->e.prefix_queries + m->s->gone.prefix_queries)
+SERIES(prefix_hits, m->e.prefix_hits + m->s->gone.prefix_hits)
+SERIES(disk_hits, m->e.disk_hits + m->s->gone.disk_hits)
+SERIES(preemptions, m->e.preemptions + m->s->gone.preemptions)
+SERIES(speculated, m->e.speculated + m->s->gone.speculated)
+SERIES(speculated_right, m->e.speculated_right + m->s->gone.speculated_right)
+SERIES(steps, m->e.steps + m->s->gone.steps)
+SERIES(step_s, m->e.step_s)
+SERIES(step_max_s, m->e.step_max_s)
+SERIES(tokens_per_s, m->e.tokens_per_s)
+SERIES(timeouts, m->s->stats.timeouts)
+SERIES(refused, m->s->stats.refused)
+SERIES(loaded, m->loaded)
+SERIES(memory, m->e.weight_bytes + m->e.kv_bytes + m->e.scratch_bytes)
+SERIES(model_waits, m->s->n_waits)
+
+static const series table[] = {
+    { "vllm:num_requests_running", "gauge", "Requests in the batch.", running },
+    { "vllm:num_requests_waiting", "gauge", "Requests in the engine's queue.", waiting },
+    { "vllm:kv_cache_usage_perc", "gauge", "Pages of the KV cache that requests hold, 1 is all of them.", kv_usage },
+    { "vllm:prefix_cache_queries_total", "counter", "Tokens of prompts looked up in the prefix cache.", prefix_queries },
+    { "vllm:prefix_cache_hits_total", "counter", "Of them, found.", prefix_hits },
+    { "vllm:num_preemptions_total", "counter", "Times a request gave its pages back to start over.", preemptions },
+    { "vllm:spec_decode_num_draft_tokens_total", "counter", "Tokens guessed ahead.", speculated },
+    { "vllm:spec_decode_num_accepted_tokens_total", "counter", "Of them, what the model chose.", speculated_right },
+    { "vllm:prompt_tokens_total", "counter", "Tokens of prompts that were computed.", prompt_tokens },
+    { "vllm:generation_tokens_total", "counter", "Tokens of answers.", new_tokens },
+    { "loam_kv_pages_kept", "gauge", "Pages that nobody holds, kept for prompts that begin alike.", kv_kept },
+    { "loam_prefix_disk_hits_total", "counter", "Tokens of prompts found on disk.", disk_hits },
+    { "loam_engine_steps_total", "counter", "Steps of the engine.", steps },
+    { "loam_engine_step_seconds", "gauge", "Age of the step that runs now; one that grows without end is stalled.", step_s },
+    { "loam_engine_step_max_seconds", "gauge", "The longest step since the model was loaded.", step_max_s },
+    { "loam_engine_tokens_per_second", "gauge", "Of prompts and answers, in the last seconds of work.", tokens_per_s },
+    { "loam_request_timeouts_total", "counter", "Requests whose own time limit ended them.", timeouts },
+    { "loam_requests_refused_total", "counter", "Requests answered 429, because the queue was full.", refused },
+    { "loam_model_loaded", "gauge", "1 while the model is loaded.", loaded },
+    { "loam_model_memory_bytes", "gauge", "Weights, KV cache and what steps need.", memory },
+    { "loam_model_requests_waiting", "gauge", "Requests that wait for the model to be loaded.", model_waits },
+};
+
+static const struct {
+    const char *name, *help;
+    size_t at; /* of the histogram in loami_stats */
+    const double *bounds;
+} hists[] = {
+    { "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", offsetof(loami_stats, ttft),
+      loami_bounds_ttft },
+    { "vllm:inter_token_latency_seconds", "Between two tokens of an answer, as the engine made them.",
+      offsetof(loami_stats, gap), loami_bounds_gap },
+    { "vllm:request_time_per_output_token_seconds", "Decoding time of a request over its tokens but the first.",
+      offsetof(loami_stats, tpot), loami_bounds_gap },
+    { "vllm:e2e_request_latency_seconds", "Of requests answered well, from arrival to the last token.",
+      offsetof(loami_stats, e2e), loami_bounds_request },
+    { "vllm:request_queue_time_seconds", "In the engine's queue.", offsetof(loami_stats, queue), loami_bounds_request },
+    { "vllm:request_prefill_time_seconds", "From the queue to the first token.", offsetof(loami_stats, prefill),
+      loami_bounds_request },
+    { "vllm:request_decode_time_seconds", "From the first token to the last.", offsetof(loami_stats, decode),
+      loami_bounds_request },
+    { "vllm:request_inference_time_seconds", "From the queue to the last token.", offsetof(loami_stats, inference),
+      loami_bounds_request },
+    { "vllm:request_prompt_tokens", "Tokens of a prompt.", offsetof(loami_stats, prompt_tokens), loami_bounds_tokens },
+    { "vllm:request_generation_tokens", "Tokens of an answer.", offsetof(loami_stats, answer_tokens),
+      loami_bounds_tokens },
+    { "vllm:request_params_n", "The parameter n of requests.", offsetof(loami_stats, n), loami_bounds_n },
+    { "vllm:request_params_max_tokens", "The parameter max_tokens of requests that have it.",
+      offsetof(loami_stats, max_tokens), loami_bounds_tokens },
+};
+
+static void put_head(loami_buf *o, const char *name, const char *type, const char *help)
+{
+    loami_buf_printf(o, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* model_name="…", with what the format escapes. */
+static void put_label(loami_buf *o, const sample *m)
+{
+    loami_buf_puts(o, "model_name=\"");
+    for (const char *c = m->s->config->names[0]; *c; c++) {
+        if (*c == '\\' || *c == '"') loami_buf_putc(o, '\\');
+        if (*c == '\n')
+            loami_buf_puts(o, "\\n");
+        else
+            loami_buf_putc(o, *c);
+    }
+    loami_buf_putc(o, '"');
+}
+
+static void put_hist(loami_buf *o, const char *name, const double *bounds, const loami_hist *h, const sample *m)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; bounds[i] > 0; i++) {
+        sum += h->n[i];
+        loami_buf_printf(o, "%s_bucket{", name);
+        put_label(o, m);
+        loami_buf_printf(o, ",le=\"%g\"} %llu\n", bounds[i], (unsigned long long)sum);
+    }
+    loami_buf_printf(o, "%s_bucket{", name);
+    put_label(o, m);
+    loami_buf_printf(o, ",le=\"+Inf\"} %llu\n%s_sum{", (unsigned long long)h->count, name);
+    put_label(o, m);
+    loami_buf_printf(o, "} %.9g\n%s_count{", h->sum, name);
+    put_label(o, m);
+    loami_buf_printf(o, "} %llu\n", (unsigned long long)h->count);
+}
+
+static void put_success(loami_buf *o, const sample *m, uint32_t n)
+{
+    put_head(o, "vllm:request_success_total", "counter", "Requests that ended, by how.");
+    for (uint32_t i = 0; i < n; i++)
+        for (int k = 0; k < LOAMI_ENDINGS; k++) {
+            loami_buf_puts(o, "vllm:request_success_total{");
+            put_label(o, &m[i]);
+            loami_buf_printf(o, ",finished_reason=\"%s\"} %llu\n", loami_ending_names[k],
+                             (unsigned long long)m[i].s->stats.ended[k]);
+        }
+}
+
+/* The engine's state as a series each, of which one is 1. */
+static void put_states(loami_buf *o, const loami_api *a, const sample *m, uint32_t n)
+{
+    static const char *const names[] = { "idle", "prefill", "decode", "stalled" };
+    put_head(o, "loam_engine_state", "gauge", "1 for what the engine does now.");
+    for (uint32_t i = 0; i < n; i++)
+        for (int k = 0; m[i].loaded && k < 4; k++) {
+            loami_buf_puts(o, "loam_engine_state{");
+            put_label(o, &m[i]);
+            loami_buf_printf(o, ",state=\"%s\"} %d\n", names[k], strcmp(names[k], loami_api_pulse(a, m[i].s)) == 0);
+        }
+}
+
+static void put_one(loami_buf *o, const char *name, const char *type, const char *help, double value)
+{
+    put_head(o, name, type, help);
+    loami_buf_printf(o, "%s %.15g\n", name, value);
+}
+
+static void put_server(loami_buf *o, const loami_api *a, const loami_reply *r)
+{
+    loami_server_state s;
+    struct timespec cpu;
+    loami_reply_server_stat(r, &s);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    put_one(o, "loam_ready", "gauge", "1 once requests are answered.", a->models.ready && !a->draining);
+    put_one(o, "loam_model_loads_total", "counter", "Models loaded.", (double)a->models.loads);
+    put_one(o, "loam_model_unloads_total", "counter", "Models unloaded.", (double)a->models.unloads);
+    put_one(o, "loam_model_load_failures_total", "counter", "Models that could not be loaded.",
+            (double)a->models.load_failures);
+    put_one(o, "loam_memory_limit_bytes", "gauge", "Of all models together; 0 = none.",
+            (double)a->models.config.memory_bytes);
+    put_one(o, "loam_http_connections", "gauge", "Open connections.", s.connections);
+    put_one(o, "loam_http_requests_inflight", "gauge", "Requests being answered, this one too.", s.replies);
+    put_one(o, "loam_http_requests_total", "counter", "Requests received.", (double)s.requests);
+    put_one(o, "loam_http_sent_bytes_total", "counter", "Bytes of bodies of answers.", (double)s.bytes_sent);
+    put_one(o, "loam_http_clients_gone_total", "counter", "Clients that left before their answer was out.",
+            (double)s.gone);
+    put_one(o, "process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.",
+            (double)cpu.tv_sec + (double)cpu.tv_nsec * 1e-9);
+    put_one(o, "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
+            (double)a->opened_s);
+    put_one(o, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
+            (double)loami_resident_memory_bytes());
+}
+
+void loami_api_metrics(loami_reply *r, void *api)
+{
+    const loami_api *a = api;
+    uint32_t n = a->models.list ? a->models.config.n_models : 0;
+    sample *m = calloc(n + 1, sizeof *m);
+    loami_buf o = { 0 };
+    for (uint32_t i = 0; m && i < n; i++) {
+        m[i].s = &a->models.list[i];
+        m[i].loaded = m[i].s->info;
+        if (m[i].loaded) loam_engine_stat(m[i].s->engine, &m[i].e);
+    }
+    for (size_t k = 0; m && k < sizeof table / sizeof table[0]; k++) {
+        put_head(&o, table[k].name, table[k].type, table[k].help);
+        for (uint32_t i = 0; i < n; i++) {
+            loami_buf_printf(&o, "%s{", table[k].name);
+            put_label(&o, &m[i]);
+            loami_buf_printf(&o, "} %.15g\n", table[k].of(&m[i]));
+        }
+    }
+    if (m) put_success(&o, m, n);
+    if (m) put_states(&o, a, m, n);
+    for (size_t k = 0; m && k < sizeof hists / sizeof hists[0]; k++) {
+        put_head(&o, hists[k].name, "histogram", hists[k].help);
+        for (uint32_t i = 0; i < n; i++)
+            put_hist(&o, hists[k].name, hists[k].bounds,
+                     (const loami_hist *)(const void *)((const char *)&m[i].s->stats + hists[k].at), &m[i]);
+    }
+    put_server(&o, a, r);
+    free(m);
+    loami_reply_send(r, 200, "text/plain; version=0.0.4; charset=utf-8", o.data, o.len);
+    loami_buf_free(&o);
+}

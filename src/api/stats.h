@@ -1,0 +1,43 @@
+/* api/stats.h: what one model's requests took, counted as they end. The loop's thread alone, so nothing is locked. */
+#ifndef LOAMI_STATS_H
+#define LOAMI_STATS_H
+
+#include "base/buf.h"
+
+enum { LOAMI_HIST_MAX = 24 };
+
+/* How often a value fell into each range. Zero-initialised is empty. */
+typedef struct loami_hist {
+    uint64_t n[LOAMI_HIST_MAX]; /* by bounds, each not counting those before; what is above all is in count alone */
+    uint64_t count;
+    double sum;
+} loami_hist;
+
+/* Ascending, ended by 0: vLLM's, so that its dashboards fit. */
+extern const double loami_bounds_ttft[], loami_bounds_gap[], loami_bounds_request[], loami_bounds_tokens[],
+    loami_bounds_n[];
+
+void loami_hist_note(loami_hist *h, const double *bounds, double value);
+
+/* Why a request ended, as vLLM words it. */
+typedef enum loami_ending {
+    LOAMI_ENDED_STOP,
+    LOAMI_ENDED_LENGTH,
+    LOAMI_ENDED_ABORT, /* its client left */
+    LOAMI_ENDED_ERROR,
+    LOAMI_ENDINGS,
+} loami_ending;
+extern const char *const loami_ending_names[LOAMI_ENDINGS];
+
+typedef struct loami_stats {
+    loami_hist ttft;  /* from the request's arrival to its first token, seconds */
+    loami_hist gap;   /* between two tokens of an answer */
+    loami_hist tpot;  /* decoding time over tokens but the first, of one request */
+    loami_hist e2e, queue, prefill, decode, inference; /* of a request */
+    loami_hist prompt_tokens, answer_tokens, n, max_tokens;
+    uint64_t ended[LOAMI_ENDINGS];
+    uint64_t refused;  /* answered 429: too much is waiting */
+    uint64_t timeouts; /* ended by their own time limit */
+} loami_stats;
+
+#endif

@@ -1,0 +1,73 @@
+#include "engine/meter.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double FADE_S = 60;       /* a minute: long enough to see requests end, short enough to follow the load */
+static const double RETRY_MAX_S = 600;
+static const double GUESS_TOKENS = 256; /* of a request, while none has finished yet */
+
+static void enter(loami_meter *m, double now, loam_phase phase)
+{
+    if (m->phase != phase || m->phase_at == 0) m->phase_at = now;
+    m->phase = phase;
+}
+
+void loami_meter_begin(loami_meter *m, double now, uint32_t n_prompt)
+{
+    enter(m, now, n_prompt ? LOAM_PHASE_PREFILL : LOAM_PHASE_DECODE);
+    m->step_at = now;
+}
+
+void loami_meter_end(loami_meter *m, double now, uint32_t n)
+{
+    double took = now - m->step_at, fade = exp(-took / FADE_S);
+    if (took > m->step_max_s) m->step_max_s = took;
+    m->busy_s = m->busy_s * fade + took;
+    m->tokens = m->tokens * fade + n;
+    m->done *= fade;
+    m->step_at = 0;
+    m->steps++;
+}
+
+void loami_meter_idle(loami_meter *m, double now)
+{
+    enter(m, now, LOAM_PHASE_IDLE);
+}
+
+void loami_meter_finish(loami_meter *m, loam_finish finish, int code)
+{
+    m->finished[finish]++;
+    if (code == LOAM_E_TIMEOUT) m->timeouts++;
+    m->done++;
+}
+
+/* Half the queue will have been served by then: a place is free, and not only for the first who comes back. */
+static double retry(const loami_meter *m, uint32_t waiting)
+{
+    double each = m->done > 0.5 ? m->busy_s / m->done : m->tokens > 0 ? GUESS_TOKENS * m->busy_s / m->tokens : 1;
+    double s = ceil(0.5 * waiting * each);
+    return s < 1 ? 1 : s > RETRY_MAX_S ? RETRY_MAX_S : s;
+}
+
+void loami_meter_read(const loami_meter *m, double now, loam_engine_state *out)
+{
+    out->phase = m->phase;
+    out->phase_s = m->phase_at > 0 ? now - m->phase_at : 0;
+    out->step_s = m->step_at > 0 ? now - m->step_at : 0;
+    out->step_max_s = m->step_max_s;
+    out->steps = m->steps;
+    out->prompt_tokens = m->prompt_tokens;
+    out->new_tokens = m->new_tokens;
+    out->prefix_queries = m->prefix_queries;
+    out->prefix_hits = m->prefix_hits;
+    out->disk_hits = m->disk_hits;
+    out->preemptions = m->preemptions;
+    out->speculated = m->drafted;
+    out->speculated_right = m->drafted_right;
+    memcpy(out->finished, m->finished, sizeof out->finished);
+    out->timeouts = m->timeouts;
+    out->refused = m->refused;
+    out->tokens_per_s = m->busy_s > 0 ? m->tokens / m->busy_s : 0;
+    out->retry_s = retry(m, out->waiting);
+}

@@ -1,0 +1,35 @@
+/* engine/sched.h: who runs, and what the next step is made of.
+ *
+ * Admission: by priority; then those who were sent back; then by what their client has had (shares.h); then first come,
+ * first served. The first in this order starts when pages for its longest answer are there (with `overcommit`: for
+ * its prompt), and nobody overtakes it meanwhile.
+ *
+ * A step: a row of every sequence that decodes, then pieces of prompts, as many rows as fit into the time that a step may
+ * take (pace). Among prompts of one priority, each is due when as many prompt tokens have been run as were run when it
+ * came plus its own: a short one passes a long one, and none waits for ever. A client's prompts are due one after
+ * another.
+ *
+ * Prompts that begin like one that is being run now wait for it and share its pages; the same prompt once more shares
+ * everything, and copies the last page when it goes its own way (n > 1). */
+#ifndef LOAMI_SCHED_H
+#define LOAMI_SCHED_H
+
+#include "engine/engine.h"
+
+/* Under the engine's lock: lets go those who waited in vain, starts others. */
+void loami_sched_admit(loam_engine *e, double now);
+
+/* The rows of the next step. */
+loam_batch loami_sched_plan(loam_engine *e);
+
+/* A step of so many rows took so long. */
+void loami_pace_learn(loami_pace *p, double took, uint32_t n_decode, uint32_t n_prompt);
+
+/* Takes s out of running: it ends, or goes back to waiting. Nobody follows it any more. */
+void loami_sched_leave(loam_engine *e, loam_stream *s);
+
+/* After s has run its prompt, before its token is chosen: those with the same prompt stand where it stands, too. Calls
+ * fn for each. */
+void loami_sched_twins(loam_engine *e, loam_stream *s, bool (*fn)(loam_engine *e, loam_stream *twin, const float *row), const float *row);
+
+#endif

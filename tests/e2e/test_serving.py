@@ -1,0 +1,158 @@
+"""The server with the real engine and the real default model: what it says about itself is so."""
+
+import hashlib
+import json
+import random
+import shutil
+import threading
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from conftest import COMMAND
+from servers import Server, chat_bytes, environment, read_until
+
+WORDS = "The quick brown fox jumps over the lazy dog. "
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server(smollm2, tmp_path_factory):
+    s = Server(COMMAND, smollm2, "--port", 0, "--context", 2048, "--temp", 0, env=environment(tmp_path_factory.mktemp("home")))
+    yield s
+    assert s.until("the end of all work", lambda h: h["running"] == 0 and h["waiting"] == 0)["pages_used"] == 0
+    assert s.stop() == 0
+
+
+def metrics(server):
+    return {(s.name, s.labels.get("finished_reason") or s.labels.get("state") or s.labels.get("le")): s.value
+            for f in text_string_to_metric_families(server.get("/metrics")[2].decode()) for s in f.samples}
+
+
+def test_health_follows_the_engine(server):
+    with server.connect() as c:
+        c.sendall(chat_bytes(WORDS * 150, stream=True, max_tokens=200, ignore_eos=True))
+        assert server.until("prefill", lambda h: h["state"] == "prefill")["running"] == 1
+        server.until("decode", lambda h: h["state"] == "decode")
+    assert server.until("idle", lambda h: h["state"] == "idle")["status"] == "ok"
+
+
+def test_metrics_are_the_engines(server):
+    """Against what the answers themselves say."""
+    before = metrics(server)
+    usage = []
+    for _ in range(2):
+        status, _, body = server.chat("Count to five. " + WORDS * 10, max_tokens=12, ignore_eos=True)
+        assert status == 200
+        usage.append(body["usage"])
+    server.until("the engine's last word", lambda h: h["state"] == "idle" and h["new_tokens"] == before["vllm:generation_tokens_total", None] + 24)
+    after = metrics(server)
+
+    def grew(name, label=None):
+        return after[name, label] - before[name, label]
+
+    prompt = sum(u["prompt_tokens"] for u in usage)
+    cached = sum(u["prompt_tokens_details"]["cached_tokens"] for u in usage)
+    assert cached > 0 and grew("vllm:prefix_cache_hits_total") == cached and grew("vllm:prefix_cache_queries_total") == prompt
+    assert grew("vllm:prompt_tokens_total") == prompt - cached and grew("vllm:generation_tokens_total") == 24
+    assert grew("vllm:request_success_total", "length") == 2 and grew("vllm:time_to_first_token_seconds_count") == 2
+    assert grew("vllm:inter_token_latency_seconds_count") == 22 and grew("vllm:inter_token_latency_seconds_sum") > 0
+    assert grew("vllm:request_prefill_time_seconds_sum") > 0 and grew("vllm:request_decode_time_seconds_sum") > 0
+    assert grew("vllm:e2e_request_latency_seconds_sum") >= grew("vllm:request_inference_time_seconds_sum")
+    assert grew("loam_engine_steps_total") >= 24 and after["loam_model_memory_bytes", None] > 50 * MIB
+
+
+def test_timeout(server):
+    status, _, body = server.chat("Tell a long story.", max_tokens=1900, ignore_eos=True, timeout=0.3)
+    assert status == 408 and body["error"]["code"] == "timeout"
+    assert server.until("the end", lambda h: h["running"] == 0)["pages_used"] == 0
+
+
+def test_clients_that_leave(server):
+    """At random moments, many at once: every page comes back."""
+    rng = random.Random(1)
+
+    def client():
+        for _ in range(12):
+            with server.connect() as c:
+                stream = rng.random() < 0.5
+                c.sendall(chat_bytes(WORDS * rng.randint(1, 12), stream=stream, max_tokens=400, n=rng.choice([1, 1, 3])))
+                if stream and rng.random() < 0.3:
+                    c.recv(100)
+                else:
+                    threading.Event().wait(rng.random() * 0.2)
+
+    clients = [threading.Thread(target=client) for _ in range(8)]
+    for t in clients:
+        t.start()
+    for t in clients:
+        t.join()
+    state = server.until("the end of all work", lambda h: h["running"] == 0 and h["waiting"] == 0)
+    assert state["pages_used"] == 0 and server.chat("hi", max_tokens=2)[0] == 200
+
+
+def test_one_keys_prompts_are_not_anothers(smollm2, tmp_path):
+    """The prefix cache of one API key tells nobody else what its prompts were; nor does another cache_salt."""
+    keys = tmp_path / "keys"
+    keys.write_text("".join(f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n" for name in ("ann", "bob")))
+    s = Server(COMMAND, smollm2, "--port", 0, "--context", 512, "--api-key-file", keys, env=environment(tmp_path))
+
+    def cached(key, **more):
+        body = {"messages": [{"role": "user", "content": WORDS * 12}], "max_tokens": 1, **more}
+        answer = s.post("/v1/chat/completions", body, headers={"Authorization": f"Bearer {key}"})
+        assert answer[0] == 200
+        return answer[2]["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    assert [cached("ann"), cached("bob")] == [0, 0]
+    assert cached("ann") > 50 and cached("bob") > 50
+    assert cached("ann", cache_salt="x") == 0 and cached("ann", cache_salt="x") > 50 and cached("bob", cache_salt="x") == 0
+    assert s.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def three(smollm2, tmp_path_factory):
+    """A folder of three models, which are one."""
+    folder = tmp_path_factory.mktemp("three")
+    for name in ("one", "two", "three"):
+        shutil.copytree(smollm2, folder / name, symlinks=False)
+    return folder
+
+
+def test_models_take_turns_under_the_limit(three, tmp_path, loam):
+    """Two of three fit: whatever is asked for, they stay under the limit, answer alike, and are as they were when they are
+    loaded again. `loam ps` tells."""
+    s = Server(COMMAND, None, "--port", 0, "--models-dir", three, "--context", 512, "--temp", 0, "--memory-limit", 480 * MIB,
+               env=environment(tmp_path))
+    texts, loaded = set(), 0
+    for name in ("one", "two", "three", "one", "three", "two"):
+        status, _, body = s.chat("Why is the sky blue?", model=name, max_tokens=8)
+        assert status == 200, body
+        texts.add(body["choices"][0]["message"]["content"])
+        models = s.get("/v1/models")[2]["data"]
+        assert sum(m["memory_bytes"] for m in models) <= 480 * MIB
+        loaded = max(loaded, sum(m["state"] == "loaded" for m in models))
+    assert len(texts) == 1 and loaded == 2 and metrics(s)["loam_model_unloads_total", None] >= 2
+    table = loam("ps", "--url", s.url).stdout.splitlines()
+    assert table[0].split()[:3] == ["NAME", "STATE", "MEMORY"] and len(table) == 4
+    assert sorted(line.split()[1] for line in table[1:]) == ["loaded", "loaded", "not-loaded"]
+    assert {m["id"] for m in loam.json("ps", "--url", s.url, "--json")} == {"one", "two", "three"}
+    assert s.stop() == 0
+    done = loam("ps", "--url", s.url, ok=False)
+    assert done.returncode == 1 and "is loam serve running there?" in done.stderr
+
+
+def test_loading_beside_a_stream(three, tmp_path):
+    """With real weights: while the second model loads, the first one's stream goes on."""
+    s = Server(COMMAND, three / "one", "--port", 0, "--model", three / "two", "--context", 1024, env=environment(tmp_path))
+    with s.connect() as c:
+        c.sendall(chat_bytes("Tell a story.", stream=True, max_tokens=900, ignore_eos=True))
+        read_until(c, b'"content":"')
+        answer = []
+        other = threading.Thread(target=lambda: answer.append(s.chat("hi", model="two", max_tokens=2)))
+        other.start()
+        got = 0
+        while other.is_alive():
+            got += c.recv(65536).count(b'"content":"')
+        assert answer[0][0] == 200 and got > 0
+    assert s.stop() == 0
+    assert json.dumps(answer[0][2])
