@@ -108,7 +108,7 @@ def test_calls_and_reasoning(server):
     chunks = stream_of(server, "[fake say=1]" + CALLS, tools=TOOLS)
     streamed, reason = gather(chunks)
     ids = [t.pop("id") for t in streamed["tool_calls"]]
-    assert len(set(ids)) == 2 and [len(i) for i in ids] == [9, 9] and reason == "length"
+    assert len(set(ids)) == 2 and [len(i) for i in ids] == [9, 9] and reason == "tool_calls"
     assert streamed["tool_calls"] == [{k: v for k, v in t.items() if k != "id"} for t in message["tool_calls"]]
     assert streamed["content"] == message["content"] and streamed["reasoning_content"] == message["reasoning_content"]
 
