@@ -337,6 +337,11 @@ document.onkeydown = (e) => {
   if (!$("settings").hidden) settings(false);
   else running.get(current)?.abort();
 };
+addEventListener("storage", (e) => {
+  if (e.key !== "loam.chats") return;
+  readChats();
+  drawList(current, running, does);
+});
 addEventListener("pagehide", () => { if (running.size) saveChats(); });
 
 setTheme(store.get("theme", "auto"));

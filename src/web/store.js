@@ -15,26 +15,40 @@ const store = {
 };
 
 const isChat = (c) => c && typeof c.title === "string" && Array.isArray(c.messages);
-let chats = store.get("chats", []);
-chats = Array.isArray(chats) ? chats.filter(isChat) : [];
+const makeId = () => Date.now().toString(36) + Math.random().toString(36).slice(2, 6);
+let chats = [];
+readChats();
 
 function makeChat() {
-  return { id: Date.now().toString(36) + Math.random().toString(36).slice(2, 6), title: "", at: Date.now(), messages: [] };
+  return { id: makeId(), title: "", at: Date.now(), messages: [] };
 }
 
-/* The newest first. Where they no longer fit, the oldest go. */
+/* What is stored, which another tab may have changed; chats that this tab knows stay the same objects. */
+function readChats() {
+  const mine = new Map(chats.map((c) => [c.id, c])), stored = store.get("chats", []);
+  chats = (Array.isArray(stored) ? stored.filter(isChat) : []).map((c) => {
+    const known = mine.get(c.id ??= makeId());
+    if (known && (c.at ?? 0) > (known.at ?? 0)) return Object.assign(known, c);
+    return known ?? c;
+  });
+}
+
+/* The newest first. */
 function keepChat(chat) {
+  readChats();
   chat.at = Date.now();
-  chats = [chat, ...chats.filter((c) => c !== chat)].slice(0, KEEP);
+  chats = [chat, ...chats.filter((c) => c.id !== chat.id)].slice(0, KEEP);
   saveChats();
 }
 
+/* Where they no longer fit, the oldest go. */
 function saveChats() {
   while (!store.set("chats", chats) && chats.length > 1) chats.pop();
 }
 
 function dropChat(chat) {
-  chats = chats.filter((c) => c !== chat);
+  readChats();
+  chats = chats.filter((c) => c.id !== chat.id);
   saveChats();
 }
 

@@ -199,6 +199,32 @@ def test_several_conversations(page, server):
     assert [e.text for e in page.find_elements(By.CSS_SELECTOR, "#chats .open")][0].startswith("two")
 
 
+def test_two_tabs_do_not_take_each_others_conversations(page, server):
+    def titles():
+        return sorted(e.text.split()[0] for e in page.find_elements(By.CSS_SELECTOR, "#chats .open"))
+    ask(page, "one [fake tokens=2]")
+    done(page)
+    first = page.current_window_handle
+    page.switch_to.new_window("tab")
+    try:
+        page.get(server.url + "/")
+        wait(page).until(lambda b: b.find_element(By.ID, "state").text == "fake")
+        ask(page, "two [fake tokens=2]")
+        done(page)
+        page.switch_to.window(first)
+        wait(page).until(lambda b: titles() == ["one", "two"])
+        page.find_element(By.ID, "new").click()
+        ask(page, "three [fake tokens=2]")
+        done(page)
+        page.switch_to.window(page.window_handles[-1])
+        wait(page).until(lambda b: titles() == ["one", "three", "two"])
+        page.close()
+    finally:
+        page.switch_to.window(first)
+    page.refresh()
+    wait(page).until(lambda b: titles() == ["one", "three", "two"])
+
+
 def test_escape_stops(page, server):
     ask(page, "[fake tokens=100000 delay=5]")
     wait(page).until(lambda b: answers(b) and len(answers(b)[-1].text) > 3)
