@@ -172,6 +172,16 @@ def test_async_embeddings(server):
     assert len({tuple(r.data[0].embedding) for r in asyncio.run(embed())}) == 6
 
 
+def test_leaving_embeddings_stops_the_work(server):
+    body = json.dumps({"input": ["Some words that take a while. " * 4] * 2000}).encode()
+    before = server.health()["prompt_tokens"]
+    with server.connect() as s:
+        s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        server.until("its start", lambda h: h["running"] > 0)
+    assert server.post("/v1/embeddings", {"input": "next"})[0] == 200  # its turn comes when the other one is over
+    assert server.health()["prompt_tokens"] - before < 2000 * 28 / 2
+
+
 def test_async_stream_helper(server):
     async def stream():  # the helper takes an answer that was cut off for an error: let it end
         async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as c:
