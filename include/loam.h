@@ -95,7 +95,7 @@ typedef struct loam_options {
     uint32_t max_running;     /* requests that run together; 0 = 32 */
     bool exact;               /* float activations throughout: slower, for checking */
     uint32_t step_ms;         /* what a step should take at most that somebody decodes in: prompts beside are cut into
-                                 pieces that fit, by the measured cost of a token; 0 = 100 */
+                                 pieces that fit, by the measured cost of a token; 0 = 150 */
     uint64_t memory_bytes;    /* limit of weights + KV cache + scratch; 0 = three quarters of the machine's memory */
     uint64_t kv_bytes;        /* of the KV cache; 0 = eight whole contexts, or what the limit leaves */
     uint64_t prefix_bytes;    /* of it, kept at most for prompts that begin alike; 0 = whatever no request needs */
@@ -356,6 +356,25 @@ typedef struct loam_tokens {
  * An error concerns the text *failed (may be NULL). */
 int loam_embed(loam_engine *e, const loam_tokens *texts, uint32_t n_texts, loam_pooling pooling, float *out,
                uint32_t *failed, loam_err *err);
+
+/* ---- the machine ------------------------------------------------------------------------------------------ */
+
+/* What one substrate says of this machine. */
+typedef struct loam_device {
+    const char *name;          /* "cpu", "mlx", ... static */
+    bool here;                 /* it can be opened */
+    bool chosen;               /* "auto" means this one */
+    char device[96];           /* "cpu (avx512)"; empty when it is not here */
+    char why[400];             /* why it is not here */
+    uint32_t threads;
+} loam_device;
+
+/* Opens each substrate once and tells of at most max; returns how many there are. */
+uint32_t loam_devices(loam_device *out, uint32_t max);
+
+/* Seconds that a substrate takes for one product of two n x n matrices (bfloat16 weights), the average of several runs
+ * after a first one: as many as `runs`, fewer once they took limit_s. n is a multiple of 64, from 64 to 8192. */
+int loam_matmul_s(double *seconds, uint32_t *done, const char *substrate, uint32_t n, uint32_t runs, double limit_s, loam_err *err);
 
 #ifdef __cplusplus
 }

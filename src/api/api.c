@@ -1,5 +1,6 @@
 #include "api/endpoints.h"
 #include "api/errand.h"
+#include "api/share.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *co
     a->id_salt = (uint64_t)a->opened_s * 0x2545f4914f6cdd1du;
     LIST_INIT(&a->runs);
     LIST_INIT(&a->errands);
+    LIST_INIT(&a->shares);
     int rc = loami_workers_open(&a->workers, loop, config->workers ? config->workers : WORKERS, MAX_WAITING,
                                 err);
     if (rc == 0) rc = loami_workers_open(&a->patient, loop, 1, MAX_WAITING, err);
@@ -51,6 +53,7 @@ void loami_api_close(loami_api *a)
     loami_workers_close(a->patient);
     loami_run_abandon_all(a);
     loami_errand_abandon_all(a);
+    loami_share_abandon_all(a);
     loami_timer_clear(&a->watch);
     loami_models_close(&a->models);
     free(a);

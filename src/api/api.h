@@ -22,6 +22,7 @@ typedef struct loami_api_config {
     uint32_t stall_s;       /* a step of an engine that takes longer: the server is not healthy; 0 = 60 */
     void (*on_stall)(void *arg, const char *model, double step_s); /* it does; loop's thread; may be NULL */
     void *stall_arg;
+    const struct loami_share_source *share; /* share.h; NULL = its routes are not used */
 } loami_api_config;
 
 int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *config, loam_err *err);
@@ -40,6 +41,9 @@ const char *loami_api_device(const loami_api *a);
 
 /* A model is being loaded or unloaded, which nothing can hurry: closing waits for it. */
 bool loami_api_busy(const loami_api *a);
+
+/* A step of some engine takes longer than stall_s. Loop's thread. */
+bool loami_api_stalled(const loami_api *a);
 
 /* The server is about to end: /health says so. */
 void loami_api_drain(loami_api *a);

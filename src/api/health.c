@@ -49,7 +49,7 @@ static bool is_loaded(const loami_served *s)
     return s->state == LOAMI_SERVED_LOADED || s->state == LOAMI_SERVED_LEAVING;
 }
 
-static bool any_stalled(const loami_api *a)
+bool loami_api_stalled(const loami_api *a)
 {
     for (uint32_t i = 0; a->models.list && i < a->models.config.n_models; i++)
         if (is_loaded(&a->models.list[i])) {
@@ -170,14 +170,14 @@ static void say(loami_reply *r, const char *wrong)
 /* Whether it would help to start the process anew: loading and draining are no reason. */
 void loami_api_live(loami_reply *r, void *api)
 {
-    say(r, any_stalled(api) ? "stalled" : NULL);
+    say(r, loami_api_stalled(api) ? "stalled" : NULL);
 }
 
 /* Whether it should get requests. */
 void loami_api_ready(loami_reply *r, void *api)
 {
     const loami_api *a = api;
-    say(r, a->draining ? "draining" : !a->models.ready ? "loading" : any_stalled(a) ? "stalled" : NULL);
+    say(r, a->draining ? "draining" : !a->models.ready ? "loading" : loami_api_stalled(a) ? "stalled" : NULL);
 }
 
 /* ---- the watch ---------------------------------------------------------------------------------------- */

@@ -28,6 +28,7 @@ struct loami_api {
     uint64_t id_salt, n_runs, n_calls;
     LIST_HEAD(loami_runs, loami_run) runs;
     LIST_HEAD(loami_errands, loami_errand) errands;
+    LIST_HEAD(loami_shares, loami_share) shares;
 };
 
 typedef struct loami_prompt {

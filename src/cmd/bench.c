@@ -1,5 +1,7 @@
+#include "base/bandwidth.h"
 #include "base/clock.h"
 #include "base/system.h"
+#include "cmd/bench_url.h"
 #include "cmd/open.h"
 
 #include <stdio.h>
@@ -10,7 +12,7 @@ enum { RUNS_MAX = 100, STREAMS_MAX = 256 };
 typedef struct bench {
     loami_model_opts run;
     uint32_t n_prompt, n_new, runs, streams;
-    bool json;
+    bool json, bandwidth;
 } bench;
 
 typedef struct figures {
@@ -80,10 +82,10 @@ static int report(const bench *b, const loam_engine *e, figures *f)
     double gbs = gen * (double)i->active_bytes * 1e-9;
     if (b->json)
         return loami_cmd_print_json(json_pack(
-            "{ss ss si si si si si sf sf sI sI sf sf sI}", "model", i->name, "device", i->device, "threads", (int)i->threads, "prompt_tokens",
+            "{ss ss si si si si si sf sf sI sI sf sf sI sI}", "model", i->name, "device", i->device, "threads", (int)i->threads, "prompt_tokens",
             (int)b->n_prompt, "new_tokens", (int)b->n_new, "streams", (int)b->streams, "runs", (int)b->runs, "prompt_tps", prompt,
             "generation_tps", gen, "weight_bytes", (json_int_t)i->weight_bytes, "active_bytes", (json_int_t)i->active_bytes,
-            "weight_gb_per_s", b->streams == 1 ? gbs : 0, "open_s", f->open_s, "peak_memory_bytes", (json_int_t)loami_peak_memory_bytes()));
+            "weight_gb_per_s", b->streams == 1 ? gbs : 0, "open_s", f->open_s, "kv_bytes", (json_int_t)i->kv_bytes, "peak_memory_bytes", (json_int_t)loami_peak_memory_bytes()));
     printf("%s on %s, %u threads, median of %u\n", i->name, i->device, i->threads, b->runs);
     printf("  prompt      %5u tokens x %u  %9.1f tok/s\n", b->n_prompt, b->streams, prompt);
     printf("  generation  %5u tokens x %u  %9.1f tok/s", b->n_new, b->streams, gen);
@@ -104,20 +106,46 @@ static int run(const bench *b, loam_engine *e, figures *f)
     return rc < 0 ? loami_cmd_fail("bench", &err) : report(b, e, f);
 }
 
+static int bandwidth(const bench *b)
+{
+    double bytes_per_s;
+    loam_err err;
+    if (loami_read_bandwidth(&bytes_per_s, b->run.engine.threads, 1, &err) < 0) return loami_cmd_fail("bench", &err);
+    if (b->json) return loami_cmd_print_json(json_pack("{sf}", "read_gb_per_s", bytes_per_s * 1e-9));
+    printf("memory is read at %.1f GB/s by the processor: the limit of generation is that / the bytes a token reads\n", bytes_per_s * 1e-9);
+    return LOAMI_EXIT_OK;
+}
+
 int loami_cmd_bench(int argc, char **argv)
 {
     bench b = { .n_prompt = 512, .n_new = 128, .runs = 3, .streams = 1 };
+    loami_bench_url u = { .max_tokens = 200, .concurrency = 1, .key = getenv("LOAM_API_KEY") };
     const loami_opt table[] = {
         LOAMI_MODEL_OPTS(b.run),
         { "--prompt-tokens", 'p', "N", "tokens of the prompt (default 512)", LOAMI_OPT_U32, &b.n_prompt, NULL, 1, 1 << 20 },
         { "--new-tokens", 'n', "N", "tokens to generate (default 128)", LOAMI_OPT_U32, &b.n_new, NULL, 2, 1 << 20 },
         { "--streams", 's', "N", "requests at the same time (default 1)", LOAMI_OPT_U32, &b.streams, NULL, 1, STREAMS_MAX },
         { "--runs", 'r', "N", "runs, of which the median counts (default 3)", LOAMI_OPT_U32, &b.runs, NULL, 1, RUNS_MAX },
+        { "--bandwidth", 0, NULL, "measure how fast memory is read instead, with --threads threads", LOAMI_OPT_FLAG, &b.bandwidth, NULL, 0, 0 },
         { "--json", 0, NULL, "print one JSON object", LOAMI_OPT_FLAG, &b.json, NULL, 0, 0 },
+        { "--url", 0, "URL", "measure a running server instead: five prompts, 200 tokens each; -m is its word for the model",
+          LOAMI_OPT_STRING, &u.url, NULL, 0, 0 },
+        { "--prompts", 0, "FILE", "with --url: a prompt a line, or JSON lines with prompt or messages", LOAMI_OPT_STRING, &u.prompts, NULL, 0, 0 },
+        { "--max-tokens", 0, "N", "with --url: tokens of an answer (default 200)", LOAMI_OPT_U32, &u.max_tokens, NULL, 1, 1 << 20 },
+        { "--concurrency", 0, "N", "with --url: requests at once (default 1)", LOAMI_OPT_U32, &u.concurrency, NULL, 1, 4096 },
+        { "--requests", 0, "N", "with --url: requests in all (default: every prompt once, times the concurrency)", LOAMI_OPT_U32, &u.requests, NULL, 1,
+          1000000 },
+        { "--target", 0, "TPS", "with --url: exit 1 when the average is below so many tok/s", LOAMI_OPT_FLOAT, &u.target, NULL, 0, 1e6 },
+        { "--svg", 0, "FILE", "with --url: write a plot", LOAMI_OPT_STRING, &u.svg, NULL, 0, 0 },
+        { "--api-key", 0, "KEY", "with --url: sent to the server (default: LOAM_API_KEY)", LOAMI_OPT_STRING, &u.key, NULL, 0, 0 },
         { 0 },
     };
-    int rc = loami_opt_parse(argc, argv, table, "measure prompt and generation speed");
+    int rc = loami_opt_parse(argc, argv, table, "measure prompt and generation speed, of a model here or of a running server");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
+    if (b.bandwidth) return bandwidth(&b);
+    u.model = b.run.model;
+    u.json = b.json;
+    if (u.url) return loami_bench_url_run(&u);
     figures f = { 0 };
     loam_engine *e;
     double start = loami_now_s();

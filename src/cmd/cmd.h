@@ -38,6 +38,7 @@ int loami_cmd_fail(const char *command, const loam_err *err);
 typedef int loami_cmd(int argc, char **argv);
 loami_cmd loami_cmd_generate, loami_cmd_chat, loami_cmd_serve, loami_cmd_key, loami_cmd_tokenize, loami_cmd_template, loami_cmd_logits,
     loami_cmd_perplexity, loami_cmd_bench, loami_cmd_import, loami_cmd_quantize, loami_cmd_ls, loami_cmd_show, loami_cmd_rm,
-    loami_cmd_verify, loami_cmd_gateway, loami_cmd_ps;
+    loami_cmd_verify, loami_cmd_gateway, loami_cmd_ps, loami_cmd_pull, loami_cmd_du, loami_cmd_fit, loami_cmd_doctor,
+    loami_cmd_rollout, loami_cmd_compare, loami_cmd_validate;
 
 #endif

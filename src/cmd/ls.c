@@ -50,7 +50,7 @@ int loami_cmd_ls(int argc, char **argv)
     rc = loami_store_each(show_entry, &l, &err);
     if (rc == 0 && json) return loami_cmd_print_json(l.json);
     if (rc == 0 && !json && l.n == 0)
-        fprintf(stderr, "loam ls: no models yet (loam import FILE.gguf --name NAME makes one)\n");
+        fprintf(stderr, "loam ls: no models yet (loam pull gets one, loam import FILE.gguf makes one)\n");
     json_decref(l.json);
     return rc < 0 ? loami_cmd_fail("ls", &err) : LOAMI_EXIT_OK;
 }

@@ -14,6 +14,7 @@ typedef struct perplexity {
     const char *file;
     uint32_t window, most;
     bool json;
+    double full;               /* perplexity with the full cache, when another was asked for; else 0 */
 } perplexity;
 
 /* Scores consecutive windows of the text, each on its own; the first token of a window is given, not scored. */
@@ -37,14 +38,19 @@ static int score(const perplexity *p, loam_engine *e, const int32_t *ids, uint32
 static int report(const perplexity *p, double sum, uint32_t scored, double seconds)
 {
     double ppl = exp(sum / scored);
-    if (p->json)
-        return loami_cmd_print_json(json_pack("{sf sf si si sf}", "perplexity", ppl, "nll", sum / scored, "tokens", (int)scored, "window",
-                                              (int)p->window, "seconds", seconds));
+    if (p->json) {
+        json_t *o = json_pack("{sf sf si si sf}", "perplexity", ppl, "nll", sum / scored, "tokens", (int)scored, "window", (int)p->window,
+                              "seconds", seconds);
+        if (o && p->full > 0) json_object_set_new(o, "perplexity_f16_kv", json_real(p->full));
+        return loami_cmd_print_json(o);
+    }
     printf("perplexity %.4f over %u tokens in windows of %u (%.1f s)\n", ppl, scored, p->window, seconds);
+    if (p->full > 0) printf("with an f16 KV cache %.4f: %s costs %+.2f %%\n", p->full, p->run.engine.kv_type, 100 * (ppl / p->full - 1));
     return LOAMI_EXIT_OK;
 }
 
-static int run(perplexity *p, loam_engine *e, const char *text, size_t len)
+/* Scores the text and either says so or, for comparing, only keeps the perplexity. */
+static int run(perplexity *p, loam_engine *e, const char *text, size_t len, bool compare)
 {
     loam_err err = { .msg = "out of memory" };
     int32_t *ids = NULL;
@@ -61,8 +67,21 @@ static int run(perplexity *p, loam_engine *e, const char *text, size_t len)
     int rc = LOAMI_EXIT_FAIL;
     if (use < 2) fprintf(stderr, "loam perplexity: %s has fewer than two tokens\n", p->file);
     else if (score(p, e, ids, use, &sum, &scored, &err) < 0) rc = loami_cmd_fail("perplexity", &err);
+    else if (compare) p->full = exp(sum / scored), rc = LOAMI_EXIT_OK;
     else rc = report(p, sum, scored, loami_now_s() - start);
     free(ids);
+    return rc;
+}
+
+static int open_and_run(perplexity *p, const char *text, size_t len, bool compare)
+{
+    loam_engine *e;
+    loami_model_opts o = p->run;
+    if (compare) o.engine.kv_type = NULL;
+    int rc = loami_cmd_open(&e, "perplexity", &o);
+    if (rc != 0) return rc;
+    rc = run(p, e, text, len, compare);
+    loam_engine_close(e);
     return rc;
 }
 
@@ -86,14 +105,11 @@ int loami_cmd_perplexity(int argc, char **argv)
     char *text;
     size_t len;
     loam_err err;
-    loam_engine *e;
     if (loami_file_read(&text, &len, p.file, FILE_BYTES_MAX, &err) < 0) return loami_cmd_fail("perplexity", &err);
     p.run.engine.max_running = 1;
-    rc = loami_cmd_open(&e, "perplexity", &p.run);
-    if (rc == 0) {
-        rc = run(&p, e, text, len);
-        loam_engine_close(e);
-    }
+    const char *kv = p.run.engine.kv_type;
+    rc = kv && strcmp(kv, "f16") != 0 ? open_and_run(&p, text, len, true) : 0; /* what the smaller cache costs */
+    if (rc == 0) rc = open_and_run(&p, text, len, false);
     free(text);
     return rc;
 }

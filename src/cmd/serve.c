@@ -1,19 +1,20 @@
 #include "api/api.h"
+#include "api/share.h"
 #include "base/system.h"
 #include "cmd/cmd.h"
 #include "cmd/serve_models.h"
 #include "net/keys.h"
 #include "net/tls.h"
+#include "store/share.h"
 #include "web/web.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 typedef struct settings {
-    const char *model, *host, *substrate;
+    const char *host, *substrate;
     uint32_t port, max_tokens, threads, context, max_queued, max_running, workers;
     uint32_t max_connections, request_s, idle_s, drain_s;
     uint64_t max_body;
@@ -21,7 +22,7 @@ typedef struct settings {
     uint32_t top_k;
     const char *tls_cert, *tls_key, *key_file;
     uint32_t max_per_address, keep_alive_s;
-    bool exact, lenient, log_json, quiet;
+    bool exact, lenient, log_json, quiet, share;
     loami_opt_list served, hosts, origins;
     loami_opt_list models, pinned;
     const char *folder, *kv_type, *kv_dir;
@@ -30,50 +31,13 @@ typedef struct settings {
     bool log_prompts, exit_on_stall, overcommit, batch_invariant;
 } settings;
 
-/* Where a setting comes from when its flag is absent: the first variable that is set. */
-typedef struct fallback {
-    const char *names[2];
-    bool *given;         /* by flag */
-    const char **string; /* one of the two */
-    uint32_t *number;
-    uint32_t hi;
-} fallback;
-
-static int from_environment(const fallback *f)
-{
-    for (; f->given; f++) {
-        const char *v = NULL, *name = NULL;
-        for (int i = 0; i < 2 && f->names[i] && !v; i++) {
-            name = f->names[i];
-            v = getenv(name);
-            if (v && !v[0]) v = NULL;
-        }
-        if (*f->given || !v) continue;
-        if (f->string) {
-            *f->string = v;
-            continue;
-        }
-        char *end;
-        errno = 0;
-        unsigned long n = strtoul(v, &end, 10);
-        if (v[0] < '0' || v[0] > '9' || *end || errno || n > f->hi) {
-            fprintf(stderr, "loam serve: %s=%s: must be a whole number from 0 to %u\n", name, v, f->hi);
-            return -1;
-        }
-        *f->number = (uint32_t)n;
-    }
-    return 0;
-}
-
 static int read_settings(settings *s, int argc, char **argv)
 {
-    bool g_model = false, g_host = false, g_port = false, g_max = false, g_threads = false, g_context = false,
-         g_sub = false;
     const loami_opt table[] = {
         { "--model", 'm', "M",
           "a folder, a name from `loam ls`, or a Hugging Face id in the cache; may be repeated: the first one is "
-          "loaded at once, the others when they are asked for [LOAM_MODEL, MLX_MODEL]",
-          LOAMI_OPT_LIST, &s->models, &g_model, 0, 0 },
+          "loaded at once, the others when they are asked for",
+          LOAMI_OPT_LIST, &s->models, NULL, 0, 0 },
         { "--models-dir", 0, "DIR", "serve every model in it, too, loaded when it is asked for", LOAMI_OPT_STRING,
           &s->folder, NULL, 0, 0 },
         { "--pin", 0, "NAME", "load this model at once and keep it; may be repeated", LOAMI_OPT_LIST, &s->pinned,
@@ -84,34 +48,33 @@ static int read_settings(settings *s, int argc, char **argv)
           "of all models: weights, KV cache and scratch; the one used longest ago goes when another does not fit "
           "[three quarters of the machine's]",
           LOAMI_OPT_U64, &s->memory, NULL, 1048576, 9007199254740992.0 },
-        { "--host", 0, "ADDRESS", "listen there; 0.0.0.0 = every network [127.0.0.1; LOAM_HOST, MLX_HOST]",
-          LOAMI_OPT_STRING, &s->host, &g_host, 0, 0 },
-        { "--port", 'p', "N", "listen there; 0 = any free port [8000; LOAM_PORT, MLX_PORT]", LOAMI_OPT_U32,
-          &s->port, &g_port, 0, 65535 },
+        { "--host", 0, "ADDRESS", "listen there; 0.0.0.0 = every network [127.0.0.1]",
+          LOAMI_OPT_STRING, &s->host, NULL, 0, 0 },
+        { "--port", 'p', "N", "listen there; 0 = any free port [8000]", LOAMI_OPT_U32,
+          &s->port, NULL, 0, 65535 },
         { "--served-model-name", 0, "NAME",
           "what clients may call the model; may be repeated, the first one is shown", LOAMI_OPT_LIST,
           &s->served, NULL, 0, 0 },
         { "--max-tokens", 0, "N",
-          "of an answer whose request does not say; 0 = until the context is full [0; LOAM_MAX_TOKENS, "
-          "MLX_MAX_TOKENS]",
-          LOAMI_OPT_U32, &s->max_tokens, &g_max, 0, 100000000 },
+          "of an answer whose request does not say; 0 = until the context is full [0]",
+          LOAMI_OPT_U32, &s->max_tokens, NULL, 0, 100000000 },
         { "--temp", 0, "T", "temperature where a request does not say [0.7]", LOAMI_OPT_FLOAT, &s->temperature,
           NULL, 0, 100 },
         { "--top-p", 0, "P", "likewise; 1 = off [0.9]", LOAMI_OPT_FLOAT, &s->top_p, NULL, 0, 1 },
         { "--top-k", 0, "K", "likewise [0 = off]", LOAMI_OPT_U32, &s->top_k, NULL, 0, 1048576 },
         { "--min-p", 0, "P", "likewise [0 = off]", LOAMI_OPT_FLOAT, &s->min_p, NULL, 0, 1 },
-        { "--threads", 't', "N", "compute threads [physical cores; LOAM_THREADS]", LOAMI_OPT_U32, &s->threads,
-          &g_threads, 0, 1024 },
+        { "--threads", 't', "N", "compute threads [physical cores]", LOAMI_OPT_U32, &s->threads,
+          NULL, 0, 1024 },
         { "--context", 'c', "N",
-          "limit of prompt and answer together, in tokens [the model's, at most 8192; LOAM_CONTEXT]",
-          LOAMI_OPT_U32, &s->context, &g_context, 0, 100000000 },
-        { "--substrate", 0, "S", "auto, cpu, mlx or reference [auto; LOAM_SUBSTRATE]", LOAMI_OPT_STRING,
-          &s->substrate, &g_sub, 0, 0 },
+          "limit of prompt and answer together, in tokens [the model's, at most 8192]",
+          LOAMI_OPT_U32, &s->context, NULL, 0, 100000000 },
+        { "--substrate", 0, "S", "auto, cpu, mlx or reference [auto]", LOAMI_OPT_STRING,
+          &s->substrate, NULL, 0, 0 },
         { "--exact", 0, NULL, "float activations throughout: slower, for checking", LOAMI_OPT_FLAG, &s->exact,
           NULL, 0, 0 },
         { "--max-running", 0, "N", "requests that run together [32]", LOAMI_OPT_U32, &s->max_running, NULL, 0,
           4096 },
-        { "--step-ms", 0, "N", "a step that others decode in takes no more of a prompt than fits [100]",
+        { "--step-ms", 0, "N", "a step that others decode in takes no more of a prompt than fits [150]",
           LOAMI_OPT_U32, &s->step_ms, NULL, 1, 60000 },
         { "--kv-memory", 0, "BYTES", "of each model's KV cache [eight whole contexts, or what the limit leaves]",
           LOAMI_OPT_U64, &s->kv_memory, NULL, 1, 9007199254740992.0 },
@@ -168,28 +131,18 @@ static int read_settings(settings *s, int argc, char **argv)
           LOAMI_OPT_FLAG, &s->exit_on_stall, NULL, 0, 0 },
         { "--log-prompts", 0, NULL, "prompts in the access log, which has none otherwise", LOAMI_OPT_FLAG,
           &s->log_prompts, NULL, 0, 0 },
+        { "--share-models", 0, NULL, "let those with a key copy this machine's models (loam pull --from)", LOAMI_OPT_FLAG,
+          &s->share, NULL, 0, 0 },
         { "--log-json", 0, NULL, "the access log as JSON lines", LOAMI_OPT_FLAG, &s->log_json, NULL, 0, 0 },
         { "--quiet", 'q', NULL, "no access log", LOAMI_OPT_FLAG, &s->quiet, NULL, 0, 0 },
         { NULL, 0, NULL, NULL, LOAMI_OPT_FLAG, NULL, NULL, 0, 0 },
     };
-    const fallback variables[] = {
-        { { "LOAM_MODEL", "MLX_MODEL" }, &g_model, &s->model, NULL, 0 },
-        { { "LOAM_HOST", "MLX_HOST" }, &g_host, &s->host, NULL, 0 },
-        { { "LOAM_PORT", "MLX_PORT" }, &g_port, NULL, &s->port, 65535 },
-        { { "LOAM_MAX_TOKENS", "MLX_MAX_TOKENS" }, &g_max, NULL, &s->max_tokens, 100000000 },
-        { { "LOAM_THREADS", NULL }, &g_threads, NULL, &s->threads, 1024 },
-        { { "LOAM_CONTEXT", NULL }, &g_context, NULL, &s->context, 100000000 },
-        { { "LOAM_SUBSTRATE", NULL }, &g_sub, &s->substrate, NULL, 0 },
-        { { NULL, NULL }, NULL, NULL, NULL, 0 },
-    };
     int rc = loami_opt_parse(argc, argv, table, "answer the OpenAI API on a port");
     if (rc != 0) return rc;
-    if (from_environment(variables) < 0) return -1;
     if (!s->tls_cert != !s->tls_key) {
         fprintf(stderr, "loam serve: --tls-cert and --tls-key belong together\n");
         return -1;
     }
-    if (s->model && s->models.n == 0) s->models.item[s->models.n++] = s->model;
     if (s->models.n || s->folder) return 0;
     fprintf(stderr,
             "loam serve: which model? Say --model M or set LOAM_MODEL (see loam ls, loam serve --help)\n");
@@ -285,12 +238,15 @@ static void get_page(loami_reply *r, void *arg)
     loami_reply_send(r, 200, file->type, file->data, file->size);
 }
 
-static void collect_routes(loami_route *to)
+static const loami_share_source shared = { loami_store_share_list, loami_store_share_model, loami_store_share_file };
+
+static void collect_routes(loami_route *to, bool share)
 {
     uint32_t n = 0;
     for (const loami_route *t = loami_api_routes; t->method && n + 1 < MAX_ROUTES; t++) to[n++] = *t;
     for (const loami_web_file *f = loami_web_files; f->path && n + 1 < MAX_ROUTES; f++)
         to[n++] = (loami_route){ "GET", f->path, get_page, true };
+    for (const loami_route *t = loami_share_routes; share && t->method && n + 1 < MAX_ROUTES; t++) to[n++] = *t;
     to[n] = (loami_route){ 0 };
 }
 
@@ -307,6 +263,8 @@ static int open_guards(service *v, const settings *s, loam_err *err)
     int rc = 0;
     if (plain && !plain[0]) plain = NULL;
     if (s->key_file || plain) rc = loami_keys_open(&v->keys, s->key_file, plain, err);
+    if (rc == 0 && s->share && !v->keys)
+        rc = loami_fail(err, LOAM_E_ARG, "--share-models needs --api-key-file or LOAM_API_KEY: models are not for everyone");
     if (rc == 0 && s->tls_cert) rc = loami_tls_open(&v->tls, s->tls_cert, s->tls_key, err);
     return rc;
 }
@@ -334,9 +292,10 @@ static int run(service *v, const settings *s, loam_err *err)
         .stall_s = s->stall_s,
         .on_stall = on_stall,
         .stall_arg = v,
+        .share = s->share ? &shared : NULL,
     };
     if (!api.models.memory_bytes && v->models.n > 1) api.models.memory_bytes = loami_memory_bytes() / 4 * 3;
-    collect_routes(v->routes);
+    collect_routes(v->routes, s->share);
     int rc = open_guards(v, s, err);
     if (rc == 0) rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_api_open(&v->api, v->loop, &api, err);

@@ -49,6 +49,11 @@ void loami_work_end(void)
     shown = -1;
 }
 
+bool loami_work_stopped(void)
+{
+    return stopped;
+}
+
 void loami_bytes_text(char out[32], uint64_t bytes)
 {
     static const char *const units[] = { "B", "kB", "MB", "GB", "TB" };

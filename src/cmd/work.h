@@ -9,6 +9,9 @@
 /* Takes SIGINT, SIGTERM and SIGHUP over until the program ends. what: "importing". */
 loami_progress loami_work_begin(const char *what);
 
+/* Whether a signal has asked for an end. */
+bool loami_work_stopped(void);
+
 /* "98.4 MB" */
 void loami_bytes_text(char out[32], uint64_t bytes);
 

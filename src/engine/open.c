@@ -14,7 +14,7 @@ enum {
     CONTEXTS_DEFAULT = 8,       /* whole ones that the KV cache has room for; most requests need far less than one */
     RUNNING_DEFAULT = 32,
     RUNNING_MAX = 256,          /* with prompts beside, they still fit into ROWS_MAX */
-    STEP_MS_DEFAULT = 100,      /* ten tokens a second while somebody's prompt is being read: still as fast as one reads */
+    STEP_MS_DEFAULT = 150,      /* six tokens a second while somebody else's prompt is being read: still as fast as one reads */
 };
 
 static int open_text(loam_engine *e, loam_err *err)
@@ -75,6 +75,7 @@ static int rehearse_all(loam_engine *e, loam_err *err)
     int rc = rehearse(e, 1, ROWS_MAX, 1, pages, true, err);
     if (rc == 0) rc = rehearse(e, 1, ROWS_SCORED, ROWS_SCORED, pages, true, err);
     if (rc == 0) rc = rehearse(e, most, ROWS_MAX, most, pages, true, err);
+    if (rc == 0 && e->options.speculate_tokens) rc = rehearse(e, 1, ROWS_DRAFTED, ROWS_DRAFTED, pages, e->options.batch_invariant, err);
     for (uint32_t n = 1; rc == 0 && n < most; n *= 2) rc = rehearse(e, n, n, n, pages, e->options.batch_invariant, err);
     if (rc == 0) rc = rehearse(e, most, most, most, pages, e->options.batch_invariant, err);
     e->machine.api->info(e->machine.sub, &e->sub_info);

@@ -14,7 +14,7 @@ enum { CONFIG_BYTES_MAX = 4 << 20 };
 /* What the top level holds, before the parts that name each other are read in order. */
 typedef struct draft {
     loami_gw_config *c;
-    const char *listen, *policy, *admin_key, *admin_key_env, *log, *usage_file;
+    const char *listen, *policy, *admin_key, *admin_key_env, *log, *usage_file, *rollout_dir;
     const json_t *backends, *pools, *aliases, *keys;
 } draft;
 
@@ -164,6 +164,7 @@ static int read_all(loami_field_reader *r, loami_gw_config *c, const json_t *roo
         { "admin_key", LOAMI_GF_STRING, offsetof(draft, admin_key), 0, 0, NULL },
         { "admin_key_env", LOAMI_GF_STRING, offsetof(draft, admin_key_env), 0, 0, NULL },
         { "usage_file", LOAMI_GF_STRING, offsetof(draft, usage_file), 0, 0, NULL },
+        { "rollout_dir", LOAMI_GF_STRING, offsetof(draft, rollout_dir), 0, 0, NULL },
         { "log", LOAMI_GF_STRING, offsetof(draft, log), 0, 0, NULL },
         IN_CONFIG("health", in_config_read_health),
         IN_CONFIG("breaker", in_config_read_breaker),
@@ -182,6 +183,7 @@ static int read_all(loami_field_reader *r, loami_gw_config *c, const json_t *roo
     if (rc < 0) return rc;
     c->admin_key = d.admin_key;
     c->usage_file = d.usage_file;
+    c->rollout_dir = d.rollout_dir;
     if ((rc = loami_conf_secret(r, &c->admin_key, d.admin_key_env, "admin_key_env", top)) < 0) return rc;
     if ((rc = read_listen(r, c, d.listen, top)) < 0 ||
         (rc = loami_conf_policy(r, &c->policy, d.policy, top)) < 0)

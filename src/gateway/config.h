@@ -43,6 +43,7 @@ typedef struct loami_backend_conf {
     const char *api_key;   /* or NULL */
     const char *ca_file;   /* or NULL */
     bool insecure;
+    bool standby; /* gets no requests until a rollout gives it some */
     const loami_pair *labels; /* [n_labels] */
     uint32_t n_labels;
 } loami_backend_conf;
@@ -83,6 +84,7 @@ typedef struct loami_gw_config {
     uint32_t n_keys;
     const char *admin_key;  /* or NULL: this machine alone */
     const char *usage_file; /* or NULL */
+    const char *rollout_dir; /* or NULL: beside the configuration */
     struct {
         double interval_s, timeout_s, jitter, busy_s, slow_start_s;
         uint32_t rise, fall;

@@ -152,6 +152,7 @@ static int read_backend(loami_field_reader *r, loami_backend_conf *out, const js
 {
     static const loami_gw_field table[] = {
         { "name", LOAMI_GF_STRING, offsetof(backend_draft, b.name), 0, 0, NULL },
+        { "standby", LOAMI_GF_BOOL, offsetof(backend_draft, b.standby), 0, 0, NULL },
         { "url", LOAMI_GF_STRING, offsetof(backend_draft, b.url), 0, 0, NULL },
         { "kind", LOAMI_GF_STRING, offsetof(backend_draft, kind), 0, 0, NULL },
         { "models", LOAMI_GF_CUSTOM, offsetof(backend_draft, models), 0, 0, loami_conf_keep },

@@ -148,6 +148,8 @@ static void note_answer(loami_attempt *a, const parts *p)
         keep_ids(x, p->ids);
     else if (says)
         x->ids_broken = true;
+    if (odd) loami_calls_keep(x, loami_peek_get(p->delta, "tool_calls"));
+    if (!is_null(p->finish)) x->finish = loami_finish_of(p->finish);
     if (!is_null(p->finish)) x->finished = true;
 }
 

@@ -1,4 +1,4 @@
-#include "gateway/gw.h"
+#include "gateway/shift.h"
 
 #include "base/clock.h"
 
@@ -91,6 +91,7 @@ static void exchange_free(loami_exchange *x)
     loami_buf_free(&x->failed_body);
     loami_buf_free(&x->text);
     loami_buf_free(&x->ids);
+    loami_buf_free(&x->calls);
     free(x->id);
     free(x->created);
     free(x->model);
@@ -104,6 +105,7 @@ static void close_books(loami_exchange *x, int status, bool answered)
 {
     x->over = true;
     loami_pool_leave(x);
+    loami_shift_leave(x, status);
     settle_accounts(x, status);
     write_notes(x);
     blame(x, answered);
@@ -239,7 +241,7 @@ static loami_exchange *exchange_new(loami_gateway *gw, loami_reply *r)
     x->endpoint = loami_gw_endpoint_find(loami_reply_path(r));
     x->start_s = loami_now_s();
     x->body = loami_reply_body(r, &x->n_body);
-    x->text.limit = x->ids.limit = LOAMI_GW_KEPT;
+    x->text.limit = x->ids.limit = x->calls.limit = LOAMI_GW_KEPT;
     TAILQ_INSERT_TAIL(&gw->exchanges, x, next);
     gw->n_exchanges++;
     return x;
@@ -273,6 +275,7 @@ void loami_exchange_open(loami_reply *r, loami_gateway *gw)
         return;
     }
     if (!x->facts.has_seed) x->seed = loami_gw_random(gw) >> 12; /* JSON numbers are exact to 2^53 */
+    loami_shift_enter(x);
     loami_reply_watch(r, on_gone, on_drained, x);
     loami_pool_dispatch(x);
 }

@@ -204,6 +204,8 @@ int loami_facts_read(loami_facts *f, loami_exchange *x, loami_fault *fault)
     f->plain = !present(m[TOOLS]) && !present(m[FUNCTIONS]) && !present(m[GUIDED]) && !present(m[ECHO]) &&
                !given(m[SUFFIX]) && !present(m[LOGPROBS]) &&
                (!given(m[FORMAT]) || loami_span_is(loami_peek_get(m[FORMAT], "type"), "\"text\""));
+    loami_span form = given(m[FORMAT]) ? loami_peek_get(m[FORMAT], "type") : (loami_span){ 0 };
+    f->wants_json = loami_span_is(form, "\"json_object\"") || loami_span_is(form, "\"json_schema\"");
     if (loami_span_u64(m[MAX_TOKENS], &v)) f->n_max = v;
     if (loami_span_u64(m[MAX_COMPLETION], &v)) f->n_max = v;
     if (read_model(f, x, fault) < 0) return -1;

@@ -1,4 +1,4 @@
-#include "gateway/gw.h"
+#include "gateway/shift.h"
 
 #include "base/clock.h"
 
@@ -109,7 +109,7 @@ static int load(loami_gateway *gw, loami_gw_config *c, loam_err *err)
 {
     int rc = load_backends(gw, c, err);
     loami_routes *now = rc < 0 ? NULL : loami_routes_new(gw, c, err), *old = gw->routes;
-    if (!now) return LOAM_E_NOMEM;
+    if (!now) return rc < 0 ? rc : err->code;
     gw->routes = now;
     loami_gw_keys_load(gw);
     if (old) requeue(old, now);
@@ -172,6 +172,8 @@ static const loami_route own_routes[] = {
     { "POST", "/gateway/api/undrain", loami_admin_undrain, true },
     { "POST", "/gateway/api/reload", loami_admin_reload, true },
     { "POST", "/gateway/api/restart", loami_admin_restart, true },
+    { "GET", "/gateway/api/rollout", loami_admin_rollout, true },
+    { "POST", "/gateway/api/rollout", loami_admin_rollout_order, true },
     { "POST", "/v1/*", forward, true },
     { "GET", "/v1/*", forward, true },
     { "DELETE", "/v1/*", forward, true },
@@ -244,6 +246,7 @@ int loami_gateway_open(loami_gateway **out, loami_loop *loop, loami_gw_config *c
     TAILQ_INIT(&gw->backends);
     TAILQ_INIT(&gw->exchanges);
     LIST_INIT(&gw->keys);
+    LIST_INIT(&gw->shifts);
     gw->loop = loop;
     gw->path = o->path;
     gw->on_reload = o->on_reload;
@@ -273,10 +276,12 @@ void loami_gateway_close(loami_gateway *gw)
 {
     loami_backend *b;
     loami_gw_key *k;
+    loami_shift *s;
     if (!gw) return;
     loami_server_close(gw->server); /* tells every exchange that its client is gone */
     loami_timer_clear(&gw->moved);
     loami_timer_clear(&gw->restart);
+    while ((s = LIST_FIRST(&gw->shifts))) loami_shift_free(s);
     loami_routes_unref(gw->routes);
     while ((b = TAILQ_FIRST(&gw->backends))) loami_backend_remove(b);
     loami_client_close(gw->client);
@@ -306,4 +311,5 @@ int loami_gateway_fd(const loami_gateway *gw)
 void loami_gateway_retire(loami_gateway *gw)
 {
     loami_server_retire(gw->server);
+    loami_shift_retire(gw);
 }

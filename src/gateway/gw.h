@@ -10,6 +10,8 @@
 #include "gateway/policy.h"
 #include "gateway/sse.h"
 #include "net/client.h"
+#include "rollout/judge.h"
+#include "rollout/split.h"
 
 #include <sys/queue.h>
 
@@ -19,6 +21,7 @@ typedef struct loami_routes loami_routes;
 typedef struct loami_exchange loami_exchange;
 typedef struct loami_attempt loami_attempt;
 typedef struct loami_gw_key loami_gw_key;
+typedef struct loami_shift loami_shift; /* shift.h: a rollout at work */
 
 /* ---- counting: count.c --------------------------------------------------------------------------- */
 
@@ -129,6 +132,7 @@ typedef struct loami_member {
     double current;
     uint64_t last_turn;
     uint64_t requests; /* it was given */
+    loami_side side;   /* in its pool's rollout; none: it stands by */
 } loami_member;
 
 TAILQ_HEAD(loami_exchanges, loami_exchange);
@@ -143,6 +147,9 @@ struct loami_pool {
     struct loami_exchanges queue;
     uint32_t n_queued;
     uint64_t queued, refused, nobody; /* since this configuration was loaded */
+    loami_shift *shift;               /* the gateway's */
+    bool sided;                       /* not every member may have every request */
+    uint32_t shift_version;           /* that the members' sides are of */
 };
 
 /* One configuration at work; requests keep the one they came in under. */
@@ -198,6 +205,7 @@ typedef struct loami_facts {
     bool stream, wants_usage, wants_ids, continues_last, samples, has_seed;
     bool one_answer; /* n is 1 */
     bool plain;      /* no tools, no format: any server can go on with it */
+    bool wants_json; /* response_format says so */
     uint64_t n_max;  /* most tokens of the answer; 0 = not said */
     loami_wish wish;
     double prompt_cost, answer_cost; /* tokens, guessed */
@@ -269,6 +277,21 @@ struct loami_exchange {
     loami_buf ids;              /* its token ids, with commas */
     uint64_t n_ids, seed;
 
+    /* for the pool's rollout: shift_side.c, shift_outcome.c */
+    loami_side side;     /* where it belongs; none: there was no rollout */
+    double share;        /* the probability that its conversation had of the new side; 0: nothing was drawn */
+    uint8_t judged;      /* 1: its side was drawn for it, 2: it is its conversation's second request; 0: no */
+    bool opens;          /* a conversation */
+    bool by_session;     /* its side is its session's */
+    bool side_failed;    /* its side could not do it, whoever did then */
+    uint64_t talk;       /* how the conversation opens; 0 = it is none */
+    uint64_t talk_on;    /* and what its first answer was, when it goes on; 0 = not known */
+    uint64_t shift_id;   /* the rollout under which it came */
+    uint32_t shift_step;
+    loami_finish finish;
+    loami_buf calls;     /* arguments of tool calls as in JSON, each after a line's end */
+    uint64_t n_calls;
+
     TAILQ_ENTRY(loami_exchange) next; /* of all */
     TAILQ_ENTRY(loami_exchange) next_queued;
 };
@@ -321,6 +344,9 @@ void loami_relay_head(loami_attempt *a, int status);
 bool loami_relay_data(loami_attempt *a, const char *bytes, size_t n);
 void loami_relay_done(loami_attempt *a, loami_call_fate fate, const char *msg);
 
+/* From outside: what this answer's backend does is done by another one, if one can go on with it. */
+bool loami_relay_move(loami_exchange *x);
+
 void loami_relay_error(loami_exchange *x,
                        const char *words); /* ends a begun answer with an error that its client understands */
 
@@ -333,6 +359,9 @@ bool loami_body_for(loami_attempt *a);
 const char *loami_resume_obstacle(
     const loami_exchange *x); /* why nobody can continue it; NULL = somebody may */
 bool loami_resume_fits(const loami_exchange *x, const loami_backend *b);
+
+loami_finish loami_finish_of(loami_span reason);
+void loami_calls_keep(loami_exchange *x, loami_span calls); /* tool_calls of a delta or a message */
 
 /* ---- keys: keys.c -------------------------------------------------------------------------------- */
 
@@ -365,6 +394,7 @@ struct loami_gateway {
     struct loami_exchanges exchanges;
     uint32_t n_exchanges;
     LIST_HEAD(, loami_gw_key) keys;
+    LIST_HEAD(, loami_shift) shifts;
     loami_ledger *ledger;
     uint64_t salt;
     double opened_s;

@@ -1,6 +1,6 @@
 /* GET /metrics, in Prometheus' text form 0.0.4. Names are vLLM's where vLLM has one, with the backend as a
  * label. */
-#include "gateway/gw.h"
+#include "gateway/shift.h"
 
 #include "base/clock.h"
 
@@ -176,6 +176,24 @@ static void put_pools(loami_buf *o, const loami_routes *r)
                          (unsigned long long)r->pools[i].nobody);
 }
 
+static void put_rollouts(loami_buf *o, const loami_routes *r)
+{
+    put_head(o, "loam_gateway_rollout_share", "gauge", "Part of a pool's requests that its rollout gives the new side.");
+    for (uint32_t i = 0; i < r->n_pools; i++)
+        loami_buf_printf(o, "loam_gateway_rollout_share{pool=\"%s\",state=\"%s\"} %g\n", r->pools[i].name,
+                         loami_rollout_states[r->pools[i].shift->r.state], loami_rollout_part(&r->pools[i].shift->r));
+    put_head(o, "loam_gateway_rollout_evidence", "gauge",
+             "Of a gate: wealth of the bets that the new side is worse, by what it closes at; it rolls back at 1.");
+    for (uint32_t i = 0; i < r->n_pools; i++)
+        for (int m = 0; m < LOAMI_METRICS; m++) {
+            const loami_judge *j = &r->pools[i].shift->judge;
+            if (!loami_rollout_open(&r->pools[i].shift->r) || j->gate.of[m].off) continue;
+            loami_buf_printf(o, "loam_gateway_rollout_evidence{pool=\"%s\",gate=\"%s\"} %.6g\n", r->pools[i].name,
+                             loami_gate_metrics[m].name,
+                             loami_bet_wealth(&j->of[m].worse) / loami_judge_closes_at(&j->gate, m));
+        }
+}
+
 void loami_metrics(loami_reply *r, void *arg)
 {
     static const char *const classes[] = { "other", "1xx", "2xx", "3xx", "4xx", "5xx" };
@@ -185,6 +203,7 @@ void loami_metrics(loami_reply *r, void *arg)
     loami_server_stat(gw->server, &s);
     put_backends(&o, gw);
     put_pools(&o, gw->routes);
+    put_rollouts(&o, gw->routes);
     put_head(&o, "loam_gateway_answers_total", "counter", "Answers to clients, by class of status.");
     for (int i = 1; i < 6; i++)
         loami_buf_printf(&o, "loam_gateway_answers_total{class=\"%s\"} %llu\n", classes[i],

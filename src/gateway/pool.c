@@ -1,4 +1,4 @@
-#include "gateway/gw.h"
+#include "gateway/shift.h"
 
 #include "base/clock.h"
 
@@ -8,20 +8,23 @@
 
 /* ---- routes -------------------------------------------------------------------------------------- */
 
-static int fill_pool(loami_routes *r, loami_pool *p, const loami_pool_conf *conf)
+static int fill_pool(loami_routes *r, loami_pool *p, const loami_pool_conf *conf, loam_err *err)
 {
     p->routes = r;
     p->conf = conf;
     p->name = loami_gw_intern(r->gw, conf->name);
     TAILQ_INIT(&p->queue);
+    p->shift = loami_shift_of(r->gw, r->config, conf->name, err);
+    if (!p->shift) return err->code;
     p->members = calloc(conf->n_backends, sizeof *p->members);
-    if (!p->members) return -1;
+    if (!p->members) return loami_fail_nomem(err);
     for (uint32_t i = 0; i < conf->n_backends; i++) {
         loami_backend *b = loami_backend_find(r->gw, r->config->backends[conf->backends[i]].name);
-        if (!b) return -1;
+        if (!b) return loami_fail_nomem(err);
         loami_backend_ref(b);
         p->members[p->n_members++].backend = b;
     }
+    loami_shift_members(p);
     return 0;
 }
 
@@ -37,9 +40,8 @@ loami_routes *loami_routes_new(loami_gateway *gw, loami_gw_config *config, loam_
     r->config = loami_gw_config_ref(config);
     while (r->n_pools < config->n_pools) {
         uint32_t i = r->n_pools++;
-        if (fill_pool(r, &r->pools[i], &config->pools[i]) == 0) continue;
+        if (fill_pool(r, &r->pools[i], &config->pools[i], err) == 0) continue;
         loami_routes_unref(r);
-        loami_fail_nomem(err);
         return NULL;
     }
     return r;
@@ -90,8 +92,8 @@ static bool has_place(const loami_backend *b)
     return !b->conf->max_inflight || b->inflight < b->conf->max_inflight;
 }
 
-loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x,
-                                bool (*fits)(const loami_exchange *x, const loami_backend *b), bool *full)
+static loami_member *choose_on(loami_pool *p, loami_exchange *x, loami_side side,
+                               bool (*fits)(const loami_exchange *x, const loami_backend *b), bool *full)
 {
     loami_bid bids[LOAMI_GW_BACKENDS];
     loami_member *who[LOAMI_GW_BACKENDS];
@@ -103,6 +105,7 @@ loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x,
     for (uint32_t i = 0; i < p->n_members; i++) {
         loami_member *m = &p->members[i];
         loami_backend *b = m->backend;
+        if (side != LOAMI_SIDE_NONE && m->side != side) continue;
         if (!loami_backend_usable(b) || loami_exchange_tried(x, b) ||
             !loami_backend_has(b, x->facts.name, &told) || (fits && !fits(x, b)))
             continue;
@@ -132,6 +135,17 @@ loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x,
     m->last_turn = ++p->turns;
     m->requests++;
     return m;
+}
+
+/* On the side that the request belongs to; on the other one, where that is allowed, if nobody is there. */
+loami_member *loami_pool_choose(loami_pool *p, loami_exchange *x,
+                                bool (*fits)(const loami_exchange *x, const loami_backend *b), bool *full)
+{
+    loami_side side = loami_shift_side(p, x);
+    loami_member *m = choose_on(p, x, side, fits, full);
+    if (m || (full && *full) || !loami_shift_spills(p, side)) return m;
+    if (!x->over && x->side == side) x->side_failed = true;
+    return choose_on(p, x, side == LOAMI_SIDE_NEW ? LOAMI_SIDE_OLD : LOAMI_SIDE_NEW, fits, full);
 }
 
 /* ---- waiting for a place ------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* From a try's answer to the client's. A whole answer is kept until it is whole, so that a backend that dies
  * before costs nothing; events are passed on as they come; what is neither is passed on byte for byte. */
-#include "gateway/gw.h"
+#include "gateway/shift.h"
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -233,6 +233,29 @@ static void go_on(loami_exchange *x, loami_backend *from)
     loami_relay_error(x, words);
 }
 
+bool loami_relay_move(loami_exchange *x)
+{
+    bool whole = !x->started, repeatable = x->endpoint->repeatable || strcmp(x->method, "GET") == 0;
+    loami_member *m = NULL;
+    if (whole ? !repeatable : !x->streaming || x->finished || loami_resume_obstacle(x)) return false;
+    if (!whole) m = loami_pool_choose(x->pool, x, loami_resume_fits, NULL);
+    if (!whole && !m) return false;
+    for (int i = 0; i < 2; i++)
+        if (x->attempt[i]) {
+            x->attempt[i]->backend->numbers.resumed_from += !whole;
+            loami_attempt_cancel(x->attempt[i]);
+        }
+    if (whole) {
+        loami_pool_dispatch(x);
+        return true;
+    }
+    x->resumes++;
+    m->backend->numbers.resumed_to++;
+    if (!loami_attempt_start(x, m, false))
+        loami_relay_error(x, "The answer was to be moved to another backend, and memory ran out.");
+    return true;
+}
+
 static void give_up(loami_exchange *x, loami_failure why)
 {
     loami_fault f;
@@ -252,6 +275,7 @@ static void lost(loami_attempt *a, loami_failure why, const char *words)
                  strcmp(x->method, "GET") == 0;
 
     b->numbers.failures[why]++;
+    x->side_failed = true;
     snprintf(x->failed_words, sizeof x->failed_words, "%s: %s", b->name, words);
     if (why == LOAMI_FAIL_STATUS && !x->started) {
         for (uint32_t i = 0; i < x->n_tried; i++) x->suspect[i] |= x->tried[i] == b;
@@ -311,7 +335,9 @@ static void whole(loami_attempt *a)
     take_floor(a);
     x->first_s = loami_now_s();
     loami_hist_add(&a->backend->numbers.ttft, loami_hist_ttft, x->first_s - a->start_s);
-    loami_usage_read(a, loami_peek_value(a->got.data ? a->got.data : "", a->got.len));
+    loami_span object = loami_peek_value(a->got.data ? a->got.data : "", a->got.len);
+    loami_usage_read(a, object);
+    if (a->status == 200 && object.at && object.at[0] == '{') loami_shift_keep_whole(x, object);
     pass_headers(a);
     snprintf(type, sizeof type, "%s", given ? given : "application/json");
     a->call = NULL;

@@ -1,5 +1,8 @@
 #include "store/store.h"
 
+#include "store/hub.h"
+#include "store/known.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <signal.h>
@@ -45,6 +48,15 @@ int loami_store_hub(char *path, loam_err *err)
         { NULL, NULL },
     };
     return place(path, vars, "~/.cache/huggingface/hub", err);
+}
+
+int loami_store_hf_file(char *path, const char *variable, const char *name, loam_err *err)
+{
+    char tail[64], fallback[96];
+    snprintf(tail, sizeof tail, "huggingface/%s", name);
+    snprintf(fallback, sizeof fallback, "~/.cache/huggingface/%s", name);
+    const char *const vars[][2] = { { variable, "" }, { "HF_HOME", name }, { "XDG_CACHE_HOME", tail }, { NULL, NULL } };
+    return place(path, vars, fallback, err);
 }
 
 static int home(char *path, loam_err *err)
@@ -100,8 +112,7 @@ int loami_store_path(char *path, const char *name, loam_err *err)
 
 /* ---- the Hugging Face cache ---------------------------------------------------------------------------- */
 
-/* "org/name" -> "HUB/models--org--name". False when it is no such id. */
-static int hub_path(char *path, const char *name, loam_err *err)
+int loami_store_hub_path(char *path, const char *name, loam_err *err)
 {
     char hub[LOAMI_PATH_MAX], folder[NAME_BYTES_MAX + 16] = "models--";
     if (!name_ok(name) || strchr(name, ':'))
@@ -128,34 +139,47 @@ static int see_snapshot(void *arg, const char *name)
     return 0;
 }
 
-/* The snapshot that refs/main names; without that file the only one there is. */
-static int snapshot_of(char *path, const char *repo, loam_err *err)
+/* The commit that refs/REVISION names, in name[256]; 0 when there is no such file. */
+static int read_ref(char *name, const char *repo, const char *revision, loam_err *err)
 {
-    char dir[LOAMI_PATH_MAX], ref[LOAMI_PATH_MAX], *text = NULL;
-    struct only_arg only = { .n = 0 };
+    char ref[LOAMI_PATH_MAX], rel[320], *text = NULL;
     size_t n;
+    snprintf(rel, sizeof rel, "refs/%s", revision);
+    int rc = loami_path_join(ref, repo, rel, err);
+    if (rc < 0 || !loami_file_exists(ref)) return rc;
+    if ((rc = loami_file_read(&text, &n, ref, REF_BYTES_MAX, err)) < 0) return rc;
+    text[strcspn(text, " \r\n")] = 0;
+    snprintf(name, 256, "%s", text);
+    free(text);
+    if (!name_ok(name) || strpbrk(name, "/:"))
+        return loami_fail(err, LOAM_E_FORMAT, "%s: does not name a snapshot", ref);
+    return 1;
+}
+
+/* The snapshot that the revision names, by refs/REVISION or as a commit. Where neither refs/main is there, the only
+ * one there is. */
+static int snapshot_of(char *path, const char *repo, const char *revision, loam_err *err)
+{
+    char dir[LOAMI_PATH_MAX];
+    struct only_arg only = { .n = 1 };
+    bool main = strcmp(revision, "main") == 0;
     int rc = loami_path_join(dir, repo, "snapshots", err);
-    if (rc == 0) rc = loami_path_join(ref, repo, "refs/main", err);
+    if (rc == 0) rc = read_ref(only.name, repo, revision, err);
     if (rc < 0) return rc;
-    if (loami_file_exists(ref)) {
-        if ((rc = loami_file_read(&text, &n, ref, REF_BYTES_MAX, err)) < 0) return rc;
-        text[strcspn(text, " \r\n")] = 0;
-        snprintf(only.name, sizeof only.name, "%s", text);
-        only.n = 1;
-        free(text);
-        if (!name_ok(only.name) || strpbrk(only.name, "/:"))
-            return loami_fail(err, LOAM_E_FORMAT, "%s: does not name a snapshot", ref);
-    } else {
+    bool named = rc == 1;
+    if (!named && main) {
+        only.n = 0;
         if (!loami_dir_exists(dir)) return loami_fail(err, LOAM_E_NOT_FOUND, "%s: has no snapshot", repo);
         if ((rc = loami_dir_each(dir, see_snapshot, &only, err)) < 0) return rc;
+    } else if (!named) {
+        snprintf(only.name, sizeof only.name, "%s", revision);
     }
     if (only.n != 1)
-        return loami_fail(err, LOAM_E_NOT_FOUND, "%s: refs/main is missing, and there are %d snapshots", repo,
-                          only.n);
+        return loami_fail(err, LOAM_E_NOT_FOUND, "%s: refs/main is missing, and there are %d snapshots", repo, only.n);
     if ((rc = loami_path_join(path, dir, only.name, err)) < 0) return rc;
-    return loami_dir_exists(path)
-               ? 0
-               : loami_fail(err, LOAM_E_NOT_FOUND, "%s: the snapshot is missing; download it again", path);
+    if (loami_dir_exists(path) && !strchr(only.name, '/')) return 0;
+    return !named && !main ? loami_fail(err, LOAM_E_NOT_FOUND, "%s: no revision %s is here", repo, revision)
+                            : loami_fail(err, LOAM_E_NOT_FOUND, "%s: the snapshot is missing; download it again", path);
 }
 
 /* ---- finding ------------------------------------------------------------------------------------------- */
@@ -166,27 +190,40 @@ static bool has_config(const char *dir)
     return loami_path_join(path, dir, "config.json", NULL) == 0 && loami_file_exists(path);
 }
 
+/* In the store, or in the cache of the hub. 1: found; 0: not there. */
+static int find_named(char *path, const char *name, loam_err *err)
+{
+    char repo[LOAMI_PATH_MAX], id[256], revision[256];
+    int rc = 0;
+    if (name_ok(name)) {
+        rc = loami_store_path(path, name, err);
+        if (rc < 0 || loami_dir_exists(path)) return rc < 0 ? rc : 1;
+    }
+    if (strchr(name, ':') || loami_hub_split(name, id, revision, NULL) < 0) return 0;
+    rc = loami_store_hub_path(repo, id, err);
+    if (rc < 0 || !loami_dir_exists(repo)) return rc;
+    rc = snapshot_of(path, repo, revision, err);
+    return rc < 0 ? rc : 1;
+}
+
 int loami_store_find(char *path, const char *name, loam_err *err)
 {
-    char repo[LOAMI_PATH_MAX], models[LOAMI_PATH_MAX], hub[LOAMI_PATH_MAX];
+    char models[LOAMI_PATH_MAX], hub[LOAMI_PATH_MAX];
     if (!*name) return loami_fail(err, LOAM_E_ARG, "the model's name is empty");
     if (loami_dir_exists(name) && (strchr(name, '/') || has_config(name)))
         return loami_path_join(path, "", name, err);
-    if (name_ok(name)) {
-        int rc = loami_store_path(path, name, err);
-        if (rc < 0 || loami_dir_exists(path)) return rc;
-        if (!strchr(name, ':')) {
-            rc = hub_path(repo, name, err);
-            if (rc < 0) return rc;
-            if (loami_dir_exists(repo)) return snapshot_of(path, repo, err);
-        }
-    }
-    int rc = models_dir(models, err);
-    if (rc < 0 || (rc = loami_store_hub(hub, err)) < 0) return rc;
+    int rc = find_named(path, name, err);
+    const loami_known *known = rc == 0 ? loami_known_find(name) : NULL;
+    if (known) rc = find_named(path, known->id, err);
+    if (rc != 0) return rc < 0 ? rc : 0;
+    if ((rc = models_dir(models, err)) < 0 || (rc = loami_store_hub(hub, err)) < 0) return rc;
+    if (known)
+        return loami_fail(err, LOAM_E_NOT_FOUND, "%s is not here yet: loam pull %.100s gets it (%s)", known->name, name,
+                          known->id);
     return loami_fail(
         err, LOAM_E_NOT_FOUND,
-        "no model %.200s: not a folder, not in %.100s, not in %.100s (loam ls lists what is there)", name,
-        models, hub);
+        "no model %.200s: not a folder, not in %.100s, not in %.100s (loam ls lists what is there%s)", name,
+        models, hub, strchr(name, '/') && name[0] != '/' && name[0] != '.' ? ", loam pull gets more" : "");
 }
 
 /* ---- listing ------------------------------------------------------------------------------------------- */
@@ -259,7 +296,7 @@ static int list_hub(void *arg, const char *entry)
         memmove(dashes + 1, dashes + 2, strlen(dashes + 2) + 1);
     }
     int rc = loami_path_join(repo, w->dir, entry, w->err);
-    if (rc < 0 || !name_ok(name) || snapshot_of(path, repo, NULL) < 0 || !has_config(path)) return rc;
+    if (rc < 0 || !name_ok(name) || snapshot_of(path, repo, "main", NULL) < 0 || !has_config(path)) return rc;
     return report(w, name, path, "hf");
 }
 
@@ -298,7 +335,7 @@ int loami_store_remove(const char *name, loam_err *err)
         if (rc == 0) remove_org(path, name);
         return rc;
     }
-    if (strchr(name, ':') || (rc = hub_path(path, name, err)) < 0 || !loami_dir_exists(path))
+    if (strchr(name, ':') || (rc = loami_store_hub_path(path, name, err)) < 0 || !loami_dir_exists(path))
         return rc < 0 ? rc
                       : loami_fail(err, LOAM_E_NOT_FOUND,
                                    "no model %.200s in the store (loam ls lists what is there)", name);

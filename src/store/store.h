@@ -8,8 +8,8 @@
 
 #include "base/file.h"
 
-/* The folder of model `name`: a path that has a '/' or exists, a store name, or a Hugging Face id in the
- * cache. path[LOAMI_PATH_MAX]. LOAM_E_NOT_FOUND says where it looked and what to do. */
+/* The folder of model `name`: a path that has a '/' or exists, a store name, a Hugging Face id in the cache
+ * ("org/name", "org/name@revision"), or a short name of known.h's. path[LOAMI_PATH_MAX]. LOAM_E_NOT_FOUND says where it looked and what to do. */
 int loami_store_find(char *path, const char *name, loam_err *err);
 
 /* Where a store model of this name is or would be. Names: letters, digits, . _ - and at most one '/' or ':'
@@ -21,6 +21,12 @@ int loami_store_home(char *path, loam_err *err);
 
 /* The Hugging Face cache; may not exist. */
 int loami_store_hub(char *path, loam_err *err);
+
+/* "org/name" -> HUB/models--org--name; may not exist. */
+int loami_store_hub_path(char *path, const char *name, loam_err *err);
+
+/* A file that belongs to the user of the hub: what the variable says, or HF_HOME/name. May not exist. */
+int loami_store_hf_file(char *path, const char *variable, const char *name, loam_err *err);
 
 typedef struct loami_store_entry {
     const char *name, *path;

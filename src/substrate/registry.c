@@ -39,3 +39,13 @@ int loami_substrate_find(const loam_substrate **out, const char *name, loam_err 
         if (strcmp(loadable[i], name) == 0) return loami_fail(err, rc, "substrate %s: %s", name, why.msg);
     return loami_fail(err, rc, "no substrate \"%s\" here; there are cpu, reference and mlx (%s)", name, why.msg);
 }
+
+const char *loami_substrate_name(uint32_t i)
+{
+    uint32_t n = 0;
+    for (uint32_t k = 0; loadable[k]; k++)
+        if (n++ == i) return loadable[k];
+    for (uint32_t k = 0; built_in[k]; k++)
+        if (n++ == i) return built_in[k]->name;
+    return NULL;
+}

@@ -12,4 +12,7 @@ extern const loam_substrate loami_cpu;
  * those there are. */
 int loami_substrate_find(const loam_substrate **out, const char *name, loam_err *err);
 
+/* The name of number i, of those built in and those that could be loaded, the fast ones first; NULL after the last. */
+const char *loami_substrate_name(uint32_t i);
+
 #endif

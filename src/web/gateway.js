@@ -190,6 +190,103 @@ function drawPools(s) {
   }));
 }
 
+// ---- rollouts
+
+let rollouts = [];
+const MOODS = { warming: "warn", running: "good", paused: "warn", rolled_back: "bad", done: "good" };
+
+// How far the evidence is on its way to closing a gate, from 0 to 1.
+function worry(g) {
+  return Math.min(1, Math.max(0, Math.log(g.wealth) / Math.log(g.closes_at)));
+}
+
+function shareOf(pair) {
+  return pair[1] ? (100 * pair[0] / pair[1]).toFixed(1) + " % of " + count(pair[1]) : "–";
+}
+
+function drawSteps(r) {
+  const bar = element("div", "steps");
+  bar.setAttribute("role", "img");
+  bar.setAttribute("aria-label", `${r.per_cent} % on the new side`);
+  const fill = element("div", "fill");
+  fill.style.width = r.per_cent + "%";
+  bar.append(fill);
+  for (const s of r.plan.steps) {
+    const mark = element("span", s <= r.per_cent ? "reached" : "", s + " %");
+    mark.style.left = s + "%";
+    bar.append(mark);
+  }
+  return bar;
+}
+
+function drawGates(r) {
+  const table = element("table", "gates"), head = element("tr"), body = element("tbody");
+  for (const [t, c] of [["Gate", ""], ["Allowed", ""], ["Old side", "n"], ["New side", "n"], ["Evidence that it is worse", ""], ["Verdict", ""]]) head.append(element("th", c, t));
+  for (const g of r.figures.gates.filter((g) => g.on)) {
+    const row = element("tr");
+    row.dataset.gate = g.gate;
+    cell(row, g.gate, "name").title = g.words;
+    cell(row, g.kind === "factor" ? `× ${g.limit}` : `+ ${(100 * g.limit).toFixed(1)} %`);
+    cell(row, shareOf(g.old), "n");
+    cell(row, shareOf(g.new), "n");
+    const meter = element("div", "meter"), fill = element("div", g.closed ? "bad" : worry(g) > 0.4 ? "warn" : "");
+    fill.style.width = 100 * (g.closed ? 1 : worry(g)) + "%";
+    meter.append(fill);
+    meter.title = `${g.wealth.toPrecision(3)}; closes at ${g.closes_at.toPrecision(3)}`;
+    cell(row, "").append(meter);
+    cell(row, g.closed ? "worse" : g.proven ? "no worse, proven" : "undecided", g.closed ? "bad" : g.proven ? "good" : "");
+    body.append(row);
+  }
+  const wrap = element("div", "scroll"), top = element("thead");
+  top.append(head);
+  table.append(top, body);
+  wrap.append(table);
+  return wrap;
+}
+
+function action(r, what, text, cls) {
+  const b = element("button", cls, text);
+  b.dataset.action = what;
+  b.dataset.pool = r.pool;
+  b.addEventListener("click", () => command(r.pool, what));
+  return b;
+}
+
+function drawRollout(r) {
+  const box = element("div", "rollout");
+  box.dataset.pool = r.pool;
+  const head = element("h2", "", "Rollout ");
+  head.append(element("small", "", `pool ${r.pool}: ${r.plan.from.join(", ")} → ${r.plan.to.join(", ")}`));
+  const line = element("p");
+  line.append(element("b", MOODS[r.state], r.state.replace("_", " ")), ` · ${r.per_cent} % on the new side · ${r.advice || r.why}`);
+  const n = r.figures.requests, f = r.figures.failures;
+  const facts = element("p", "faint", `this step: ${count(n[0])} requests old, ${count(n[1])} new · failed ${f[0]} old, ${f[1]} new · running ${r.inflight[0]} old, ${r.inflight[1]} new`);
+  const acts = element("div", "acts");
+  const open = ["warming", "running", "paused"].includes(r.state);
+  if (open || r.state === "done") acts.append(action(r, "rollback", "Roll back now", "red"));
+  if (r.state === "paused") acts.append(action(r, "resume", "Resume", ""));
+  if (r.state === "running" || r.state === "warming") acts.append(action(r, "pause", "Pause", ""));
+  if (r.state === "running") acts.append(action(r, "promote", "Next step", ""));
+  box.append(head, line, drawSteps(r), facts, acts, drawGates(r));
+  return box;
+}
+
+function drawRollouts() {
+  const at = document.activeElement && document.activeElement.dataset ? { ...document.activeElement.dataset } : {};
+  const shown = rollouts.filter((r) => r.state !== "none");
+  $("rollouts").hidden = !shown.length;
+  $("rollouts").replaceChildren(...shown.map(drawRollout));
+  if (!at.action) return;
+  const again = document.querySelector(`button[data-action="${at.action}"][data-pool="${CSS.escape(at.pool)}"]`);
+  if (again) again.focus();
+}
+
+async function command(pool, what) {
+  const r = await fetch("/gateway/api/rollout", { method: "POST", headers: { "Content-Type": "application/json", ...headers() }, body: JSON.stringify({ action: what, pool }) });
+  if (!r.ok) $("state").textContent = (await r.json()).error.message;
+  await look();
+}
+
 // ---- plots
 
 const WIDTH = 480, HEIGHT = 190, LEFT = 52, BOTTOM = 20, TOP = 6;
@@ -262,6 +359,7 @@ function draw() {
   $("uptime").textContent = `${s.version} · up ${age(s.uptime_s)}`;
   drawTiles(i);
   drawBackends(i);
+  drawRollouts();
   drawSplit(i);
   drawPools(s);
   drawPlots(s);
@@ -290,6 +388,8 @@ async function look() {
   }
   if (!r.ok) throw new Error("status " + r.status);
   const status = await r.json();
+  const said = await fetch("/gateway/api/rollout", { headers: headers(), cache: "no-store" });
+  rollouts = said.ok ? (await said.json()).rollouts : [];
   history.push({ at: performance.now() / 1000, status, byName: new Map(status.backends.map((b) => [b.name, b])) });
   if (history.length > KEEP) history.shift();
   $("door").hidden = true;

@@ -98,3 +98,33 @@ def test_a_gateway_that_is_gone_is_said(browser, fake, gateway):
     assert g.stop() == 0
     wait(browser, lambda b: "does not answer" in b.find_element(By.ID, "state").text)
     browser.get_log("browser")
+
+
+def test_a_rollout_is_shown_and_the_red_button_ends_it(browser, fake, gateway, tmp_path):
+    a, b = fake("vllm-1", kind="vllm"), fake("mlx-1")
+    g = gateway(backends=[a.conf(), b.conf(standby=True)])
+    plan = {"action": "start", "from": "vllm", "to": "mlx-1", "steps": [10, 50, 100], "min_requests": 10**9}
+    assert g.post("/gateway/api/rollout", plan).status == 200
+    state = lambda: g.get("/gateway/api/rollout").json["rollouts"][0]  # noqa: E731
+    until(lambda: state()["state"] == "running")
+    for i in range(40):
+        g.stream(f"question {i}", max_tokens=3)
+    browser.get(f"http://127.0.0.1:{g.port}/gateway")
+    wait(browser, lambda b: "10 %" in b.find_element(By.CSS_SELECTOR, ".rollout p").text)
+    box = browser.find_element(By.CSS_SELECTOR, ".rollout").text
+    assert "vllm-1 → mlx-1" in box and "running" in box and "errors" in box and "ttft" in box
+    assert len(browser.find_elements(By.CSS_SELECTOR, "button.red")) == 1
+    browser.find_element(By.CSS_SELECTOR, 'button[data-action="promote"]').click()
+    until(lambda: state()["per_cent"] == 50)
+    wait(browser, lambda b: "50 %" in b.find_element(By.CSS_SELECTOR, ".rollout p").text)
+    browser.find_element(By.CSS_SELECTOR, 'button[data-action="pause"]').click()
+    until(lambda: state()["state"] == "paused")
+    browser.save_screenshot(str(tmp_path / "rollout.png"))
+    browser.find_element(By.CSS_SELECTOR, "button.red").click()
+    until(lambda: state()["state"] == "rolled_back")
+    wait(browser, lambda b: "rolled back" in b.find_element(By.CSS_SELECTOR, ".rollout p").text and not b.find_elements(By.CSS_SELECTOR, "button.red"))
+    n = b.seen()["requests"]
+    for i in range(10):
+        assert g.chat(f"after {i}").backend == "vllm-1"
+    assert b.seen()["requests"] == n
+    assert not loud(browser)

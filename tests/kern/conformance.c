@@ -203,6 +203,7 @@ typedef struct one {
     loam_act act;
     float scale, cap;
     loam_moe moe;
+    bool steady;
 } one;
 
 static loam_tensor build(const one *o, side *d, loam_tensor x)
@@ -239,6 +240,7 @@ static void run_one(world *w, side *d)
     loam_batch b = plain_batch(o->rows, tokens, &seq, wanted, w->vocab);
     if (o->op == GATHER)
         for (b.n_wanted = 0; 2 * b.n_wanted + 1 < o->rows; b.n_wanted++) wanted[b.n_wanted] = 2 * b.n_wanted + 1;
+    b.steady = o->steady;
     d->f->begin(d->s, &b);
     loam_tensor x = d->f->embed(d->s, d->w[0], 1);
     loam_tensor y = build(o, d, x);
@@ -389,6 +391,7 @@ typedef struct model {
     const step_plan *steps;
     uint32_t n_steps;
     bool copies;                /* sequence 1 starts as a copy of sequence 0's pages */
+    bool steady;
 } model;
 
 /* weights: 0 table, 1 final norm, 2 sinks, 3 q norm, 4 k norm; then of each layer: attn norm, qkv, o, ffn norm, gate_up, down */
@@ -442,6 +445,7 @@ static void run_model(world *world, side *d)
             wanted[b.n_wanted++] = b.n_rows - 1;
             past[q] += n;
         }
+        b.steady = m->steady;
         d->f->begin(d->s, &b);
         loam_tensor x = d->f->embed(d->s, d->w[0], 1);
         for (uint32_t i = 0; i < m->n_layers; i++) x = layer(m, d, x, i, &heads, norms);
@@ -477,7 +481,7 @@ static void fill_model(model *m, const matrix_kind *k)
         add_part(w, up, k, 1, m->ffn, w->dim, false);
         add_weight(w, k, 1, w->dim, m->ffn, false);
     }
-    w->kv = (loam_kv_config){ m->n_layers, m->n_kv, m->head_dim, 0 };
+    w->kv = (loam_kv_config){ m->n_layers, m->n_kv, m->head_dim, 0, LOAM_KV_FULL };
     w->max_tokens = 512;
 }
 
@@ -490,7 +494,7 @@ static void attend_cases(conformance *c)
 {
     static const uint32_t heads[][3] = { { 4, 4, 64 }, { 9, 3, 64 }, { 6, 1, 128 }, { 2, 1, 16 }, { 8, 2, 80 }, { 4, 2, 24 }, { 3, 3, 256 } };
     static const float windows[] = { 0, 1, 7, 64, 100 };
-    for (uint32_t i = 0; i < 30; i++) {
+    for (uint32_t i = 0; i < 45; i++) {
         model m = { .w = table_world(c, 97, 128), .n_q = heads[i % 7][0], .n_kv = heads[i % 7][1], .head_dim = heads[i % 7][2] };
         m.n_layers = 1 + i % 2;
         m.ffn = 128;
@@ -509,8 +513,10 @@ static void attend_cases(conformance *c)
         if (m.n_layers == 2 && m.n_q * m.head_dim != m.w.dim) m.n_layers = 1;
         m.w.slack = 4;
         fill_model(&m, &plain_f32);
-        snprintf(m.w.name, sizeof m.w.name, "attend %u/%u heads of %u, window %u, cap %g, rope %u%s, norm %d, sinks %d", m.n_q, m.n_kv,
-                 m.head_dim, m.attn.window, m.attn.softcap, m.rope.dims, m.rope.interleaved ? "i" : "", m.q_normed, m.sinks);
+        if (i >= 30) m.w.kv.type = LOAM_KV_INT8;
+        snprintf(m.w.name, sizeof m.w.name, "attend%s %u/%u heads of %u, window %u, cap %g, rope %u%s, norm %d, sinks %d",
+                 i < 30 ? "" : " int8", m.n_q, m.n_kv, m.head_dim, m.attn.window, m.attn.softcap, m.rope.dims,
+                 m.rope.interleaved ? "i" : "", m.q_normed, m.sinks);
         compare(c, &m.w, run_model);
     }
 }
@@ -532,6 +538,87 @@ static void model_cases(conformance *c)
     }
 }
 
+/* ---- steady batches: the same bits, however rows come together ------------------------------------------------------- */
+
+static const step_plan cut_up[] = { { { 70, 5, 0 } }, { { 1, 1, 130 } }, { { 1, 9, 1 } }, { { 527, 1, 1 } }, { { 1, 1, 1 } } };
+static const step_plan cut_otherwise[] = { { { 33 } }, { { 500 } }, { { 67 } } };
+
+/* Whether the last `n` numbers that a kept, from `at` before its end, are those at the end of what b kept. */
+static void same_bits(conformance *c, const world *w, const side *a, size_t at, const side *b, size_t n)
+{
+    c->run++;
+    bool same = good(a) && good(b) && a->n_out >= at && b->n_out >= n &&
+                memcmp(a->out + a->n_out - at, b->out + b->n_out - n, n * sizeof *a->out) == 0;
+    if (same) return;
+    c->failed++;
+    fprintf(stderr, "%s %s: other bits in other company\n", c->sub->name, w->name);
+}
+
+static void steady_models(conformance *c)
+{
+    for (uint32_t k = 0; k < n_matrix_kinds; k++) {
+        model m = { .w = table_world(c, 97, 256), .n_q = 4, .n_kv = 2, .head_dim = 64, .n_layers = 2, .ffn = 384, .whole = true };
+        side one, other;
+        m.w.n_seqs = 3;
+        m.w.page_seed = k;
+        m.steady = true;
+        m.rope = (loam_rope){ .dims = 64, .scale = 1 };
+        m.attn = (loam_attn){ .scale = 0.03f, .window = k % 3 == 1 ? 70 : 0, .softcap = k % 4 == 3 ? 20 : 0 };
+        m.sinks = k % 5 == 1;
+        fill_model(&m, &matrix_kinds[k]);
+        m.w.kv.type = k % 2 ? LOAM_KV_INT8 : LOAM_KV_FULL;
+        m.w.max_tokens = 640;
+        snprintf(m.w.name, sizeof m.w.name, "steady model %s", matrix_kinds[k].name);
+        m.steps = cut_up;
+        m.n_steps = 5;
+        if (open_side(&one, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &one);
+        m.steps = cut_otherwise;
+        m.n_steps = 3;
+        if (open_side(&other, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &other);
+        if (one.rc != LOAM_E_UNSUPPORTED) same_bits(c, &m.w, &one, 3 * (size_t)m.w.vocab, &other, m.w.vocab);
+        else c->refused++;
+        close_side(&one);
+        close_side(&other);
+        for (uint32_t i = 0; i < m.w.n_w; i++)
+            for (uint32_t p = 0; p < m.w.w[i].n_parts; p++) random_matrix_free(&m.w.w[i].part[p]);
+    }
+}
+
+static void steady_experts(conformance *c)
+{
+    for (uint32_t i = 0; i < n_matrix_kinds; i++) {
+        const matrix_kind *k = &matrix_kinds[i];
+        one o = { .w = table_world(c, 40, 256), .op = MOE, .steady = true };
+        side many, first;
+        o.moe = (loam_moe){ .top_k = 1 + i % 4, .how = LOAM_ROUTE_SOFTMAX_TOPK, .renormalise = i % 2, .act = LOAM_ACT_SILU };
+        add_weight(&o.w, &plain_f32, 1, 8, 256, false);
+        uint32_t w = add_weight(&o.w, k, 8, 128, 256, i % 5 == 0);
+        add_part(&o.w, w, k, 8, 128, 256, false);
+        add_weight(&o.w, k, 8, 256, 128, false);
+        snprintf(o.w.name, sizeof o.w.name, "steady moe %s, %u of 8", k->name, o.moe.top_k);
+        o.rows = 29;
+        if (open_side(&many, &o.w, c->sub, &c->options) == 0) run_one(&o.w, &many);
+        o.rows = 1;
+        if (open_side(&first, &o.w, c->sub, &c->options) == 0) run_one(&o.w, &first);
+        if (many.rc != LOAM_E_UNSUPPORTED) same_bits(c, &o.w, &many, many.n_out, &first, first.n_out);
+        else c->refused++;
+        close_side(&many);
+        close_side(&first);
+        for (uint32_t j = 0; j < o.w.n_w; j++)
+            for (uint32_t p = 0; p < o.w.w[j].n_parts; p++) random_matrix_free(&o.w.w[j].part[p]);
+    }
+}
+
+static bool is_steady(const conformance *c)
+{
+    loam_sub *s = NULL;
+    loam_sub_info info = { .page_tokens = 0 };
+    if (c->sub->open(&s, &c->options, NULL) < 0) return false;
+    c->sub->info(s, &info);
+    c->sub->close(s);
+    return info.steady && !c->only;
+}
+
 unsigned conformance_run(conformance *c)
 {
     c->run = c->refused = c->failed = 0;
@@ -544,5 +631,9 @@ unsigned conformance_run(conformance *c)
     extreme_cases(c);
     attend_cases(c);
     model_cases(c);
+    if (is_steady(c)) {
+        steady_models(c);
+        steady_experts(c);
+    }
     return c->failed;
 }

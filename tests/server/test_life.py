@@ -267,3 +267,38 @@ def switches(pid):
             if "ctxt_switches" in line:
                 total += int(line.split()[1])
     return total
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
+def test_500_idle_clients_cost_nearly_nothing(start):
+    """Memory of each below 32 KiB, no CPU at all, and those who are active are answered as before."""
+    s = start("--max-connections", 600)
+    pid = s.process.pid
+    assert s.chat("hello")[0] == 200
+    before = resident(pid)
+    held = []
+    for _ in range(500):
+        held.append(s.connect())
+        held[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert read_answer(held[-1])[0] == 200
+    assert (resident(pid) - before) / 500 < 32 * 1024
+    while state(pid) != "S":
+        pass
+    quiet = switches(pid)
+    threading.Event().wait(1.0)
+    assert switches(pid) - quiet <= 2
+    answers = []
+    active = [threading.Thread(target=lambda: answers.append(s.chat("[fake tokens=50 delay=2]"))) for _ in range(8)]
+    for t in active:
+        t.start()
+    for t in active:
+        t.join()
+    assert [a[0] for a in answers] == [200] * 8
+    for c in held:
+        c.close()
+    assert s.stop() == 0
+
+
+def resident(pid):
+    return int(open(f"/proc/{pid}/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")

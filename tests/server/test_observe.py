@@ -1,12 +1,14 @@
 """What can be seen from outside: /metrics as Prometheus reads it, and the access log."""
 
 import json
+import re
 import shutil
 import subprocess
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from conftest import COMMAND, ROOT
 from servers import chat_bytes, read_until
 
 
@@ -197,3 +199,18 @@ def test_priority_and_salt_are_checked(server):
     for name, wrong in (("priority", "high"), ("priority", 1.5), ("priority", 1 << 40), ("cache_salt", ""), ("cache_salt", 7)):
         status, _, body = server.chat("x", **{name: wrong})
         assert status == 400 and body["error"]["param"] == name
+
+
+# ---- the documentation ---------------------------------------------------------------------------------------------
+
+
+def test_docs_name_what_is_there(server):
+    """Every flag in docs/serving.md is one, and so is every metric."""
+    text = (ROOT / "docs" / "serving.md").read_text()
+    helps = "".join(subprocess.run([*COMMAND, c, "--help"], capture_output=True, text=True).stdout for c in ("serve", "ps"))
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help"}
+    bench = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "bench" / "compare_serving").read_text()))
+    assert len(flags) > 25 and not [f for f in flags if not re.search(rf"{f}\b", helps) and f not in bench]
+    names = {s.name for f in families(scrape(server)).values() for s in f.samples}
+    named = set(re.findall(r"`((?:vllm:|loam_|process_)[a-z0-9_]+)", text))
+    assert len(named) > 40 and not [n for n in named if n not in names and n + "_bucket" not in names]

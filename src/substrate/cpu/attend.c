@@ -91,9 +91,8 @@ static void load_queries(const loam_sub *s, const loami_phase *p, const job *b, 
             s->k->quantise16(q, &st->q_scale[i], x, dim, s->k_top);
             memset(q + dim, 0, (pad - dim) * sizeof *q);
             st->q_scale[i] *= attn->scale * LOG2_E * (a->stores ? loami_q_growth(h, s->position[row]) : 1);
-            st->max[i] = attn->sinks && b->part == 0 ? attn->sinks->vector[head] * LOG2_E : -INFINITY;
+            st->max[i] = -INFINITY;
             memset(st->sum + (size_t)i * LOAMI_SUMS, 0, LOAMI_SUMS * sizeof(float));
-            if (attn->sinks && b->part == 0) st->sum[(size_t)i * LOAMI_SUMS] = 1;
         }
     }
     memset(st->out, 0, (size_t)b->n * share * pad * sizeof(float));
@@ -161,6 +160,7 @@ static bool join_parts(const loam_sub *s, const loami_phase *p, const job *b, ui
         float *out = st->out + (size_t)i * pad, top = -INFINITY;
         for (uint32_t j = 0; j < b->n_parts; j++) top = fmaxf(top, parts[j * each + (size_t)n * pad + i]);
         float *sum = st->sum + (size_t)i * LOAMI_SUMS;
+        st->max[i] = top;
         memset(sum, 0, LOAMI_SUMS * sizeof *sum);
         memset(out, 0, pad * sizeof *out);
         for (uint32_t j = 0; j < b->n_parts; j++) {
@@ -171,6 +171,12 @@ static bool join_parts(const loam_sub *s, const loami_phase *p, const job *b, ui
         }
     }
     return true;
+}
+
+/* What the sums of query i must be divided by: their total, and the sink's share, which has no value. */
+static float divisor(const state *st, uint32_t i, const loam_weight *sinks, uint32_t head)
+{
+    return total(st, i) + (sinks ? exp2f(sinks->vector[head] * LOG2_E - st->max[i]) : 0);
 }
 
 static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_scratch *t)
@@ -188,8 +194,9 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
     if (b->n_parts > 1 && !join_parts(s, p, b, kv, &st)) return;
     for (uint32_t i = 0; i < b->n * share; i++) {
         size_t row = b->seq->first_row + b->first + i / share;
-        float *y = p->y + row * p->node->cols + (size_t)(kv * share + i % share) * h->head_dim;
-        s->k->cap(y, st.out + (size_t)i * pad, 1 / total(&st, i), 0, h->head_dim);
+        uint32_t head = kv * share + i % share;
+        float *y = p->y + row * p->node->cols + (size_t)head * h->head_dim;
+        s->k->cap(y, st.out + (size_t)i * pad, 1 / divisor(&st, i, p->node->attn->sinks, head), 0, h->head_dim);
     }
 }
 

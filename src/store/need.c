@@ -1,0 +1,98 @@
+#include "store/need.h"
+
+#include <string.h>
+
+enum { STEP_ROWS = 512 /* of the engine's longest step */ };
+
+typedef struct experts {
+    uint32_t n, top_k, ffn; /* n 0: none */
+} experts;
+
+static int read_experts(const loami_config *c, experts *x, loam_err *err)
+{
+    static const char *const counts[] = { "num_experts", "num_local_experts" };
+    static const char *const tops[] = { "num_experts_per_tok", "experts_per_token" };
+    int rc = 0;
+    *x = (experts){ .top_k = 1, .ffn = c->ffn_dim };
+    for (int i = 0; rc >= 0 && i < 2; i++) rc = loami_json_u32(c->json, "config.json", counts[i], 0, 65536, &x->n, err);
+    for (int i = 0; rc >= 0 && i < 2; i++) rc = loami_json_u32(c->json, "config.json", tops[i], 1, 65536, &x->top_k, err);
+    if (rc >= 0) rc = loami_json_u32(c->json, "config.json", "moe_intermediate_size", 1, 1u << 24, &x->ffn, err);
+    if (x->n && x->top_k > x->n) x->top_k = x->n;
+    return rc < 0 ? rc : 0;
+}
+
+/* Bytes of so many weights: affine groups have a scale and a bias of 16 bits each, the others one scale byte. */
+static uint64_t packed(const loami_config *c, double weights)
+{
+    const loami_quant_config *q = &c->quant;
+    double bits = 16;
+    if (q->mode == LOAM_Q_AFFINE) bits = q->bits + 32.0 / q->group;
+    else if (q->mode != LOAM_Q_NONE) bits = q->bits + 8.0 / q->group;
+    return (uint64_t)(weights * bits / 8);
+}
+
+/* The ordinary decoder's matrices, counted out. */
+static void from_shape(loami_need *n, const loami_config *c, const experts *x)
+{
+    double dim = c->dim, heads = (double)c->n_heads * c->head_dim, kv = (double)c->n_kv_heads * c->head_dim;
+    double attention = dim * heads * 2 + dim * kv * 2, each = 3 * dim * x->ffn;
+    double all = attention + (x->n ? dim * x->n + each * x->n : each);
+    double one = attention + (x->n ? dim * x->n + each * x->top_k : each);
+    double norms = (2.0 * c->n_layers + 1) * dim, table = (double)c->vocab * dim;
+    n->parameters = (uint64_t)(all * c->n_layers + table * (c->tied ? 1 : 2) + norms);
+    n->active_parameters = (uint64_t)(one * c->n_layers + table + norms);
+    n->weight_bytes = packed(c, all * c->n_layers + table * (c->tied ? 1 : 2)) + (uint64_t)(2 * norms);
+    n->active_bytes = packed(c, one * c->n_layers + table) + (uint64_t)(2 * norms);
+}
+
+/* Of a tensor of stacked experts one token reads its share; of the embedding one row, unless it is the output too. */
+static void from_tensors(loami_need *n, const loami_info *info, const experts *x)
+{
+    bool own_head = false;
+    double share = info->tensor_bytes ? (double)info->parameters / (double)info->tensor_bytes : 0;
+    for (uint32_t k = 0; k < info->tensors; k++)
+        own_head |= strstr(loami_weights_at(info->weights, k)->name, "lm_head.") != NULL;
+    n->parameters = info->parameters;
+    n->weight_bytes = info->tensor_bytes;
+    n->active_bytes = 0;
+    for (uint32_t k = 0; k < info->tensors; k++) {
+        const loami_tensor_view *t = loami_weights_at(info->weights, k);
+        bool stacked = x->n > 1 && t->n_dims == 3 && t->shape[0] == x->n;
+        if (own_head && !info->config.tied && strstr(t->name, "embed_tokens.")) continue;
+        n->active_bytes += stacked ? t->bytes / x->n * x->top_k : t->bytes;
+    }
+    n->active_parameters = (uint64_t)(share * (double)n->active_bytes);
+}
+
+int loami_need_of(loami_need *out, const loami_config *c, const loami_info *info, loam_err *err)
+{
+    experts x;
+    loami_need n = { .context = c->context };
+    int rc = read_experts(c, &x, err);
+    if (rc < 0) return rc;
+    if (info)
+        from_tensors(&n, info, &x);
+    else
+        from_shape(&n, c, &x);
+    uint64_t head = ((uint64_t)c->head_dim + 15) / 16 * 16, ffn = x.n ? (uint64_t)x.ffn * x.top_k : c->ffn_dim;
+    n.kv_token_bytes = 2ull * c->n_layers * c->n_kv_heads * (head * 2 + 4);
+    n.row_bytes = 4 * (4ull * c->dim + 3 * ffn + (c->n_heads + 2ull * c->n_kv_heads) * c->head_dim);
+    *out = n;
+    return 0;
+}
+
+uint64_t loami_need_kv(const loami_need *n, uint64_t tokens)
+{
+    return tokens > (1ull << 62) / (n->kv_token_bytes + 1) ? 1ull << 62 : tokens * n->kv_token_bytes;
+}
+
+uint64_t loami_need_scratch(const loami_need *n, const loami_config *c, uint32_t parallel)
+{
+    return STEP_ROWS * n->row_bytes + 4ull * c->vocab * (parallel + 2ull);
+}
+
+double loami_need_decode(const loami_need *n, double bytes_per_s, uint64_t tokens)
+{
+    double bytes = (double)n->active_bytes + (double)loami_need_kv(n, tokens);
+    return bytes > 0 ? bytes_per_s / bytes : 0;
+}
