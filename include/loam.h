@@ -135,6 +135,9 @@ typedef struct loam_model_info {
     uint64_t active_bytes;    /* of them, read for one token of decode */
     uint64_t kv_bytes;        /* reserved for the KV cache */
     uint32_t threads;
+    uint32_t embed_dims;      /* numbers of an embedding */
+    const char *quant_mode;   /* of most weights: "affine", "mxfp4", ...; NULL = not quantised */
+    uint32_t quant_bits, quant_group;
 } loam_model_info;
 
 /* Filled at open, constant until close; strings belong to the engine. */
@@ -277,6 +280,11 @@ int loam_parser_put(loam_parser *p, const char *text, size_t n, loam_err *err);
 int loam_parser_end(loam_parser *p, loam_err *err);
 void loam_parser_close(loam_parser *p);
 
+enum { LOAM_OFFERS_CHAT = 1, LOAM_OFFERS_TOOLS = 2, LOAM_OFFERS_REASONING = 4 };
+
+/* What the model's chat template is made for: some of these. */
+unsigned loam_text_offers(const loam_text *t);
+
 /* Whether the markers are special tokens, so that a parser needs an answer with loam_request.keep_special. */
 bool loam_parser_wants_special(const loam_text *t, const char *tools_json);
 
@@ -330,6 +338,28 @@ int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits
 
 /* Natural log-probabilities of tokens[1..n) each given those before: logprobs[n-1]. n at most context_tokens. */
 int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err);
+
+/* The same, with ranks[n-1] (1 = the likeliest) and the n_top likeliest tokens of each place: top[n-1][n_top], at most
+ * LOAM_MAX_LOGPROBS. */
+int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
+                   loam_logprob *top, loam_err *err);
+
+/* How the final norm's outputs, one a token, become one vector. */
+typedef enum loam_pooling {
+    LOAM_POOL_MODEL = 0,       /* as the folder's 1_Pooling/config.json (sentence-transformers) says; otherwise MEAN */
+    LOAM_POOL_MEAN,
+    LOAM_POOL_LAST,            /* the last token's */
+} loam_pooling;
+
+typedef struct loam_tokens {
+    const int32_t *ids;        /* [n] */
+    uint32_t n;
+} loam_tokens;
+
+/* Embeddings of texts, each of length 1: out[n_texts][embed_dims]. Runs beside other requests, several texts a step.
+ * An error concerns the text *failed (may be NULL). */
+int loam_embed(loam_engine *e, const loam_tokens *texts, uint32_t n_texts, loam_pooling pooling, float *out,
+               uint32_t *failed, loam_err *err);
 
 /* ---- the machine ------------------------------------------------------------------------------------------ */
 

@@ -180,6 +180,32 @@ def events(data):
     return [json.loads(line) for line in lines if line != "[DONE]"], bool(lines) and lines[-1] == "[DONE]"
 
 
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def refused(answer, status, param, code=None, words=""):
+    """The error of an answer that must be one."""
+    got, _, body = answer
+    assert got == status, body
+    error = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["param"] == param and words in error["message"], error
+    if code:
+        assert error["code"] == code
+    return error
+
+
+def stream_of(server, text, path="/v1/chat/completions", **more):
+    """The chunks of a streamed answer."""
+    body = {"messages": [{"role": "user", "content": text}], "stream": True, **more}
+    status, headers, data = server.post(path, body)
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/event-stream") and headers["X-Accel-Buffering"] == "no" and headers["Cache-Control"] == "no-cache"
+    chunks, done = events(data)
+    assert done
+    return chunks
+
+
 def environment(home, **more):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("LOAM_", "MLX_", "HF_")) or k == "LOAM_CPU"}
     return {**env, "LOAM_HOME": str(home / "loam"), "HF_HOME": str(home / "hf"), "XDG_CONFIG_HOME": str(home / "config"), "LC_ALL": "C.UTF-8", **more}

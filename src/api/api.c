@@ -18,6 +18,7 @@ const loami_route loami_api_routes[] = {
     { "GET", "/v1/models/*", loami_api_model_one, false },
     { "POST", "/v1/chat/completions", loami_api_chat, false },
     { "POST", "/v1/completions", loami_api_completions, false },
+    { "POST", "/v1/embeddings", loami_api_embeddings, false },
     { "POST", "/v1/score", loami_api_score, false },
     { "POST", "/tokenize", loami_api_tokenize, false },
     { "POST", "/detokenize", loami_api_detokenize, false },

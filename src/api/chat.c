@@ -10,7 +10,7 @@ typedef struct chat_request {
     loami_dialogue d;
     bool logprobs;
     uint32_t top_logprobs;
-    bool one_call, hide_reasoning;
+    bool one_call, hide_reasoning, echo;
 } chat_request;
 
 static int read_response_format(void *to, const json_t *v, const char *where, loami_fault *f)
@@ -46,6 +46,7 @@ static const loami_field fields[] = {
     LOAMI_RANGE(U32, "max_completion_tokens", chat_request, p.max_completion_tokens, 1, 1e8),
     LOAMI_FIELD(BOOL, "logprobs", chat_request, logprobs),
     LOAMI_RANGE(U32, "top_logprobs", chat_request, top_logprobs, 0, LOAM_MAX_LOGPROBS),
+    LOAMI_FIELD(BOOL, "echo", chat_request, echo),
     LOAMI_READ("response_format", read_response_format),
     LOAMI_READ("modalities", read_modalities),
     LOAMI_READ("service_tier", read_service_tier),
@@ -78,6 +79,7 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     if (!loami_run_prompts(run, 1)) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     loami_prompt *p = &run->prompts[0];
     if (loami_prompt_render(&p->text, run->hold.served->text, &q->d, f) < 0) return -1;
+    if (q->echo && loami_prompt_echo(&p->echo, &q->d, f) < 0) return -1;
     /* The template writes its own BOS. */
     int n = loam_encode(run->hold.served->text, p->text, strlen(p->text), LOAM_NO_SPECIAL, &p->ids, &err);
     if (n < 0) return loami_fault_from(f, &err, "messages");
@@ -151,18 +153,28 @@ static void open_chunk(loami_run *run, uint32_t index)
     loami_buf_printf(&run->out, "{\"index\":%u,\"delta\":{", index);
 }
 
-static void close_chunk(loami_run *run)
+static void end_chunk(loami_run *run)
 {
-    loami_buf_puts(&run->out, run->request->include_usage ? "}],\"usage\":null}\n\n" : "}]}\n\n");
+    loami_buf_puts(&run->out, run->request->include_usage ? ",\"usage\":null}\n\n" : "}\n\n");
 }
 
+static void close_chunk(loami_run *run)
+{
+    loami_buf_puts(&run->out, "}]");
+    end_chunk(run);
+}
+
+/* What was asked for about the prompt comes with the first chunk of all. */
 static void begin(loami_run *run)
 {
     for (uint32_t i = 0; i < run->n_choices; i++) {
+        const char *echo = run->choices[i].prompt->echo;
         open_chunk(run, i);
-        loami_buf_puts(&run->out,
-                       "\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null");
-        close_chunk(run);
+        loami_buf_puts(&run->out, "\"role\":\"assistant\",\"content\":");
+        loami_json_put(&run->out, echo ? echo : "", echo ? strlen(echo) : 0);
+        loami_buf_puts(&run->out, "},\"logprobs\":null,\"finish_reason\":null}]");
+        if (i == 0) loami_put_given(&run->out, run, run->choices[i].prompt);
+        end_chunk(run);
     }
 }
 
@@ -229,11 +241,17 @@ static void end(loami_run *run)
 
 static void put_message(loami_buf *out, const loami_choice *c)
 {
+    const char *echo = c->prompt->echo;
+    loami_buf whole = { 0 };
+    if (echo) loami_buf_puts(&whole, echo);
+    loami_buf_put(&whole, c->text.data, c->text.len);
     loami_buf_puts(out, "{\"role\":\"assistant\",\"content\":");
-    if (c->n_calls && c->text.len == 0)
+    if (c->n_calls && whole.len == 0)
         loami_buf_puts(out, "null");
     else
-        loami_json_put(out, c->text.data ? c->text.data : "", c->text.len);
+        loami_json_put(out, whole.data ? whole.data : "", whole.len);
+    if (whole.failed) out->failed = true;
+    loami_buf_free(&whole);
     if (c->reasoning.len) {
         loami_buf_puts(out, ",\"reasoning_content\":");
         loami_json_put(out, c->reasoning.data, c->reasoning.len);
@@ -270,6 +288,7 @@ static void whole(loami_run *run)
     }
     loami_buf_puts(&run->out, "],\"usage\":");
     loami_put_usage(&run->out, run);
+    loami_put_given(&run->out, run, &run->prompts[0]);
     loami_buf_putc(&run->out, '}');
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/utf8.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +70,6 @@ static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const cha
     loam_err err;
     p->ids = loami_token_array(ids, where, &p->n, f);
     if (!p->ids) return -1;
-    if (p->n == 0) return loami_field_wrong(f, where, "not empty");
     if (loam_decode(run->hold.served->text, p->ids, p->n, 0, &p->text, NULL, &err) < 0)
         return loami_fault_from(f, &err, where);
     return 0;
@@ -77,22 +77,16 @@ static int add_ids(loami_run *run, loami_prompt *p, const json_t *ids, const cha
 
 static int add_prompts(loami_run *run, const json_t *v, loami_fault *f)
 {
-    bool one = json_is_string(v) || json_is_number(json_array_get(v, 0));
-    size_t n = one ? 1 : json_array_size(v);
-    char where[32] = "prompt";
-    if (n == 0 || n > MAX_PROMPTS) return loami_field_wrong(f, "prompt", "1 to 64 prompts");
+    char where[32];
+    uint32_t n = loami_texts_count(v, "prompt", MAX_PROMPTS, f);
+    if (n == 0) return -1;
     if (n * run->request->n > LOAMI_MAX_CHOICES * 2)
         return loami_fault_set(f, 400, "invalid_value", "n",
-                               "%zu prompts times n = %u are more than 64 answers.", n, run->request->n);
-    if (!loami_run_prompts(run, (uint32_t)n))
-        return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
-    for (size_t i = 0; i < n; i++) {
-        const json_t *it = one ? v : json_array_get(v, i);
-        if (!one) snprintf(where, sizeof where, "prompt[%zu]", i);
-        if (!json_is_string(it) && !json_is_array(it))
-            return loami_field_wrong(f, where, "a string or an array of token ids");
-        if (json_is_string(it) && json_string_length(it) == 0)
-            return loami_field_wrong(f, where, "not empty");
+                               "%u prompts times n = %u are more than 64 answers.", n, run->request->n);
+    if (!loami_run_prompts(run, n)) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    for (uint32_t i = 0; i < n; i++) {
+        const json_t *it = loami_texts_get(v, "prompt", i, where, f);
+        if (!it) return -1;
         int rc = json_is_string(it) ? add_text(run, &run->prompts[i], json_string_value(it), f)
                                     : add_ids(run, &run->prompts[i], it, where, f);
         if (rc < 0) return -1;
@@ -107,9 +101,10 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     if (loami_fields_read(fields, body, "", a->config.lenient, q, f) < 0 || loami_params_check(&q->p, f) < 0)
         return -1;
     if (!(run->model = loami_api_model(a, q->p.model, f))) return -1;
-    if (q->echo && q->has_logprobs)
-        return loami_fault_set(f, 400, "unsupported_parameter", "echo",
-                               "'echo' together with 'logprobs' is not supported: see /v1/score.");
+    if (q->echo && q->has_logprobs) {
+        q->p.score_prompt = true;
+        if (q->p.n_prompt_logprobs < q->logprobs) q->p.n_prompt_logprobs = q->logprobs;
+    }
     if (!q->p.max_tokens && !a->config.max_tokens) q->p.max_tokens = DEFAULT_TOKENS;
     q->p.want_logprobs = q->has_logprobs;
     q->p.n_logprobs = q->logprobs;
@@ -125,29 +120,65 @@ static size_t count_chars(const char *s, size_t n)
     return chars;
 }
 
-/* Four lists side by side: tokens, token_logprobs, top_logprobs, text_offset. */
-static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
+/* Four lists side by side: tokens, token_logprobs, top_logprobs, text_offset. logprob NAN: a first token, which nothing
+ * comes before. */
+static void put_entry(loami_run *run, loami_buf *list, int32_t id, float logprob, const loam_logprob *top, uint32_t n_top,
+                      size_t offset)
 {
-    text_request *q = (text_request *)run->request;
-    loami_buf *list = c->logprobs;
-    bool more = list[0].len > 0;
-    size_t echoed = q->echo ? count_chars(c->prompt->text, strlen(c->prompt->text)) : 0;
     for (int k = 0; k < 4; k++)
-        if (more) loami_buf_putc(&list[k], ',');
-    loami_put_token_text(&list[0], run->hold.served->text, t->id);
-    loami_buf_printf(&list[1], "%.6f", t->logprob);
-    if (q->logprobs == 0) {
+        if (list[3].len) loami_buf_putc(&list[k], ',');
+    loami_put_token_text(&list[0], run->hold.served->text, id);
+    if (isnan(logprob)) loami_buf_puts(&list[1], "null");
+    else loami_buf_printf(&list[1], "%.6f", logprob);
+    if (isnan(logprob) || n_top == 0) {
         loami_buf_puts(&list[2], "null");
     } else {
         loami_buf_putc(&list[2], '{');
-        for (uint32_t i = 0; i < t->n_top; i++) {
+        for (uint32_t i = 0; i < n_top; i++) {
             if (i) loami_buf_putc(&list[2], ',');
-            loami_put_token_text(&list[2], run->hold.served->text, t->top[i].id);
-            loami_buf_printf(&list[2], ":%.6f", t->top[i].logprob);
+            loami_put_token_text(&list[2], run->hold.served->text, top[i].id);
+            loami_buf_printf(&list[2], ":%.6f", top[i].logprob);
         }
         loami_buf_putc(&list[2], '}');
     }
-    loami_buf_printf(&list[3], "%zu", echoed + c->n_chars);
+    loami_buf_printf(&list[3], "%zu", offset);
+}
+
+static void logprob(loami_run *run, loami_choice *c, const loam_token *t)
+{
+    text_request *q = (text_request *)run->request;
+    size_t echoed = q->echo ? count_chars(c->prompt->text, strlen(c->prompt->text)) : 0;
+    put_entry(run, c->logprobs, t->id, t->logprob, t->top, t->n_top, echoed + c->n_chars);
+}
+
+/* How much of the text at `at` the token stands for: nothing, if it was added (BOS), and a space that the tokenizer puts
+ * before a text is not there. */
+static size_t covered(const loami_run *run, int32_t id, const char *at)
+{
+    size_t n = 0, covers = 0;
+    char *bytes = NULL;
+    if (loam_token_bytes(run->hold.served->text, id, &bytes, &n, NULL) < 0) return 0;
+    const char *from = n && bytes[0] == ' ' && at[0] != ' ' ? bytes + 1 : bytes;
+    n -= (size_t)(from - bytes);
+    if (n && strncmp(at, from, n) == 0) covers = n;
+    free(bytes);
+    return covers;
+}
+
+/* The same lists for the prompt, which is echoed. */
+static void put_echoed(loami_run *run, const loami_prompt *p, loami_buf *list)
+{
+    text_request *q = (text_request *)run->request;
+    uint32_t n_top = q->p.n_prompt_logprobs;
+    const char *at = p->text;
+    size_t offset = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const loam_logprob *top = i ? p->top + (size_t)(i - 1) * n_top : NULL;
+        put_entry(run, list, p->ids[i], i ? p->logprobs[i - 1] : NAN, top, q->logprobs, offset);
+        size_t n = covered(run, p->ids[i], at);
+        offset += count_chars(at, n);
+        at += n;
+    }
 }
 
 static void put_choice(loami_run *run, loami_choice *c, const char *text, size_t n, bool first,
@@ -155,7 +186,7 @@ static void put_choice(loami_run *run, loami_choice *c, const char *text, size_t
 {
     static const char *const names[4] = { "tokens", "token_logprobs", "top_logprobs", "text_offset" };
     text_request *q = (text_request *)run->request;
-    loami_buf *out = &run->out, echo = { 0 };
+    loami_buf *out = &run->out, echo = { 0 }, echoed[4] = { 0 };
 
     loami_buf_printf(out, "{\"index\":%u,\"text\":", c->index);
     if (q->echo && first) loami_buf_puts(&echo, c->prompt->text);
@@ -164,10 +195,15 @@ static void put_choice(loami_run *run, loami_choice *c, const char *text, size_t
     loami_buf_free(&echo);
     loami_buf_puts(out, ",\"logprobs\":");
     if (q->has_logprobs) {
+        if (q->echo && first) put_echoed(run, c->prompt, echoed);
         for (int k = 0; k < 4; k++) {
             loami_buf_printf(out, "%s\"%s\":[", k ? "," : "{", names[k]);
+            loami_buf_put(out, echoed[k].data, echoed[k].len);
+            if (echoed[k].len && c->logprobs[k].len) loami_buf_putc(out, ',');
             loami_buf_put(out, c->logprobs[k].data, c->logprobs[k].len);
             loami_buf_putc(out, ']');
+            out->failed |= echoed[k].failed;
+            loami_buf_free(&echoed[k]);
         }
         loami_buf_putc(out, '}');
     } else {
@@ -182,6 +218,7 @@ static void put_choice(loami_run *run, loami_choice *c, const char *text, size_t
         loami_buf_put(out, c->ids.data, c->ids.len);
         loami_buf_putc(out, ']');
     }
+    if (first) loami_put_given(out, run, c->prompt);
     loami_buf_putc(out, '}');
 }
 
@@ -203,11 +240,12 @@ static void put_event(loami_run *run, loami_choice *c, const char *text, size_t 
     loami_buf_puts(&run->out, run->request->include_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
 }
 
-/* What is echoed goes ahead. */
+/* What is echoed, and what was asked for about the prompt, goes ahead. */
 static void begin(loami_run *run)
 {
     text_request *q = (text_request *)run->request;
-    for (uint32_t i = 0; q->echo && i < run->n_choices; i++)
+    bool ahead = q->echo || q->p.return_token_ids || q->p.show_prompt_logprobs;
+    for (uint32_t i = 0; ahead && i < run->n_choices; i++)
         put_event(run, &run->choices[i], "", 0, true, NULL);
 }
 

@@ -182,6 +182,35 @@ int32_t *loami_token_array(const json_t *v, const char *where, uint32_t *n, loam
     return ids;
 }
 
+static bool one_text(const json_t *v)
+{
+    return json_is_string(v) || json_is_number(json_array_get(v, 0));
+}
+
+uint32_t loami_texts_count(const json_t *v, const char *what, uint32_t max, loami_fault *f)
+{
+    char words[64];
+    size_t n = one_text(v) ? 1 : json_array_size(v);
+    if (n > 0 && n <= max) return (uint32_t)n;
+    snprintf(words, sizeof words, "a string, or an array of 1 to %u texts", max);
+    loami_field_wrong(f, what, words);
+    return 0;
+}
+
+const json_t *loami_texts_get(const json_t *v, const char *what, uint32_t i, char *where, loami_fault *f)
+{
+    bool one = one_text(v);
+    const json_t *it = one ? v : json_array_get(v, i);
+    snprintf(where, 32, one ? "%.16s" : "%.16s[%u]", what, i);
+    if (!json_is_string(it) && !json_is_array(it))
+        loami_field_wrong(f, where, "a string or an array of token ids");
+    else if (json_is_string(it) ? json_string_length(it) == 0 : json_array_size(it) == 0)
+        loami_field_wrong(f, where, "not empty");
+    else
+        return it;
+    return NULL;
+}
+
 int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f)
 {
     size_t n;

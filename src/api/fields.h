@@ -63,6 +63,13 @@ bool loami_whole(const json_t *v, json_int_t *out);
 /* An array of token ids as numbers, malloc'd; NULL with f filled. */
 int32_t *loami_token_array(const json_t *v, const char *where, uint32_t *n, loami_fault *f);
 
+/* Texts as clients give them: a string, an array of strings, of token ids, or of arrays of token ids. How many, from 1
+ * to max; 0 with f filled. */
+uint32_t loami_texts_count(const json_t *v, const char *what, uint32_t max, loami_fault *f);
+
+/* One of them: a string or an array, neither empty, and in where[32] what it is called ("prompt[3]"); NULL with f filled. */
+const json_t *loami_texts_get(const json_t *v, const char *what, uint32_t i, char *where, loami_fault *f);
+
 /* Parses a request's body, which must be a JSON object. *out is the caller's to decref. */
 int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f);
 

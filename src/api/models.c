@@ -5,6 +5,32 @@
 
 #include <string.h>
 
+/* How most weights are stored; all of them together make bits_per_weight. */
+static void put_quantization(loami_buf *out, const loam_model_info *info)
+{
+    double bits = info->parameters ? 8.0 * (double)info->weight_bytes / (double)info->parameters : 0;
+    loami_buf_puts(out, ",\"quantization\":");
+    if (info->quant_mode)
+        loami_buf_printf(out, "{\"mode\":\"%s\",\"bits\":%u,\"group_size\":%u}", info->quant_mode, info->quant_bits,
+                         info->quant_group);
+    else
+        loami_buf_puts(out, "null");
+    loami_buf_printf(out, ",\"bits_per_weight\":%.3f", bits);
+}
+
+static void put_capabilities(loami_buf *out, const loam_text *text)
+{
+    static const struct {
+        unsigned bit;
+        const char *name;
+    } table[] = { { LOAM_OFFERS_CHAT, "chat" }, { LOAM_OFFERS_TOOLS, "tools" }, { LOAM_OFFERS_REASONING, "reasoning" } };
+    unsigned offers = loam_text_offers(text);
+    loami_buf_puts(out, ",\"capabilities\":[\"completion\",\"embedding\"");
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (offers & table[i].bit) loami_buf_printf(out, ",\"%s\"", table[i].name);
+    loami_buf_putc(out, ']');
+}
+
 /* What is known of a model that is not loaded is from when it was. */
 static void put_facts(loami_buf *out, const loami_served *s)
 {
@@ -16,10 +42,13 @@ static void put_facts(loami_buf *out, const loami_served *s)
         loami_json_put(out, info->family, strlen(info->family));
         loami_buf_putc(out, ',');
     }
-    loami_buf_printf(out,
-                     "\"context_length\":%u,\"parameters\":%llu,\"weight_bytes\":%llu,\"vocabulary\":%u}",
+    loami_buf_printf(out, "\"context_length\":%u,\"parameters\":%llu,\"weight_bytes\":%llu,\"vocabulary\":%u",
                      info->context_tokens, (unsigned long long)info->parameters,
                      (unsigned long long)info->weight_bytes, info->vocab_tokens);
+    loami_buf_printf(out, ",\"embedding_dimensions\":%u", info->embed_dims);
+    put_quantization(out, info);
+    if (s->text) put_capabilities(out, s->text);
+    loami_buf_putc(out, '}');
 }
 
 static void put_model(loami_buf *out, const loami_api *a, const loami_served *s, const char *name)

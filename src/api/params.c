@@ -116,6 +116,17 @@ int loami_read_stream_options(void *params, const json_t *v, const char *where, 
     return loami_fields_read(table, v, where, false, params, f);
 }
 
+int loami_read_prompt_logprobs(void *params, const json_t *v, const char *where, loami_fault *f)
+{
+    loami_params *p = params;
+    json_int_t k = -1;
+    if (!loami_whole(v, &k) || k < 0 || k > LOAM_MAX_LOGPROBS)
+        return loami_field_wrong(f, where, "an integer from 0 to 20");
+    p->show_prompt_logprobs = p->score_prompt = true;
+    p->n_prompt_logprobs = (uint32_t)k;
+    return 0;
+}
+
 int loami_read_skip_special(void *params, const json_t *v, const char *where, loami_fault *f)
 {
     loami_params *p = params;

@@ -17,6 +17,8 @@ typedef struct loami_params {
     uint32_t n_stop_tokens;
     bool ignore_eos, stream, include_usage, keep_special, return_token_ids, want_logprobs;
     uint32_t n_logprobs;
+    bool show_prompt_logprobs, score_prompt; /* asked for by name; needed, also for an echo with logprobs */
+    uint32_t n_prompt_logprobs;              /* the likeliest ones beside each token of the prompt */
     float timeout_s; /* from arrival to the last token; 0 = not said */
     int32_t priority;
     uint64_t cache_salt;
@@ -44,6 +46,7 @@ typedef struct loami_params {
     LOAMI_READ("stream_options", loami_read_stream_options),                                                 \
     LOAMI_READ("skip_special_tokens", loami_read_skip_special),                                              \
     LOAMI_FIELD(BOOL, "return_token_ids", loami_params, return_token_ids),                                   \
+    LOAMI_READ("prompt_logprobs", loami_read_prompt_logprobs),                                               \
     LOAMI_READ("timeout", loami_read_timeout),                                                               \
     LOAMI_READ("priority", loami_read_priority),                                                             \
     LOAMI_READ("cache_salt", loami_read_cache_salt),                                                         \
@@ -61,6 +64,7 @@ int loami_read_stop(void *params, const json_t *v, const char *where, loami_faul
 int loami_read_stop_tokens(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_bias(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_stream_options(void *params, const json_t *v, const char *where, loami_fault *f);
+int loami_read_prompt_logprobs(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_timeout(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_priority(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_cache_salt(void *params, const json_t *v, const char *where, loami_fault *f);

@@ -336,6 +336,19 @@ static int cut_after_last(char *prompt, const json_t *messages, loami_fault *f)
     return 0;
 }
 
+int loami_prompt_echo(char **echo, const loami_dialogue *d, loami_fault *f)
+{
+    const json_t *last = json_array_get(d->messages, json_array_size(d->messages) - 1);
+    const char *role = json_string_value(json_object_get(last, "role"));
+    const json_t *content = json_object_get(last, "content");
+    if (!role || strcmp(role, "assistant") != 0 || !content || json_is_null(content)) return 0;
+    json_t *text = read_content(content, "messages", f);
+    if (!text) return -1;
+    *echo = strdup(json_string_value(text));
+    json_decref(text);
+    return *echo ? 0 : no_memory(f);
+}
+
 bool loami_dialogue_has_tools(const loami_dialogue *d)
 {
     return d->tools && json_array_size(d->tools) && !(d->tool_choice && strcmp(d->tool_choice, "none") == 0);

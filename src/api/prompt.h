@@ -37,6 +37,9 @@ bool loami_dialogue_has_tools(const loami_dialogue *d);
  * thread. */
 int loami_prompt_render(char **prompt, const loam_text *text, const loami_dialogue *d, loami_fault *f);
 
+/* What the last message says, if it is the assistant's and shall be part of the answer; otherwise *echo stays. Malloc'd. */
+int loami_prompt_echo(char **echo, const loami_dialogue *d, loami_fault *f);
+
 /* The messages as templates expect them: content as one string, arguments of tool calls as objects,
  * "developer" as "system". A new array, the caller's; NULL with f filled. */
 json_t *loami_prompt_messages(const json_t *messages, loami_fault *f);

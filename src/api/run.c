@@ -94,8 +94,13 @@ bool loami_run_prompts(loami_run *run, uint32_t n)
 void loami_run_forget_request(loami_run *run)
 {
     for (uint32_t i = 0; i < run->n_prompts; i++) {
-        free(run->prompts[i].ids);
-        free(run->prompts[i].text);
+        loami_prompt *p = &run->prompts[i];
+        free(p->ids);
+        free(p->text);
+        free(p->echo);
+        free(p->logprobs);
+        free(p->ranks);
+        free(p->top);
     }
     if (run->request) loami_params_free(run->request);
     free(run->request);
@@ -439,6 +444,8 @@ static int submit(loami_run *run, loami_fault *f)
                                            : loami_fault_from(f, &err, run->shape->prompt_field);
         request.how.seed++; /* the answers to one request differ, and the same request gives the same ones */
     }
+    json_decref(run->hold.body); /* the engine has copies */
+    run->hold.body = NULL;
     return 0;
 }
 
@@ -462,12 +469,17 @@ static void prepare(void *arg) /* on a worker */
     int rc = loami_hold_take(&run->hold, &run->api->models, run->reply, &run->fault);
     if (rc >= 0) set_deadline(run);
     if (rc == 0) rc = run->shape->parse(run, run->hold.body, &run->fault);
-    if (rc == 0) {
-        rc = atomic_load(&run->gone) ? -1 : submit(run, &run->fault);
-        json_decref(run->hold.body);
-        run->hold.body = NULL;
-    }
+    if (rc == 0 && atomic_load(&run->gone)) rc = -1;
+    run->unscored = rc == 0 && run->request->score_prompt;
+    if (rc == 0 && !run->unscored) rc = submit(run, &run->fault);
     run->failed = rc < 0;
+}
+
+static void score(void *arg) /* on the patient worker */
+{
+    loami_run *run = arg;
+    run->unscored = false;
+    run->failed = atomic_load(&run->gone) || loami_score_prompts(run, &run->fault) < 0 || submit(run, &run->fault) < 0;
 }
 
 static void on_late(void *arg)
@@ -493,6 +505,12 @@ static void wait_for_model(loami_run *run)
 static void prepared(void *arg)
 {
     loami_run *run = arg;
+    if (run->unscored && !run->failed && !atomic_load(&run->gone)) {
+        run->task.work = score;
+        if (loami_workers_run(run->api->patient, &run->task)) return;
+        run->failed = true;
+        loami_fault_busy(&run->fault, NULL, "The server has too many requests waiting. Try again later.");
+    }
     run->live = true;
     if (atomic_load(&run->gone)) {
         end_gone(run);

@@ -35,6 +35,10 @@ typedef struct loami_prompt {
     int32_t *ids; /* [n], malloc'd */
     uint32_t n;
     char *text; /* malloc'd, for echo; may be NULL */
+    char *echo; /* malloc'd: what the answer begins with, though it is the prompt's end; may be NULL */
+    float *logprobs;   /* [n - 1] of ids[1..n), if the request wants them: see given.c. NULL when n is 1 */
+    uint32_t *ranks;   /* [n - 1] */
+    loam_logprob *top; /* [n - 1][request->n_prompt_logprobs] */
 } loami_prompt;
 
 typedef struct loami_call {
@@ -104,6 +108,7 @@ struct loami_run {
     loami_choice *choices; /* [n_choices], prompt by prompt */
     uint32_t n_choices, n_done;
     bool parsed;           /* answers go through a loam_parser */
+    bool unscored;         /* its prompts' log-probabilities come first */
     bool one_call;         /* no more than one call of a tool is wanted */
     bool hide_reasoning;
     char *tools;           /* JSON for the parser, malloc'd, or NULL */
@@ -144,6 +149,13 @@ int loami_fault_from(loami_fault *f, const loam_err *err, const char *param);
 
 /* Room for n prompts; false when memory ran out. */
 bool loami_run_prompts(loami_run *run, uint32_t n);
+
+/* given.c: fills the prompts' logprobs, ranks and top. Waits for the engine: on the patient worker. */
+int loami_score_prompts(loami_run *run, loami_fault *f);
+
+/* given.c: ,"prompt_token_ids":[…],"prompt_logprobs":[null,{"ID":{"logprob","rank","decoded_token"},…},…] as far as they
+ * were asked for. */
+void loami_put_given(loami_buf *out, const loami_run *run, const loami_prompt *p);
 
 /* Frees what a shape's parse has put into the run: request, prompts, tools. They are not to be used after. */
 void loami_run_forget_request(loami_run *run);

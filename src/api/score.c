@@ -103,8 +103,9 @@ static void put_answer(loami_buf *out, const loami_served *m, const char *model,
         sum, all->n, all->n);
 }
 
-static int score(const loami_api *a, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
+static int score(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
+    const loami_api *a = e->api;
     score_request q = { 0 };
     ids all = { 0 };
     float *logprobs = NULL;
@@ -130,6 +131,7 @@ static int score(const loami_api *a, const loami_served *m, const json_t *body, 
         goto out;
     }
     put_answer(out, m, model, &all, from, logprobs);
+    e->tokens = all.n;
     rc = 0;
 out:
     free(logprobs);

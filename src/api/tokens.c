@@ -21,8 +21,9 @@ static int render(const loami_served *m, const tokens_request *q, char **prompt,
     return loami_prompt_render(prompt, m->text, &q->d, f);
 }
 
-static int tokenize(const loami_api *a, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
+static int tokenize(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
+    const loami_api *a = e->api;
     static const loami_field fields[] = {
         MODEL_FIELD,
         LOAMI_DIALOGUE_FIELDS(offsetof(tokens_request, d)),
@@ -74,8 +75,9 @@ out:
     return rc;
 }
 
-static int detokenize(const loami_api *a, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
+static int detokenize(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
+    const loami_api *a = e->api;
     static const loami_field fields[] = {
         MODEL_FIELD,
         { .name = "tokens", .kind = LOAMI_F_ARRAY, .at = offsetof(tokens_request, tokens), .required = true },
@@ -103,8 +105,9 @@ static int detokenize(const loami_api *a, const loami_served *m, const json_t *b
     return 0;
 }
 
-static int apply_template(const loami_api *a, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
+static int apply_template(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
+    const loami_api *a = e->api;
     static const loami_field fields[] = { MODEL_FIELD,
                                           LOAMI_DIALOGUE_FIELDS(offsetof(tokens_request, d)),
                                           { 0 } };

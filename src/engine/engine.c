@@ -114,33 +114,54 @@ static void sample_drafted(loam_engine *e, loam_stream *s, const float *logits)
 static void score(loam_engine *e, loam_stream *s, const float *logits)
 {
     uint32_t vocab = e->info.vocab_tokens;
+    const loami_job_out *out = &s->out;
     for (uint32_t i = 0; i < s->n_rows; i++) {
-        uint32_t next = s->n_past + i + 1;
+        uint32_t next = s->n_past + i + 1, at = next - 1;
         const float *row = logits + (size_t)i * vocab;
-        if (next < s->n_tokens) s->out[next - 1] = (float)(row[s->tokens[next]] - loami_log_sum_exp(row, vocab));
+        if (next == s->n_tokens) break;
+        out->floats[at] = (float)(row[s->tokens[next]] - loami_log_sum_exp(row, vocab));
+        if (out->ranks) out->ranks[at] = loami_rank(row, vocab, s->tokens[next]);
+        if (out->n_top) loami_top_logprobs(row, vocab, out->top + (size_t)at * out->n_top, out->n_top, e->scratch);
     }
 }
 
-/* Hands each sequence of the step its rows of logits. */
+/* Adds up the final norm's rows. From the start again, if the sequence had to start again. */
+static void pool_rows(loam_engine *e, loam_stream *s, const float *rows, uint32_t n_rows)
+{
+    uint32_t dims = e->info.embed_dims;
+    if (s->n_past == 0 || s->out.last_only) memset(s->out.floats, 0, dims * sizeof *s->out.floats);
+    for (uint32_t i = 0; i < n_rows; i++)
+        for (uint32_t k = 0; k < dims; k++) s->out.floats[k] += rows[(size_t)i * dims + k];
+}
+
+static uint32_t rows_wanted(const loam_stream *s)
+{
+    bool every = s->job == LOAMI_JOB_SCORE || (s->job == LOAMI_JOB_EMBED && !s->out.last_only);
+    if (every) return s->n_rows;
+    return s->n_past + s->n_rows >= s->n_tokens ? 1 + s->n_drafted : 0;
+}
+
+/* Hands each sequence of the step its rows of logits or hidden states. */
 static void take_results(loam_engine *e, const loam_batch *b, const float *logits)
 {
     enum { ANSWER_COSTS = 2 }; /* a row of an answer, in rows of a prompt: what Sheng et al. take */
-    uint32_t vocab = e->info.vocab_tokens;
+    uint32_t width = e->model->hidden ? e->info.embed_dims : e->info.vocab_tokens;
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         loam_stream *s = e->step_seqs[i];
         bool prompt = s->n_past < s->n_prompt, whole = s->n_past + s->n_rows >= s->n_tokens;
-        uint32_t n_wanted = s->job == LOAMI_JOB_SCORE ? s->n_rows : whole ? 1 + s->n_drafted : 0;
+        uint32_t n_wanted = rows_wanted(s);
         s->share->got += s->n_rows * (double)(prompt ? 1 : ANSWER_COSTS);
         if (i >= e->n_decode_seqs) e->prompts_run += s->n_rows;
         if (prompt) e->meter.prompt_tokens += s->n_rows;
         if (s->job == LOAMI_JOB_SCORE) score(e, s, logits);
-        if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out, logits, vocab * sizeof *logits);
+        if (s->job == LOAMI_JOB_EMBED) pool_rows(e, s, logits, n_wanted);
+        if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out.floats, logits, width * sizeof *logits);
         s->n_past += s->n_rows - s->n_drafted;
         loami_sched_passed(e, s);
         if (prompt && whole) loami_sched_twins(e, s, sample, logits);
         if (whole && s->job == LOAMI_JOB_GENERATE) sample_drafted(e, s, logits);
         else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
-        logits += (size_t)n_wanted * vocab;
+        logits += (size_t)n_wanted * width;
     }
 }
 
@@ -364,8 +385,7 @@ static uint64_t random_seed(const loam_stream *s)
     return z + 0x9e3779b97f4a7c15u * (atomic_fetch_add(&count, 1) + 1);
 }
 
-/* Puts a stream into the queue; takes a reference for the engine. */
-static int enqueue(loam_engine *e, loam_stream *s, loam_err *err)
+int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err)
 {
     int rc = 0;
     if (!s->request.how.has_seed) s->sampler.seed = random_seed(s);
@@ -392,21 +412,21 @@ int loam_submit(loam_engine *e, loam_stream **out, const loam_request *request, 
     loam_stream *s;
     int rc = loami_stream_new(&s, e, request, LOAMI_JOB_GENERATE, NULL, err);
     if (rc < 0) return rc;
-    rc = enqueue(e, s, err);
+    rc = loami_engine_enqueue(e, s, err);
     if (rc < 0) loami_stream_unref(s);
     else *out = s;
     return rc;
 }
 
 /* Runs a checking job to its end. */
-static int run_job(loam_engine *e, loami_job job, const int32_t *tokens, uint32_t n, float *out, loam_err *err)
+static int run_job(loam_engine *e, loami_job job, const int32_t *tokens, uint32_t n, const loami_job_out *out, loam_err *err)
 {
     loam_stream *s;
     loam_token t;
     loam_result r;
     int rc = loami_stream_new(&s, e, &(loam_request){ .tokens = tokens, .n_tokens = n }, job, out, err);
     if (rc < 0) return rc;
-    rc = enqueue(e, s, err);
+    rc = loami_engine_enqueue(e, s, err);
     if (rc == 0) {
         while (loam_stream_next(s, &t, UINT32_MAX) > 0) continue;
         loam_stream_result(s, &r);
@@ -418,11 +438,20 @@ static int run_job(loam_engine *e, loami_job job, const int32_t *tokens, uint32_
 
 int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits, loam_err *err)
 {
-    return run_job(e, LOAMI_JOB_LOGITS, tokens, n, logits, err);
+    return run_job(e, LOAMI_JOB_LOGITS, tokens, n, &(loami_job_out){ .floats = logits }, err);
 }
 
 int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err)
 {
+    return loam_score_top(e, tokens, n, 0, logprobs, NULL, NULL, err);
+}
+
+int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
+                   loam_logprob *top, loam_err *err)
+{
+    loami_job_out out = { .floats = logprobs, .ranks = ranks, .top = top, .n_top = n_top };
     if (n < 2) return loami_fail(err, LOAM_E_ARG, "to score takes at least two tokens");
-    return run_job(e, LOAMI_JOB_SCORE, tokens, n, logprobs, err);
+    if (n_top > LOAM_MAX_LOGPROBS || n_top > e->info.vocab_tokens)
+        return loami_fail(err, LOAM_E_ARG, "%u logprobs of each token, at most %d", n_top, LOAM_MAX_LOGPROBS);
+    return run_job(e, LOAMI_JOB_SCORE, tokens, n, &out, err);
 }

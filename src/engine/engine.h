@@ -24,7 +24,16 @@ enum {
     ROWS_DRAFTED = 32,         /* rows of a step with guesses among them: with so many, arithmetic is what takes time, not weights */
 };
 
-typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE } loami_job;
+typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE, LOAMI_JOB_EMBED } loami_job;
+
+/* Where the results of a job that is no generation go: the caller's memory. */
+typedef struct loami_job_out {
+    float *floats;             /* logits [vocab], log-probabilities [n_tokens - 1] or the sum of rows [dim] */
+    uint32_t *ranks;           /* of score: [n_tokens - 1], or NULL */
+    loam_logprob *top;         /* likewise [n_tokens - 1][n_top] */
+    uint32_t n_top;
+    bool last_only;            /* of embed: the last row instead of the sum */
+} loami_job_out;
 
 /* One step's token on its way to the reader. */
 typedef struct loami_ring_item {
@@ -45,7 +54,7 @@ struct loam_stream {
     loam_request request;      /* its arrays are copies in `arena` */
     loami_job job;
     loami_arena arena;
-    float *out;                /* of logits and score: the caller's */
+    loami_job_out out;
 
     /* the engine thread's */
     int32_t *tokens;           /* [n_tokens of capacity n_reserved] prompt, then answer */
@@ -99,6 +108,7 @@ struct loam_engine {
     loami_arena arena;
     loami_machine machine;
     loami_model *model;
+    loam_pooling pooling;      /* the model's own, or LOAM_POOL_MODEL: it does not say */
     struct loam_text *text;    /* NULL: a folder without a tokenizer, good for ids only */
     loam_model_info info;
     loam_sub_info sub_info;
@@ -138,12 +148,18 @@ struct loam_engine {
     float *logits;             /* [vocab] of the row being sampled */
 };
 
+/* engine.c: puts a stream into the queue; takes a reference for the engine. */
+int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err);
+
 /* engine.c: wakes the engine thread: something to read, a ring that has room again, a flag that was set. */
 void loami_engine_kick(loam_engine *e);
 
 /* engine.c: tells the reader that it is over, and everybody else who counts. For a stream that is in no list. */
 void loami_engine_finish(loam_engine *e, loam_stream *s, loam_finish finish, int code, const char *msg);
 void loami_engine_timeout(loam_engine *e, loam_stream *s, const char *where);
+
+/* embed.c: what 1_Pooling/config.json says, if it is there. */
+int loami_embed_pooling(loam_pooling *out, const char *dir, loam_err *err);
 
 /* open.c: on the engine thread: substrate, model, text, KV cache, and what steps need. */
 int loami_engine_load(loam_engine *e, loam_err *err);
@@ -159,6 +175,6 @@ void loami_stream_unref(loam_stream *s);
 struct timespec loami_time_in(uint32_t ms); /* for pthread_cond_timedwait */
 
 /* stream.c: a request checked and copied. */
-int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, float *where, loam_err *err);
+int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, const loami_job_out *where, loam_err *err);
 
 #endif

@@ -175,6 +175,10 @@ static void describe(loam_engine *e)
     e->info.device = e->sub_info.device;
     e->info.threads = e->sub_info.threads;
     e->info.vocab_tokens = m->config.vocab;
+    e->info.embed_dims = m->config.dim;
+    e->info.quant_mode = loami_quant_name(m->config.quant.mode);
+    e->info.quant_bits = m->config.quant.bits;
+    e->info.quant_group = m->config.quant.group;
     e->info.parameters = m->parameters;
     e->info.weight_bytes = m->weight_bytes;
     e->info.active_bytes = m->active_bytes;
@@ -198,5 +202,6 @@ int loami_engine_load(loam_engine *e, loam_err *err)
     if (rc == 0) rc = open_step(e, err);
     if (rc == 0) rc = open_cache(e, err);
     if (rc == 0) rc = open_text(e, err);
+    if (rc == 0) rc = loami_embed_pooling(&e->pooling, o->model, err);
     return rc;
 }

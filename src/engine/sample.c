@@ -227,6 +227,13 @@ static int by_weight(const void *a, const void *b)
     return before(*(const loami_candidate *)a, *(const loami_candidate *)b) ? -1 : 1;
 }
 
+uint32_t loami_rank(const float *logits, uint32_t vocab, int32_t id)
+{
+    uint32_t rank = 1;
+    for (uint32_t i = 0; i < vocab; i++) rank += logits[i] > logits[id];
+    return rank;
+}
+
 void loami_top_logprobs(const float *logits, uint32_t vocab, loam_logprob *out, uint32_t k, loami_candidate *c)
 {
     double lse = loami_log_sum_exp(logits, vocab);

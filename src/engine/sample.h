@@ -38,6 +38,9 @@ int32_t loami_argmax(const float *logits, uint32_t n);
 /* ln of the sum of e^logit: subtract it from a logit to get its log-probability. */
 double loami_log_sum_exp(const float *logits, uint32_t n);
 
+/* How many tokens are likelier than id, and itself: 1 = the likeliest. */
+uint32_t loami_rank(const float *logits, uint32_t vocab, int32_t id);
+
 /* The k most likely of logits, most likely first: out[k]. scratch[vocab]. */
 void loami_top_logprobs(const float *logits, uint32_t vocab, loam_logprob *out, uint32_t k, loami_candidate *scratch);
 

@@ -212,7 +212,8 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         e->row_tokens[first + i] = s->tokens[s->n_past + i];
         bool last = s->n_past + i + 1 >= s->n_tokens;
-        if (last || s->job == LOAMI_JOB_SCORE) e->row_wanted[b->n_wanted++] = first + i;
+        bool every = s->job == LOAMI_JOB_SCORE || (s->job == LOAMI_JOB_EMBED && !s->out.last_only);
+        if (last || every) e->row_wanted[b->n_wanted++] = first + i;
     }
     s->n_rows = n;
     e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->holding.pages };
@@ -285,6 +286,7 @@ static uint32_t list_prompts(loam_engine *e)
     uint32_t n = 0;
     for (uint32_t i = 0; i < e->n_running; i++) {
         loam_stream *s = e->running[i];
+        if ((s->job == LOAMI_JOB_EMBED) != e->model->hidden) continue;
         if (decodes(s) || follows(e, s) || (s->n_preempted && loami_stream_room(s) == 0)) continue;
         uint32_t at = n++;
         for (; at > 0 && due_before(s, e->by_due[at - 1]); at--) e->by_due[at] = e->by_due[at - 1];
@@ -293,9 +295,10 @@ static uint32_t list_prompts(loam_engine *e)
     return n;
 }
 
-static void plan_prompts(loam_engine *e, loam_batch *b)
+/* beside: sequences that decode, and would wait for this step. */
+static void plan_prompts(loam_engine *e, loam_batch *b, uint32_t beside)
 {
-    uint32_t n_decode = b->n_rows, room = room_for_prompts(e, n_decode), n_prompts = list_prompts(e);
+    uint32_t room = room_for_prompts(e, beside), n_prompts = list_prompts(e);
     for (uint32_t i = 0; i < n_prompts && room > 0; i++) {
         loam_stream *s = e->by_due[i];
         uint32_t n = s->n_tokens - s->n_past, page = e->sub_info.page_tokens;
@@ -308,21 +311,43 @@ static void plan_prompts(loam_engine *e, loam_batch *b)
     }
 }
 
-static loam_batch plan(loam_engine *e)
+static uint32_t count_decodes(const loam_engine *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n_running; i++) n += decodes(e->running[i]);
+    return n;
+}
+
+/* The rows of those whose step gives what e->model->hidden says. */
+static loam_batch plan_kind(loam_engine *e)
 {
     loam_batch b = { .tokens = e->row_tokens, .seqs = e->row_seqs, .wanted = e->row_wanted };
     for (uint32_t i = 0; i < e->n_running; i++) e->running[i]->n_rows = e->running[i]->n_drafted = 0;
-    plan_decodes(e, &b);
+    if (!e->model->hidden) plan_decodes(e, &b);
     e->n_decode = b.n_rows;
     e->n_decode_seqs = b.n_seqs;
-    plan_prompts(e, &b);
+    plan_prompts(e, &b, e->model->hidden ? count_decodes(e) : e->n_decode);
     b.steady = e->options.batch_invariant || b.n_rows > e->n_decode; /* prompts leave pages for others: see loam.h */
     return b;
 }
 
+/* A step gives hidden states (embeddings) or logits (all else): the kinds take turns. */
+static loam_batch plan(loam_engine *e)
+{
+    e->model->hidden = !e->model->hidden;
+    loam_batch b = plan_kind(e);
+    if (b.n_rows) return b;
+    e->model->hidden = !e->model->hidden;
+    return plan_kind(e);
+}
+
 static bool someone_stuck(loam_engine *e)
 {
-    return e->options.overcommit && !e->loading && e->n_running > 1 && list_prompts(e) > 0;
+    if (!e->options.overcommit || e->loading || e->n_running < 2) return false;
+    uint32_t n = list_prompts(e);
+    e->model->hidden = !e->model->hidden;
+    n += list_prompts(e);
+    return n > 0;
 }
 
 loam_batch loami_sched_plan(loam_engine *e)

@@ -72,7 +72,7 @@ static void destroy(loam_stream *s)
     free(s);
 }
 
-int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, float *where, loam_err *err)
+int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, const loami_job_out *where, loam_err *err)
 {
     int rc = check(e, r, job, err);
     if (rc < 0) return rc;
@@ -81,7 +81,7 @@ int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, l
     s->engine = e;
     s->request = *r;
     s->job = job;
-    s->out = where;
+    if (where) s->out = *where;
     s->refs = 1;
     s->hungry = true;
     s->submitted_s = loami_now_s();

@@ -104,7 +104,9 @@ loam_tensor loami_decoder_forward(const loami_model *m, loam_tensor (*block)(con
     const loami_machine *s = &m->machine;
     loam_tensor x = embed(s, m->embed, m->embed_scale);
     for (uint32_t i = 0; i < m->config.n_layers; i++) x = block(m, i, x);
-    x = linear(s, norm(s, gather(s, x), &m->final_norm), m->head);
+    x = norm(s, gather(s, x), &m->final_norm);
+    if (m->hidden) return x;
+    x = linear(s, x, m->head);
     bool plain = m->logit_scale == 1 && m->logit_cap == 0;
     return plain ? x : cap(s, x, m->logit_scale, m->logit_cap);
 }

@@ -28,7 +28,8 @@ typedef struct loami_model loami_model;
 typedef struct loami_family {
     const char *model_type;
     int (*bind)(loami_model *m, loam_err *err);
-    loam_tensor (*forward)(const loami_model *m); /* the wanted rows' logits [n_wanted][vocab] of the step begun */
+    loam_tensor (*forward)(const loami_model *m); /* the wanted rows' logits [n_wanted][vocab] of the step begun, or see
+                                                     loami_model.hidden */
 } loami_family;
 
 struct loami_model {
@@ -43,6 +44,7 @@ struct loami_model {
     float residual_scale;        /* of what is added to the residual stream: likewise */
     float logit_scale, logit_cap; /* see loam_substrate.cap: 1 and 0 */
     loam_act act;
+    bool hidden;                 /* forward gives the final norm's output [n_wanted][dim], not logits. Between steps */
     loami_arena arena;           /* layers, names, rope tables */
     uint64_t parameters, weight_bytes, active_bytes;
 };
@@ -101,7 +103,7 @@ loam_tensor loami_llama_block(const loami_model *m, uint32_t layer, loam_tensor 
 loam_tensor loami_gemma_block(const loami_model *m, uint32_t layer, loam_tensor x);
 int loami_bind_gemma_layer(loami_model *m, uint32_t layer, const loam_rope *rope, loam_err *err);
 
-/* Embedding, `block` for every layer, final norm, head. */
+/* Embedding, `block` for every layer, final norm, and unless m->hidden the head. */
 loam_tensor loami_decoder_forward(const loami_model *m, loam_tensor (*block)(const loami_model *m, uint32_t layer, loam_tensor x));
 
 /* The window of a layer, 0 = full attention: from layer_types and sliding_window; where there are no layer_types,

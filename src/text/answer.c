@@ -18,6 +18,15 @@ static loami_format format_of(const loam_text *t, bool tools)
     return loami_format_detect(c->text ? c->text : "", c->text ? strlen(c->text) : 0);
 }
 
+unsigned loam_text_offers(const loam_text *t)
+{
+    loami_format f = format_of(t, true);
+    unsigned what = t->chat.text ? LOAM_OFFERS_CHAT : 0;
+    if (f.calls) what |= LOAM_OFFERS_TOOLS;
+    if (f.think) what |= LOAM_OFFERS_REASONING;
+    return what;
+}
+
 static void pass_on(void *arg, const loami_event *e)
 {
     static const loam_part_kind kinds[] = {

@@ -1,145 +1,89 @@
 "use strict";
-/* One page, no dependencies. A conversation is a list of {role, content, reasoning?}; all of them live in
- * localStorage. Answers stream from /v1/chat/completions; stopping closes the connection, which stops the work. */
+/* The page's doings. Answers stream from /v1/chat/completions; stopping closes the connection, which stops the work. Each
+ * conversation may have one answer running, and another may be looked at meanwhile. */
 
-const $ = (id) => document.getElementById(id);
-const SETTINGS = ["system", "temperature", "top_p", "max_tokens", "seed"];
-const KEEP = 100; // conversations
+let current = makeChat();
+const running = new Map(); // chat -> AbortController
+let limit = 0;             // tokens of the model's context
 
-const store = {
-  get(key, otherwise) {
-    try { return JSON.parse(localStorage.getItem("loam." + key)) ?? otherwise; } catch { return otherwise; }
+const does = {
+  regenerate(message) {
+    if (running.has(current)) return;
+    current.messages.length = current.messages.indexOf(message);
+    drawLog();
+    answer(current);
   },
-  set(key, value) {
-    try { localStorage.setItem("loam." + key, JSON.stringify(value)); } catch { /* full or forbidden: it is only memory */ }
+  proceed(message) {
+    if (running.has(current) || message !== current.messages.at(-1)) return;
+    answer(current, message);
+  },
+  edit(message, text) {
+    if (running.has(current)) return;
+    const at = current.messages.indexOf(message);
+    current.messages.length = at;
+    if (at === 0) current.title = text.slice(0, 60);
+    drawLog();
+    say(text);
+  },
+  open(chat) {
+    current = chat;
+    drawAll();
+    side(false);
+  },
+  drop(chat) {
+    running.get(chat)?.abort();
+    dropChat(chat);
+    if (chat === current) current = makeChat();
+    drawAll();
   },
 };
 
-let chats = store.get("chats", []);
-let current = null;  // of chats
-let running = null;  // AbortController of the answer being written
+/* ---- drawing ---- */
 
-/* ---- conversations ---- */
-
-function newChat() {
-  current = { id: Date.now().toString(36) + Math.random().toString(36).slice(2, 6), title: "", messages: [] };
-  drawChats();
+function drawAll() {
+  drawList(current, running, does);
   drawLog();
-  $("text").focus();
+  busy();
 }
 
-function save() {
-  if (!chats.includes(current) && current.messages.length) chats.unshift(current);
-  chats = chats.slice(0, KEEP);
-  store.set("chats", chats);
+function drawLog() {
+  const views = current.messages.map((m) => live.get(m)?.view ?? drawMessage(m, does));
+  $("thread").replaceChildren(...(views.length ? views : [drawEmpty(say)]));
+  toEnd();
+  drawUsed(current.messages.at(-1)?.stats);
 }
 
-function drawChats() {
-  $("chats").replaceChildren(...chats.map((c) => {
-    const open = document.createElement("button"), drop = document.createElement("button"), li = document.createElement("li");
-    open.type = drop.type = "button";
-    open.className = "open";
-    open.textContent = c.title || "Untitled";
-    open.onclick = () => { if (!running) { current = c; drawChats(); drawLog(); side(false); } };
-    drop.className = "drop quiet";
-    drop.textContent = "✕";
-    drop.setAttribute("aria-label", "Delete " + open.textContent);
-    drop.onclick = () => {
-      chats = chats.filter((x) => x !== c);
-      store.set("chats", chats);
-      if (c === current && !running) newChat(); else drawChats();
-    };
-    li.classList.toggle("current", c === current);
-    li.append(open, drop);
-    return li;
-  }));
+function drawUsed(stats) {
+  const n = stats?.context;
+  $("used").textContent = n && limit ? n.toLocaleString("en") + " of " + limit.toLocaleString("en") + " tokens of context" : "";
+}
+
+function toEnd() {
+  $("log").scrollTop = $("log").scrollHeight;
+}
+
+function atEnd() {
+  const log = $("log");
+  return log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+}
+
+function busy() {
+  const on = running.has(current);
+  $("send").hidden = on;
+  $("stop").hidden = !on;
+  $("send").disabled = !$("text").value.trim();
 }
 
 function side(open) {
   $("side").classList.toggle("open", open);
+  $("shade").hidden = !open && $("settings").hidden;
+}
+
+function settings(open) {
+  $("settings").hidden = !open;
+  $("settings-open").setAttribute("aria-expanded", String(open));
   $("shade").hidden = !open;
-}
-
-/* ---- messages ---- */
-
-function button(label, run) {
-  const b = document.createElement("button");
-  b.type = "button";
-  b.className = "quiet";
-  b.textContent = label;
-  b.onclick = run;
-  return b;
-}
-
-function copyButton(text) {
-  const b = button("Copy", async () => {
-    await navigator.clipboard.writeText(text());
-    b.textContent = "Copied";
-    setTimeout(() => { b.textContent = "Copy"; }, 1200);
-  });
-  return b;
-}
-
-function drawBody(view, message) {
-  const body = document.createElement("div");
-  body.className = "body";
-  if (message.role === "user") {
-    body.textContent = message.content;
-  } else {
-    body.append(markdown(message.content));
-    for (const pre of body.querySelectorAll("pre")) pre.append(copyButton(() => pre.firstChild.textContent));
-  }
-  view.querySelector(".body").replaceWith(body);
-  let thinking = view.querySelector("details");
-  if (message.reasoning && !thinking) {
-    thinking = document.createElement("details");
-    thinking.open = true;
-    const text = document.createElement("div"), summary = document.createElement("summary");
-    summary.textContent = "Thinking";
-    text.className = "thinking";
-    thinking.append(summary, text);
-    body.before(thinking);
-  }
-  if (thinking) thinking.lastChild.textContent = message.reasoning;
-}
-
-function drawMessage(message) {
-  const view = document.createElement("article"), body = document.createElement("div"), tools = document.createElement("div");
-  view.className = "message " + message.role;
-  body.className = "body";
-  view.append(body);
-  drawBody(view, message);
-  if (message.role === "assistant") {
-    tools.className = "tools";
-    tools.append(copyButton(() => message.content), button("Regenerate", () => regenerate(message)));
-    view.append(tools);
-  }
-  if (message.problem) showProblem(view, message.problem);
-  return view;
-}
-
-function showProblem(view, words) {
-  const p = document.createElement("p");
-  p.className = "problem";
-  p.textContent = words;
-  view.insertBefore(p, view.querySelector(".tools"));
-}
-
-function drawLog() {
-  if (current.messages.length) {
-    $("log").replaceChildren(...current.messages.map(drawMessage));
-  } else {
-    const p = document.createElement("p");
-    p.className = "empty";
-    p.textContent = "Ask something. It is answered on this machine.";
-    $("log").replaceChildren(p);
-  }
-  $("log").scrollTop = $("log").scrollHeight;
-}
-
-function atBottom() {
-  const log = $("log");
-  return log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+  if (open) $("side").classList.remove("open");
 }
 
 /* ---- the answer ---- */
@@ -150,13 +94,14 @@ function headers() {
   return h;
 }
 
-function requestBody() {
-  const messages = current.messages.filter((m) => m.content).map(({ role, content }) => ({ role, content }));
+function requestBody(chat, proceed) {
+  const messages = chat.messages.filter((m) => m.content).map(({ role, content }) => ({ role, content }));
   const system = $("system").value.trim();
   if (system) messages.unshift({ role: "system", content: system });
   const body = { messages, stream: true, stream_options: { include_usage: true } };
+  if (proceed) body.continue_final_message = true;
   if ($("model").value) body.model = $("model").value;
-  for (const name of ["temperature", "top_p", "max_tokens", "seed"])
+  for (const name of SETTINGS.slice(1))
     if ($(name).value !== "") body[name] = Number($(name).value);
   return body;
 }
@@ -175,126 +120,173 @@ async function readEvents(response, take) {
   }
 }
 
-function meter(run, usage) {
-  const now = run.last ?? performance.now(), parts = [];
-  if (run.first) parts.push("first token " + ((run.first - run.began) / 1000).toFixed(2) + " s");
-  const n = usage ? usage.completion_tokens : run.pieces;
-  if (run.first && n > 1 && now > run.first + 50) parts.push(((n - 1) / ((now - run.first) / 1000)).toFixed(1) + " tok/s");
-  if (usage) parts.push(usage.prompt_tokens + " + " + usage.completion_tokens + " tokens");
-  if (usage?.prompt_tokens_details?.cached_tokens) parts.push(usage.prompt_tokens_details.cached_tokens + " cached");
-  $("meter").textContent = parts.join(" · ");
+/* Answers being written: message -> Writing. */
+const live = new Map();
+
+class Writing {
+  constructor(message) {
+    this.message = message;
+    this.view = drawMessage(message, does);
+    this.view.classList.add("waiting");
+    this.began = performance.now();
+    this.pieces = 0;
+    live.set(message, this);
+  }
+
+  take(event) {
+    if (event.error) throw new Error(event.error.message);
+    if (event.usage) this.usage = event.usage;
+    const choice = event.choices?.[0], delta = choice?.delta ?? {}, thought = delta.reasoning_content ?? delta.reasoning;
+    if (choice?.finish_reason) this.message.cut = choice.finish_reason === "length";
+    if (!delta.content && !thought) return;
+    const m = this.message;
+    this.first ??= performance.now();
+    this.last = performance.now();
+    this.pieces++;
+    if (thought) m.reasoning = (m.reasoning ?? "") + thought;
+    if (delta.content) {
+      if (m.reasoning && m.thought_s === undefined) m.thought_s = (this.last - this.first) / 1000;
+      m.content += delta.content;
+    }
+    this.draw();
+  }
+
+  draw() {
+    if (this.due) return;
+    this.due = requestAnimationFrame(() => {
+      this.due = 0;
+      if (!live.has(this.message)) return; // the last frame came after the end
+      const follow = atEnd();
+      drawBody(this.view, this.message, true);
+      this.view.querySelector(".meter").textContent = meterText(this.stats());
+      if (follow && this.view.isConnected) toEnd();
+    });
+  }
+
+  stats() {
+    const s = {}, u = this.usage, n = u ? u.completion_tokens : this.pieces;
+    if (!this.first) return s;
+    s.ttft_s = (this.first - this.began) / 1000;
+    if (n > 1 && this.last > this.first + 50) s.tok_s = (n - 1) / ((this.last - this.first) / 1000);
+    s.tokens = n;
+    if (u) {
+      s.context = u.total_tokens;
+      s.cached = u.prompt_tokens_details?.cached_tokens;
+    }
+    return s;
+  }
+
+  end() {
+    live.delete(this.message);
+    if (this.first) this.message.stats = this.stats();
+    const follow = atEnd(), view = drawMessage(this.message, does);
+    this.view.replaceWith(view);
+    if (follow && view.isConnected) toEnd();
+  }
 }
 
-async function answer() {
-  const message = { role: "assistant", content: "" };
-  const run = { began: performance.now(), first: 0, pieces: 0 };
-  const body = requestBody();
-  current.messages.push(message);
-  const view = drawMessage(message);
-  view.classList.add("waiting");
-  $("log").append(view);
-  $("log").scrollTop = $("log").scrollHeight;
+async function problemOf(response) {
+  const said = await response.json().catch(() => null);
+  if (response.status === 401) settings(true);
+  return new Error(said?.error?.message ?? "The server answered " + response.status + ".");
+}
 
-  let due = false;
-  const draw = () => {
-    due = false;
-    if (!view.isConnected) return; // the last frame came after the end
-    const follow = atBottom();
-    drawBody(view, message);
-    meter(run);
-    if (follow) $("log").scrollTop = $("log").scrollHeight;
-  };
-  const take = (event) => {
-    if (event.error) throw new Error(event.error.message);
-    if (event.usage) run.usage = event.usage;
-    const delta = event.choices?.[0]?.delta ?? {};
-    const thought = delta.reasoning_content ?? delta.reasoning;
-    if (!delta.content && !thought) return;
-    run.first ||= performance.now();
-    run.last = performance.now();
-    run.pieces++;
-    message.content += delta.content ?? "";
-    if (thought) message.reasoning = (message.reasoning ?? "") + thought;
-    if (!due) { due = true; requestAnimationFrame(draw); }
-  };
-
-  running = new AbortController();
-  busy(true);
+async function answer(chat, proceed) {
+  const body = requestBody(chat, proceed), stop = new AbortController();
+  const message = proceed ?? { role: "assistant", content: "" };
+  delete message.problem;
+  delete message.cut;
+  if (!proceed) chat.messages.push(message);
+  running.set(chat, stop);
+  const writing = new Writing(message);
+  if (chat === current) drawLog();
+  drawList(current, running, does);
+  busy();
   try {
-    const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: running.signal });
-    if (!response.ok) {
-      const problem = await response.json().catch(() => null);
-      throw new Error(problem?.error?.message ?? "The server answered " + response.status + ".");
-    }
-    await readEvents(response, take);
+    const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: stop.signal });
+    if (!response.ok) throw await problemOf(response);
+    await readEvents(response, (event) => writing.take(event));
   } catch (e) {
     if (e.name !== "AbortError") message.problem = e instanceof TypeError ? "The server cannot be reached." : e.message;
   }
-  running = null;
-  busy(false);
-  view.replaceWith(drawMessage(message));
-  if (atBottom()) $("log").scrollTop = $("log").scrollHeight;
-  meter(run, run.usage);
-  if (!message.content && !message.problem) current.messages.pop();
-  save();
-  drawChats();
+  running.delete(chat);
+  writing.end();
+  if (!message.content && !message.reasoning && !message.problem) message.problem = "Stopped before the first word.";
+  if (chats.includes(chat)) keepChat(chat);
+  if (chat === current) drawUsed(message.stats);
+  drawList(current, running, does);
+  busy();
   status();
 }
 
-function regenerate(message) {
-  if (running) return;
-  current.messages.length = current.messages.indexOf(message);
-  drawLog();
-  answer();
-}
-
-function busy(on) {
-  $("send").hidden = on;
-  $("stop").hidden = !on;
-  $("new").disabled = on;
+function say(text) {
+  if (running.has(current)) return;
+  if (!current.messages.length) current.title = text.slice(0, 60);
+  current.messages.push({ role: "user", content: text });
+  keepChat(current);
+  answer(current);
 }
 
 function send() {
   const text = $("text").value.trim();
-  if (!text || running) return;
+  if (!text || running.has(current)) return;
   $("text").value = "";
   grow();
-  if (!current.messages.length) {
-    current.title = text.slice(0, 60);
-    $("log").replaceChildren();
-  }
-  current.messages.push({ role: "user", content: text });
-  $("log").append(drawMessage(current.messages.at(-1)));
-  save();
-  drawChats();
-  answer();
+  say(text);
 }
 
 /* ---- the server ---- */
 
+let asking = 0;
+
 async function status() {
-  let words = "", bad = false, again = 0;
+  let words = "", kind = "", again = 0;
   try {
     const h = await (await fetch("/health")).json();
-    if (h.status === "ok") words = h.device;
-    else { words = h.status === "loading" ? "loading the model…" : "shutting down"; again = 1000; }
-    if (h.status === "ok" && !$("model").options.length) await models();
+    const good = h.status === "ok";
+    words = good ? h.device ?? "ready" : h.status === "loading" ? "loading the model…" : "not ready: " + h.status;
+    kind = good ? "good" : "";
+    again = good ? 0 : 1000;
+    if (good && !$("model").options.length) await models();
   } catch {
     words = "the server cannot be reached";
-    bad = true;
+    kind = "bad";
     again = 3000;
   }
   $("state").textContent = words;
-  $("state").classList.toggle("bad", bad);
-  if (again) setTimeout(status, again);
+  $("state").className = kind;
+  clearTimeout(asking);
+  if (again) asking = setTimeout(status, again);
 }
+
+let known = [];
 
 async function models() {
   const list = await (await fetch("/v1/models", { headers: headers() })).json();
   if (!list.data) return;
-  $("model").replaceChildren(...list.data.map((m) => new Option(m.id, m.id)));
+  known = list.data;
+  $("model").replaceChildren(...known.map((m) => new Option(m.id, m.id)));
   const last = store.get("model", "");
-  if (list.data.some((m) => m.id === last)) $("model").value = last;
+  if (known.some((m) => m.id === last)) $("model").value = last;
+  about();
+}
+
+function count(n) {
+  return n >= 1e9 ? (n / 1e9).toFixed(1) + " billion" : n >= 1e6 ? (n / 1e6).toFixed(0) + " million" : String(n);
+}
+
+function about() {
+  const m = known.find((x) => x.id === $("model").value), meta = m?.meta ?? {}, rows = [];
+  const q = meta.quantization;
+  if (meta.family) rows.push(["Family", meta.family]);
+  if (meta.parameters) rows.push(["Parameters", count(meta.parameters)]);
+  if ("quantization" in meta) rows.push(["Weights", q ? q.bits + " bits (" + q.mode + ")" : "not quantised"]);
+  if (m?.max_model_len) rows.push(["Context", m.max_model_len.toLocaleString("en") + " tokens"]);
+  if (meta.capabilities) rows.push(["Can", meta.capabilities.join(", ")]);
+  if (m?.state && m.state !== "loaded") rows.push(["State", m.state + ": the first question loads it"]);
+  limit = m?.max_model_len ?? 0;
+  $("about").replaceChildren(...rows.flatMap(([name, value]) => [node("dt", "", name), node("dd", "", value)]));
+  drawUsed(current.messages.at(-1)?.stats);
 }
 
 /* ---- wiring ---- */
@@ -302,6 +294,14 @@ async function models() {
 function grow() {
   const t = $("text");
   t.rows = Math.min(10, Math.max(1, t.value.split("\n").length));
+  busy();
+}
+
+function newChat() {
+  if (current.messages.length) current = makeChat();
+  drawAll();
+  side(false);
+  $("text").focus();
 }
 
 $("composer").onsubmit = (e) => { e.preventDefault(); send(); };
@@ -309,18 +309,41 @@ $("text").oninput = grow;
 $("text").onkeydown = (e) => {
   if (e.key === "Enter" && !e.shiftKey && !e.isComposing) { e.preventDefault(); send(); }
 };
-$("stop").onclick = () => running?.abort();
-$("new").onclick = () => { if (!running) { newChat(); side(false); } };
+$("stop").onclick = () => running.get(current)?.abort();
+$("new").onclick = newChat;
 $("side-open").onclick = () => side(true);
-$("side-close").onclick = $("shade").onclick = () => side(false);
-$("settings-open").onclick = () => { $("settings").hidden = !$("settings").hidden; };
-$("model").onchange = () => store.set("model", $("model").value);
+$("side-close").onclick = () => side(false);
+$("shade").onclick = () => { side(false); settings(false); };
+$("settings-open").onclick = () => settings($("settings").hidden);
+$("settings-close").onclick = () => settings(false);
+$("down").onclick = toEnd;
+$("log").onscroll = () => { $("down").hidden = atEnd(); };
+$("theme").onclick = () => store.set("theme", setTheme(NEXT[document.documentElement.dataset.theme ?? "auto"]));
+$("model").onchange = () => { store.set("model", $("model").value); about(); };
 for (const name of SETTINGS) {
   $(name).value = store.get("setting." + name, "");
   $(name).onchange = () => store.set("setting." + name, $(name).value);
 }
+$("reset").onclick = () => {
+  for (const name of SETTINGS) {
+    $(name).value = "";
+    store.set("setting." + name, "");
+  }
+};
 $("key").value = sessionStorage.getItem("loam.key") ?? "";
 $("key").onchange = () => { sessionStorage.setItem("loam.key", $("key").value); models(); };
+document.onkeydown = (e) => {
+  if (e.key !== "Escape") return;
+  if (!$("settings").hidden) settings(false);
+  else running.get(current)?.abort();
+};
+addEventListener("storage", (e) => {
+  if (e.key !== "loam.chats") return;
+  readChats();
+  drawList(current, running, does);
+});
+addEventListener("pagehide", () => { if (running.size) saveChats(); });
 
+setTheme(store.get("theme", "auto"));
 newChat();
 status();

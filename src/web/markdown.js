@@ -46,7 +46,7 @@ const QUOTE = /^ {0,3}> ?(.*)$/;
 const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 
 function code(lines, language) {
-  const pre = element("pre", element("code", lines.join("\n")));
+  const pre = element("pre", element("code", highlight(lines.join("\n"), language)));
   if (language) pre.dataset.language = language;
   return pre;
 }

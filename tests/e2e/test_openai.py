@@ -144,6 +144,65 @@ def test_completions(client):
     assert got.choices[0].text == "The capital of France is" + streamed
 
 
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
+def test_embeddings(client):
+    """The client asks for base64 unless told otherwise. Meaning shows even in vectors that nobody trained for it."""
+    texts = ["The cat sat on the mat.", "A cat was sitting on a mat.", "Interest rates rose by a quarter of a point."]
+    got = client.embeddings.create(model=MODEL, input=texts)
+    vectors = [d.embedding for d in got.data]
+    assert [len(v) for v in vectors] == [576] * 3 and all(cosine(v, v) == pytest.approx(1, abs=1e-5) for v in vectors)
+    assert cosine(vectors[0], vectors[1]) > cosine(vectors[0], vectors[2]) + 0.05
+    assert got.model == MODEL and got.usage.prompt_tokens == got.usage.total_tokens > 20
+    plain = client.embeddings.create(model=MODEL, input=texts[0], encoding_format="float").data[0].embedding
+    assert cosine(plain, vectors[0]) > 0.999
+    short = client.embeddings.create(model=MODEL, input=texts[0], dimensions=64).data[0].embedding
+    assert len(short) == 64 and cosine(short, short) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(openai.BadRequestError) as e:
+        client.embeddings.create(model=MODEL, input=["x", "long " * 3000])
+    assert e.value.param == "input[1]" and e.value.code == "context_length_exceeded"
+
+
+def test_async_embeddings(server):
+    async def embed():
+        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as c:
+            return await asyncio.gather(*(c.embeddings.create(model=MODEL, input=f"Text {i}") for i in range(6)))
+    assert len({tuple(r.data[0].embedding) for r in asyncio.run(embed())}) == 6
+
+
+def test_leaving_embeddings_stops_the_work(server):
+    body = json.dumps({"input": ["Some words that take a while. " * 4] * 2000}).encode()
+    before = server.health()["prompt_tokens"]
+    with server.connect() as s:
+        s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        server.until("its start", lambda h: h["running"] > 0)
+    assert server.post("/v1/embeddings", {"input": "next"})[0] == 200  # its turn comes when the other one is over
+    assert server.health()["prompt_tokens"] - before < 2000 * 28 / 2
+
+
+def test_async_stream_helper(server):
+    async def stream():  # the helper takes an answer that was cut off for an error: let it end
+        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as c:
+            async with c.chat.completions.stream(model=MODEL, messages=ASK, max_tokens=200, stop=["."], temperature=0, logprobs=True, top_logprobs=2) as s:
+                events = [e async for e in s]
+                return events, await s.get_final_completion()
+    events, final = asyncio.run(stream())
+    kinds = {e.type for e in events}
+    assert {"chunk", "content.delta", "content.done", "logprobs.content.delta", "logprobs.content.done"} <= kinds
+    assert "".join(e.delta for e in events if e.type == "content.delta") == final.choices[0].message.content
+    assert len(final.choices[0].logprobs.content) > 5 and final.choices[0].finish_reason == "stop"
+
+
+def test_raw_responses(client):
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=ASK, max_tokens=2)
+    assert raw.headers["x-request-id"].startswith("req_") and raw.parse().choices[0].message.role == "assistant"
+    with client.chat.completions.with_streaming_response.create(model=MODEL, messages=ASK, max_tokens=3, stream=True) as raw:
+        lines = [line for line in raw.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]" and lines[0].startswith("data: {")
+
+
 def test_models(client):
     assert MODEL in [m.id for m in client.models.list()]
     assert client.models.retrieve(MODEL).object == "model"
@@ -163,7 +222,27 @@ def test_errors_are_the_clients_own(client):
         ask(client, extra_body={"surprise": 1})
     assert e.value.param == "surprise"
     with pytest.raises(openai.NotFoundError):
-        client.embeddings.create(model=MODEL, input="x")
+        client.images.generate(model=MODEL, prompt="x")
+
+
+def test_a_cache_salt_keeps_prompts_apart(client):
+    messages = [{"role": "user", "content": "A beginning that is long enough to fill some pages of the cache. " * 12}]
+
+    def cached(salt):
+        return ask(client, messages, max_tokens=1, extra_body={"cache_salt": salt}).usage.prompt_tokens_details.cached_tokens
+    assert cached("ann") == 0 and cached("ann") > 50 and cached("bob") == 0
+
+
+def test_stop_strings_after_the_prompt_was_scored(client, greedy):
+    text = greedy.choices[0].message.content
+    got = ask(client, stop=[text[12:18]], extra_body={"prompt_logprobs": 0})
+    assert got.choices[0].message.content == text[:12] and got.choices[0].finish_reason == "stop" and len(got.model_extra["prompt_logprobs"]) > 20
+
+
+def test_a_message_is_continued(client):
+    half = [*ASK, {"role": "assistant", "content": "The sky is blue because"}]
+    got = ask(client, half, extra_body={"continue_final_message": True, "echo": True}).choices[0].message.content
+    assert got.startswith("The sky is blue because") and len(got) > 30
 
 
 def test_leaving_a_stream_stops_the_work(client, server):
@@ -190,5 +269,12 @@ def test_score_agrees_with_what_was_said(exact):
     status, _, scored = exact.post("/v1/score", {"messages": ASK, "continuation": choice.model_extra["token_ids"]})
     assert status == 200 and scored["token_logprobs"] == pytest.approx(said, abs=0.01)
     assert scored["logprob"] == pytest.approx(sum(scored["token_logprobs"]), abs=1e-3)
+    # The same numbers by the other ways: a completion that echoes its prompt, and prompt_logprobs.
+    ids = exact.post("/tokenize", {"messages": ASK})[2]["tokens"] + choice.model_extra["token_ids"]
+    echo = client.completions.create(model="default", prompt=ids, echo=True, logprobs=2, max_tokens=1).choices[0].logprobs
+    assert echo.token_logprobs[0] is None and echo.token_logprobs[-1 - len(said):-1] == pytest.approx(said, abs=0.01)
+    given = client.completions.create(model="default", prompt=ids, max_tokens=1, extra_body={"prompt_logprobs": 1}).choices[0].model_extra["prompt_logprobs"]
+    for id, logprob, place in zip(ids[-len(said):], said, given[-len(said):]):
+        assert place[str(id)]["logprob"] == pytest.approx(logprob, abs=0.01) and place[str(id)]["rank"] == 1 and len(place) == 1
     worse = exact.post("/v1/score", {"messages": ASK, "continuation": "zebra xylophone qqq"})[2]
     assert worse["logprob"] / len(worse["tokens"]) < scored["logprob"] / len(scored["tokens"]) - 1

@@ -1,5 +1,6 @@
 /* A request's body, from JSON to the prompt's tokens, through a real tokenizer and template. The first byte
  * chooses the endpoint. */
+#include "api/embeddings.h"
 #include "api/endpoints.h"
 
 #include <assert.h>
@@ -56,6 +57,16 @@ static loam_text *open_text(void)
     return text;
 }
 
+static void embed(const loami_api *api, const loami_served *served, const json_t *body)
+{
+    loami_embedding q = { 0 };
+    loami_fault f = { 0 };
+    int rc = loami_embedding_read(&q, api, served, body, &f);
+    assert(rc == 0 || (rc == -1 && f.status >= 400 && f.msg[0]));
+    assert(rc < 0 || (q.n_texts && q.texts[q.n_texts - 1].n && q.dims));
+    loami_embedding_free(&q);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static loam_text *text;
@@ -63,8 +74,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!text) text = open_text();
     if (size == 0) return 0;
 
+    static const loam_model_info info = { .embed_dims = 8 };
     loami_served_config config = { .names = names, .n_names = 1 };
-    loami_served served = { .config = &config, .text = text };
+    loami_served served = { .config = &config, .text = text, .info = &info };
     loami_api api = { .config = { .lenient = data[0] & 2 },
                       .models = { .config = { .n_models = 1 }, .list = &served } };
     loami_run run = { .api = &api,
@@ -73,6 +85,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     loami_fault f = { 0 };
     json_t *body = json_loadb((const char *)data + 1, size - 1, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(body)) goto out;
+    if (data[0] & 4) {
+        embed(&api, &served, body);
+        goto out;
+    }
     run.request = calloc(1, run.shape->request_size);
     run.request->n = 1;
     int rc = run.shape->parse(&run, body, &f);

@@ -5,7 +5,7 @@
  * The last "[fake k=v k=v]" in a prompt says: tokens=N (default 8), delay=MS a token, prefill=MS before the
  * first, fail=N (the machine fails after N tokens), busy=N (queue full, come again after N seconds), hang=MS (the first step
  * takes so long, and nothing else happens meanwhile). The answer is "abcdefghij" over and over, or with echo=1 the
- * prompt, with say=1 what follows the "]", with try=1 what became of it: "open PATH", "write PATH", "connect PORT", "exec PATH" are
+ * prompt, with say=1 what follows the "]", to its end, with try=1 what became of it: "open PATH", "write PATH", "connect PORT", "exec PATH" are
  * attempted here, in the server's own process. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading; so do, of one
  * model, files in its folder: load_ms, fail, and bytes (what it takes in memory). */
 #include "base/buf.h"
@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -27,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EOS = 256, VOCAB = 257, CONTEXT = 200000, RING = 64 };
+enum { EOS = 256, VOCAB = 257, CONTEXT = 200000, RING = 64, DIMS = 4 };
 
 struct loam_stream {
     loam_engine *engine;
@@ -36,7 +37,7 @@ struct loam_stream {
     void *arg;
     char *prompt;
     uint32_t n_prompt, n_new, max_new, delay_ms, fail_at, n_logprobs, hang_ms;
-    bool echo, want_logprobs, hungry, closed, done;
+    bool echo, says, want_logprobs, hungry, closed, done;
     atomic_bool cancelled;
     double next_s, submitted_s, first_s, last_s, deadline_s;
     double gap_s[64];
@@ -182,7 +183,7 @@ static double advance(loam_engine *e, loam_stream *s, double now)
         return 1e18;
     }
     if (s->n_new == s->max_new) {
-        finish(s, LOAM_FINISH_LENGTH, 0, "");
+        finish(s, s->says ? LOAM_FINISH_STOP : LOAM_FINISH_LENGTH, 0, "");
         return 1e18;
     }
     unsigned char c = s->echo ? (unsigned char)s->prompt[s->n_new]
@@ -303,7 +304,12 @@ int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *e
                                  .substrate = "fake",
                                  .device = "fake",
                                  .vocab_tokens = VOCAB,
+                                 .embed_dims = DIMS,
                                  .weight_bytes = bytes > 0 ? (uint64_t)bytes : 0,
+                                 .parameters = 1000,
+                                 .quant_mode = "affine",
+                                 .quant_bits = 4,
+                                 .quant_group = 64,
                                  .context_tokens = options->context_tokens ? options->context_tokens
                                                                            : CONTEXT };
     e->text.chat.text = markers;
@@ -366,8 +372,40 @@ int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits
 
 int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err)
 {
-    (void)e, (void)tokens, (void)err;
-    for (uint32_t i = 0; i + 1 < n; i++) logprobs[i] = -1;
+    return loam_score_top(e, tokens, n, 0, logprobs, NULL, NULL, err);
+}
+
+/* Every token is the second likeliest; 'a', 'b', ... are the likeliest. */
+int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
+                   loam_logprob *top, loam_err *err)
+{
+    (void)tokens;
+    if (n > e->info.context_tokens)
+        return loami_fail(err, LOAM_E_TOO_LONG, "%u tokens, the context takes %u", n, e->info.context_tokens);
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        logprobs[i] = -1;
+        if (ranks) ranks[i] = 2;
+        for (uint32_t k = 0; k < n_top; k++)
+            top[(size_t)i * n_top + k] = (loam_logprob){ 'a' + (int32_t)k, -0.5f - (float)k };
+    }
+    return 0;
+}
+
+/* The vector of a text: how many of its tokens leave each remainder, scaled; of the last one alone for LAST. */
+int loam_embed(loam_engine *e, const loam_tokens *texts, uint32_t n_texts, loam_pooling pooling, float *out,
+               uint32_t *failed, loam_err *err)
+{
+    for (uint32_t i = 0; i < n_texts; i++, out += DIMS) {
+        float sum = 0;
+        if (texts[i].n > e->info.context_tokens) {
+            *failed = i;
+            return loami_fail(err, LOAM_E_TOO_LONG, "%u tokens, the context takes %u", texts[i].n, e->info.context_tokens);
+        }
+        memset(out, 0, DIMS * sizeof *out);
+        for (uint32_t k = pooling == LOAM_POOL_LAST ? texts[i].n - 1 : 0; k < texts[i].n; k++) out[texts[i].ids[k] % DIMS] += 1;
+        for (int k = 0; k < DIMS; k++) sum += out[k] * out[k];
+        for (int k = 0; k < DIMS; k++) out[k] /= sqrtf(sum);
+    }
     return 0;
 }
 
@@ -459,9 +497,13 @@ int loam_submit(loam_engine *e, loam_stream **out, const loam_request *r, loam_e
     s->fail_at = option(s->prompt, "fail", 0);
     s->max_new = option(s->prompt, "tokens", 8);
     double prefill_s = option(s->prompt, "prefill", 0) * 1e-3;
-    s->echo = option(s->prompt, "echo", 0) || say(s) || attempt(s);
+    s->says = say(s);
+    s->echo = s->says || option(s->prompt, "echo", 0) || attempt(s);
     if (s->echo) s->max_new = (uint32_t)strlen(s->prompt);
-    if (r->max_new && r->max_new < s->max_new) s->max_new = r->max_new;
+    if (r->max_new && r->max_new < s->max_new) {
+        s->max_new = r->max_new;
+        s->says = false;
+    }
     s->want_logprobs = r->want_logprobs;
     s->n_logprobs = r->n_logprobs;
     s->hang_ms = option(s->prompt, "hang", 0);

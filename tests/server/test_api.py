@@ -4,21 +4,7 @@ import json
 
 import pytest
 
-from servers import events
-
-HELLO = [{"role": "user", "content": "hello"}]
-
-
-def refused(answer, status, param, code=None, words=""):
-    got, _, body = answer
-    assert got == status, body
-    error = body["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["param"] == param and words in error["message"], error
-    if code:
-        assert error["code"] == code
-    return error
-
+from servers import HELLO, refused, stream_of
 
 # ---- shapes
 
@@ -31,16 +17,6 @@ def test_whole_answer(server):
     usage = body["usage"]
     assert usage["completion_tokens"] == 12 and usage["total_tokens"] == usage["prompt_tokens"] + 12
     assert usage["prompt_tokens_details"] == {"cached_tokens": 0}
-
-
-def stream_of(server, text, path="/v1/chat/completions", **more):
-    body = {"messages": [{"role": "user", "content": text}], "stream": True, **more}
-    status, headers, data = server.post(path, body)
-    assert status == 200
-    assert headers["Content-Type"].startswith("text/event-stream") and headers["X-Accel-Buffering"] == "no" and headers["Cache-Control"] == "no-cache"
-    chunks, done = events(data)
-    assert done
-    return chunks
 
 
 def test_stream(server):
@@ -90,7 +66,9 @@ def test_health_and_models(server):
     _, _, models = server.get("/v1/models")
     assert models["object"] == "list" and [m["id"] for m in models["data"]] == [health["model"]]
     _, _, one = server.get("/v1/models/" + health["model"])
-    assert one == models["data"][0] and one["object"] == "model"
+    assert one == models["data"][0] and one["object"] == "model" and one["max_model_len"] == one["meta"]["context_length"] == 200000
+    assert one["meta"]["quantization"] == {"mode": "affine", "bits": 4, "group_size": 64} and "bits_per_weight" in one["meta"]
+    assert set(one["meta"]["capabilities"]) == {"completion", "embedding", "chat", "tools", "reasoning"} and one["meta"]["embedding_dimensions"] == 4
     refused(server.get("/v1/models/other"), 404, "model", "model_not_found")
 
 
@@ -122,7 +100,7 @@ def test_calls_and_reasoning(server):
     choice = body["choices"][0]
     message = choice["message"]
     assert message["reasoning_content"] == message["reasoning"] == "hmm, let me see"
-    assert message["content"].strip() == "B" and choice["finish_reason"] == "length"
+    assert message["content"].strip() == "B" and choice["finish_reason"] == "tool_calls"
     first, second = message["tool_calls"]
     assert first["type"] == "function" and len(first["id"]) == 9 and first["id"] != second["id"]
     assert first["function"]["name"] == "f" and json.loads(first["function"]["arguments"]) == {"x": 1, "s": 'e\n"q"'}
@@ -130,7 +108,7 @@ def test_calls_and_reasoning(server):
     chunks = stream_of(server, "[fake say=1]" + CALLS, tools=TOOLS)
     streamed, reason = gather(chunks)
     ids = [t.pop("id") for t in streamed["tool_calls"]]
-    assert len(set(ids)) == 2 and [len(i) for i in ids] == [9, 9] and reason == "length"
+    assert len(set(ids)) == 2 and [len(i) for i in ids] == [9, 9] and reason == "tool_calls"
     assert streamed["tool_calls"] == [{k: v for k, v in t.items() if k != "id"} for t in message["tool_calls"]]
     assert streamed["content"] == message["content"] and streamed["reasoning_content"] == message["reasoning_content"]
 
@@ -166,6 +144,7 @@ def test_reasoning_can_be_left_out(server):
     ("response_format", "text"), ("response_format", {"type": "xml"}), ("user", 5), ("metadata", "x"), ("model", 7), ("messages", "hello"), ("messages", []),
     ("messages", {}), ("chat_template_kwargs", []), ("add_generation_prompt", "no"), ("stream_options", True), ("stop_token_ids", ["a"]),
     ("stop_token_ids", [-1]), ("ignore_eos", 1), ("parallel_tool_calls", "x"), ("reasoning_effort", 3), ("service_tier", "gold"), ("modalities", ["audio"]),
+    ("priority", 1.5), ("priority", 2**31), ("cache_salt", ""), ("cache_salt", 5), ("prompt_logprobs", -1), ("prompt_logprobs", 21), ("prompt_logprobs", True), ("echo", "yes"),
 ])
 def test_wrong_values_name_their_field(server, field, value):
     error = refused(server.post("/v1/chat/completions", {"messages": HELLO, field: value}), 400, field if value != [""] else "stop[0]")
@@ -192,7 +171,7 @@ def test_unknown_fields(server, start):
     ("temperature", 0), ("temperature", 2), ("top_p", 0), ("top_p", 1), ("top_k", -1), ("seed", -5), ("seed", 2**62), ("stop", ["a", "b"]), ("stop", None),
     ("max_tokens", None), ("logit_bias", {"50": -100, "51": 3.5}), ("tools", []), ("tool_choice", "none"), ("response_format", {"type": "text"}),
     ("modalities", ["text"]), ("reasoning_effort", "low"), ("chat_template_kwargs", {"enable_thinking": False}), ("min_tokens", 2), ("parallel_tool_calls", True),
-    ("max_completion_tokens", 5), ("model", "default"), ("skip_special_tokens", False),
+    ("max_completion_tokens", 5), ("model", "default"), ("skip_special_tokens", False), ("priority", -5), ("cache_salt", "s"), ("prompt_logprobs", 0), ("echo", True),
 ])
 def test_what_is_taken(server, field, value):
     assert server.post("/v1/chat/completions", {"messages": HELLO, field: value})[0] == 200
@@ -222,6 +201,19 @@ def test_wrong_inside(server, more, param):
 ])
 def test_wrong_messages(server, message, param):
     refused(server.post("/v1/chat/completions", {"messages": [HELLO[0], message]}), 400, param)
+
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize("field, most, one_more", [
+    ("messages", HELLO * 4096, HELLO * 4097), ("tools", [TOOL] * 256, [TOOL] * 257), ("stop", ["x"] * 16, ["x"] * 17), ("stop_token_ids", [5] * 64, [5] * 65),
+    ("logit_bias", {str(i): 0 for i in range(1024)}, {str(i): 0 for i in range(1025)}), ("n", 32, 33), ("top_logprobs", 20, 21),
+], ids=lambda v: v if isinstance(v, str) else "")
+def test_everything_has_a_limit(server, field, most, one_more):
+    body = {"messages": HELLO, "max_tokens": 1, "logprobs": True}
+    assert server.post("/v1/chat/completions", {**body, field: most})[0] == 200
+    refused(server.post("/v1/chat/completions", {**body, field: one_more}), 400, field, "invalid_value")
 
 
 def test_messages_reach_the_template(server):
@@ -292,7 +284,7 @@ def test_completions(server):
 @pytest.mark.parametrize("body, param", [
     ({}, "prompt"), ({"prompt": 5}, "prompt"), ({"prompt": []}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": ["a", 5]}, "prompt[1]"), ({"prompt": [1, "a"]}, "prompt[1]"),
     ({"prompt": [-1]}, "prompt[0]"), ({"prompt": [99999]}, "prompt"), ({"prompt": ["a"] * 65}, "prompt"), ({"prompt": ["a"] * 20, "n": 10}, "n"), ({"prompt": "a", "suffix": "b"}, "suffix"),
-    ({"prompt": "a", "logprobs": True}, "logprobs"), ({"prompt": "a", "messages": []}, "messages"), ({"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
+    ({"prompt": "a", "logprobs": True}, "logprobs"), ({"prompt": "a", "messages": []}, "messages"), ({"prompt": [[]]}, "prompt[0]"),
 ])
 def test_wrong_completions(server, body, param):
     refused(server.post("/v1/completions", body), 400, param)

@@ -110,20 +110,55 @@ static void a_stop_token_and_end_of_text_end_it_silently(void **unused)
 static void scores_are_the_logits_log_softmax(void **unused)
 {
     (void)unused;
-    enum { N = 150 }; /* more than one slice of scored rows */
+    enum { N = 150, TOP = 3 }; /* more than one slice of scored rows */
     loam_engine *e = open_engine(1, 0);
     int32_t ids[N];
-    float logits[TINY_VOCAB], logprobs[N - 1];
+    float logits[TINY_VOCAB], logprobs[N - 1], again[N - 1];
+    uint32_t ranks[N - 1];
+    loam_logprob top[(N - 1) * TOP];
     loam_err err;
     for (int i = 0; i < N; i++) ids[i] = (i * 37 + 11) % 256;
     CHECK_OK(loam_score(e, ids, N, logprobs, &err), err, 0);
+    CHECK_OK(loam_score_top(e, ids, N, TOP, again, ranks, top, &err), err, 0);
+    assert_memory_equal(again, logprobs, sizeof logprobs);
     for (uint32_t n = 1; n < N; n += 13) {
         double sum = 0;
+        uint32_t better = 0;
         CHECK_OK(loam_logits(e, ids, n, logits, &err), err, 0);
         for (int i = 0; i < TINY_VOCAB; i++) sum += exp(logits[i]);
+        for (int i = 0; i < TINY_VOCAB; i++) better += logits[i] > logits[ids[n]];
         assert_float_equal(logprobs[n - 1], logits[ids[n]] - log(sum), 1e-4);
+        assert_int_equal(ranks[n - 1], better + 1);
+        const loam_logprob *t = top + (n - 1) * TOP;
+        for (int k = 0; k < TOP; k++) assert_float_equal(t[k].logprob, logits[t[k].id] - log(sum), 1e-4);
+        assert_true(t[0].logprob >= t[1].logprob && t[1].logprob >= t[2].logprob && t[0].logprob >= logprobs[n - 1]);
     }
+    CHECK_FAILS(loam_score_top(e, ids, N, LOAM_MAX_LOGPROBS + 1, again, ranks, top, &err), err, LOAM_E_ARG, "at most 20");
     expect_all_pages_back(e);
+    loam_engine_close(e);
+}
+
+static void embeddings_say_which_text_failed(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_engine(1, 1); /* a queue of one: it waits for its own texts */
+    uint32_t dims = loam_engine_info(e)->embed_dims, failed = 99;
+    int32_t good[] = { 1, 2, 3 }, bad[] = { 1, TINY_VOCAB };
+    loam_tokens texts[] = { { good, 3 }, { good, 3 }, { good, 2 }, { good, 1 }, { bad, 2 } };
+    float *out = calloc(5 * (size_t)dims, sizeof *out);
+    loam_err err;
+    CHECK_OK(loam_embed(e, texts, 4, LOAM_POOL_MODEL, out, &failed, &err), err, 0);
+    assert_int_equal(failed, 99);
+    for (int i = 0; i < 4; i++) {
+        double sum = 0;
+        for (uint32_t k = 0; k < dims; k++) sum += (double)out[i * dims + k] * out[i * dims + k];
+        assert_float_equal(sum, 1, 1e-5);
+    }
+    assert_memory_equal(out, out + dims, dims * sizeof *out);
+    CHECK_FAILS(loam_embed(e, texts, 5, LOAM_POOL_LAST, out, &failed, &err), err, LOAM_E_ARG, "token 1 of the prompt");
+    assert_int_equal(failed, 4);
+    expect_all_pages_back(e);
+    free(out);
     loam_engine_close(e);
 }
 
@@ -281,6 +316,7 @@ int main(void)
         cmocka_unit_test(a_stop_token_and_end_of_text_end_it_silently),
         cmocka_unit_test(scores_are_the_logits_log_softmax),
         cmocka_unit_test(a_prefix_seen_before_is_not_run_again),
+        cmocka_unit_test(embeddings_say_which_text_failed),
         cmocka_unit_test(logprobs_come_with_the_tokens),
         cmocka_unit_test(cancelled_in_decode_in_prefill_and_in_the_queue),
         cmocka_unit_test(a_slow_reader_stops_only_itself),
