@@ -41,7 +41,7 @@ $(BUILD)/obj/src/substrate/cpu/x86/avx512%.o: ISA := -mavx512f -mavx512bw -mavx5
 $(BUILD)/obj/src/substrate/cpu/arm/dot%.o:    ISA := -march=armv8.2-a+dotprod
 
 sources = $(wildcard $(addsuffix /*.c,$(addprefix src/,$(1))))
-LIB_SRC  := $(call sources,base file text text/* substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))
+LIB_SRC  := $(call sources,base file text text/* grammar substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))
 PROG_SRC := $(call sources,net api rollout gateway store web cmd)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)
