@@ -84,6 +84,7 @@ typedef struct loami_draft {
     /* The id of the special token spelt so, or -1. NULL: there are none. */
     int32_t (*token)(const void *arg, const char *text, size_t n);
     const void *token_arg;
+    bool absent[256];            /* bytes that no token has: what needs them can't be written */
 } loami_draft;
 
 void loami_draft_free(loami_draft *d);
@@ -142,6 +143,8 @@ loami_expr *loami_json_object_x(loami_draft *d);
 loami_expr *loami_json_space_x(loami_draft *d);  /* a blank, or one or two line ends and up to 20 blanks, or nothing */
 loami_expr *loami_json_any_char_x(loami_draft *d);
 loami_expr *loami_json_number_x(loami_draft *d);
+/* n bytes of JSON as they stand, but for characters that no token can write: those are escaped. */
+loami_expr *loami_json_literal_x(loami_draft *d, const char *text, size_t n);
 loami_expr *loami_json_integer_x(loami_draft *d);
 /* open, then item lo to hi times with commas, then close. */
 loami_expr *loami_json_list_x(loami_draft *d, char open, loami_expr *item, uint32_t lo, uint32_t hi, char close);

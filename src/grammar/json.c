@@ -1,6 +1,9 @@
 /* JSON itself as rules. White space is bounded: a model that likes it would go on with it for ever. */
 #include "grammar/draft.h"
 
+#include "base/buf.h"
+#include "base/utf8.h"
+
 #include <string.h>
 
 enum { BLANKS = 20, DIGITS = 16, INTEGER_DIGITS = 18 /* fits into 64 bits */ };
@@ -133,4 +136,29 @@ static loami_expr *define_value(loami_draft *d)
 loami_expr *loami_json_value_x(loami_draft *d)
 {
     return once(d, &d->value, "value", define_value);
+}
+
+static void put_escape(loami_buf *out, uint32_t c)
+{
+    if (c > 0xffff) {
+        loami_buf_printf(out, "\\u%04x", 0xd7c0 + (c >> 10));
+        c = 0xdc00 | (c & 0x3ff);
+    }
+    loami_buf_printf(out, "\\u%04x", c);
+}
+
+loami_expr *loami_json_literal_x(loami_draft *d, const char *text, size_t n)
+{
+    loami_buf out = { 0 };
+    for (size_t i = 0, len; i < n; i += len) {
+        uint32_t c;
+        bool absent = false;
+        if (!(len = loami_utf8_next(text + i, n - i, &c))) len = 1;
+        for (size_t k = 0; k < len && len > 1; k++) absent |= d->absent[(unsigned char)text[i + k]];
+        if (absent) put_escape(&out, c);
+        else loami_buf_put(&out, text + i, len);
+    }
+    loami_expr *x = out.failed ? NULL : loami_x_bytes(d, out.data ? out.data : "", out.len);
+    loami_buf_free(&out);
+    return x;
 }

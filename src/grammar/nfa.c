@@ -67,6 +67,9 @@ static void skip(loami_nfa *n, uint32_t from, uint32_t to)
 
 static void bytes_arc(loami_nfa *n, uint32_t from, uint8_t lo, uint8_t hi, uint32_t to, bool counts)
 {
+    while (n->draft->absent[lo] && lo < hi) lo++;
+    while (n->draft->absent[hi] && lo < hi) hi--;
+    if (n->draft->absent[lo]) return; /* what no token can write would be a dead end */
     arc(n, from, (loami_arc){ .kind = LOAMI_A_BYTES, .lo = lo, .hi = hi, .to = to, .counts = counts });
 }
 

@@ -61,7 +61,7 @@ loami_expr *loami_schema_enum(loami_schema *c, const json_t *s, uint32_t types)
         const char *keyword = unchecked(v, s);
         if (keyword) return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, keyword, "beside enum or const this keyword is not checked: leave it out");
         char *text = spell(v);
-        loami_exprs_put(c->d, &parts, text ? loami_x_bytes(c->d, text, strlen(text)) : NULL);
+        loami_exprs_put(c->d, &parts, text ? loami_json_literal_x(c->d, text, strlen(text)) : NULL);
         free(text);
     }
     return c->rc < 0 ? NULL : loami_x_alt(c->d, parts.items, parts.n);

@@ -12,7 +12,7 @@ static loami_expr *key_literal(loami_schema *c, const char *key)
     loami_buf text = { 0 };
     loami_json_put(&text, key, strlen(key));
     loami_buf_puts(&text, ":");
-    loami_expr *x = text.failed ? NULL : loami_x_bytes(c->d, text.data, text.len);
+    loami_expr *x = text.failed ? NULL : loami_json_literal_x(c->d, text.data, text.len);
     loami_buf_free(&text);
     return loami_x_two(c->d, x, loami_json_space_x(c->d));
 }

@@ -109,6 +109,8 @@ static void make_tree(loami_vocab *v, const entry *e, uint32_t n)
         }
         v->nodes[path[depth]].token = e[i].id;
     }
+    memset(v->absent, true, sizeof v->absent);
+    for (uint32_t i = 0; i < v->n_nodes; i++) v->absent[v->nodes[i].byte] = false;
     for (; depth > 0; depth--) v->nodes[path[depth]].skip = v->n_nodes - path[depth];
 }
 

@@ -26,6 +26,7 @@ typedef struct loami_vocab {
     int32_t *special;            /* [n_special] tokens that are no text, and how they are spelt */
     char **spelling;
     uint32_t n_special;
+    bool absent[256];            /* bytes that no token has */
 } loami_vocab;
 
 /* What a vocabulary is made of. */
