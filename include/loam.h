@@ -299,6 +299,24 @@ void loam_parser_close(loam_parser *p);
 /* Whether the markers are special tokens, so that a parser needs an answer with loam_request.keep_special. */
 bool loam_parser_wants_special(const loam_text *t, const char *tools_json);
 
+/* What an answer is to be made of, when it is more than text: see loam_answer_grammar. */
+typedef struct loam_answer_form {
+    const char *prompt;        /* as rendered: its end may have begun the reasoning */
+    loam_grammar_kind kind;    /* of the text; 0: any text */
+    const char *source;        /* [source_len] likewise, as for loam_grammar_open */
+    size_t source_len;
+    const char *tools_json;    /* the tools that may be called, an array; NULL: none */
+    bool must_call;            /* one of them has to be called; there is no text */
+    const char *tool;          /* ... this one; NULL: whichever */
+    bool one_call;             /* no more than one call */
+} loam_answer_form;
+
+/* The grammar for the answer to a chat: reasoning first, if the model's template lets it reason; then text of that form, or
+ * calls in the family's own format, whose arguments are valid JSON of the tools' schemas. Where nothing is
+ * asked of it, *out is NULL. Where a call need not come, a tool whose schema can't be honoured may get any JSON
+ * object, unless it says "strict": true. Otherwise as loam_grammar_open. */
+int loam_answer_grammar(loam_grammar **out, loam_engine *e, const loam_answer_form *form, loam_err *err);
+
 /* ---- state, checking ------------------------------------------------------------------------------------ */
 
 typedef enum loam_phase {

@@ -404,9 +404,17 @@ int loami_ebnf_read(loami_draft *d, const char *s, size_t n, loam_err *err)
 {
     reader r = { .d = d, .s = s, .n = n, .err = err };
     if (!(r.names = calloc(NAMES, sizeof *r.names))) return loami_fail_nomem(err);
+    const char *start = "root";
+    size_t start_n = 4;
+    skip_space(&r);
+    if (n - r.at > 7 && memcmp(s + r.at, "%start ", 7) == 0) { /* how loam's own grammars leave "root" to others' */
+        start = s + r.at + 7;
+        start_n = name_at(&r, r.at + 7);
+        r.at += 7 + start_n;
+    }
     for (skip_space(&r); r.at < n && r.rc == 0 && !d->failed; skip_space(&r)) definition(&r);
-    uint32_t root = r.rc == 0 && !d->failed ? rule_named(&r, "root", 4) : 0;
-    if (root && !d->rules[root].expr && !d->failed) r.rc = loami_fail(err, LOAM_E_ARG, "the grammar has no rule root: root ::= ...");
+    uint32_t root = r.rc == 0 && !d->failed ? rule_named(&r, start, start_n) : 0;
+    if (root && !d->rules[root].expr && !d->failed) r.rc = loami_fail(err, LOAM_E_ARG, "the grammar has no rule %.*s to start with", (int)start_n, start);
     for (uint32_t i = 1; i < d->n_rules && r.rc == 0 && !d->failed; i++)
         if (!d->rules[i].expr && d->rules[i].name) r.rc = loami_fail(err, LOAM_E_ARG, "the grammar uses the rule %s, which it does not define", d->rules[i].name);
     d->root = root;
