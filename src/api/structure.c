@@ -197,7 +197,7 @@ int loami_structure_open(loami_run *run, const loami_structure *s, const loami_s
         form.prompt = c->prompt;
         form.tools_json = run->tools;
         form.tool = c->tool;
-        form.one_call = c->one_call;
+        form.one_call = c->one_call || c->tool; /* who names one gets one */
     }
     int rc = 0;
     if (!c && s->kind) rc = loam_grammar_open(&run->grammar, run->hold.served->engine, form.kind, form.source, form.source_len, &err);

@@ -1,11 +1,14 @@
 /* Walks grammars without a model. First argument: a model folder or tokenizer.json. Each line {"kind", "source", "seed",
  * "most", "text"} gives {"error", "code"} or, with "text", whether the grammar takes it: {"takes", "prefix"}; else a text
- * made by random choices among what the masks allow: {"text", "tokens", "ended", "mask_us", "compile_us"}.
+ * made by random choices among what the masks allow: {"text", "tokens", "ended", "mask_us", "compile_us"}. "ascii": of
+ * tokens of ASCII alone; "hint": what ends free text, written when it has been long enough.
+ * Instead of kind and source, {"template", "prompt", "tools", "tool", "content", "must_call", "one_call"} ask for the grammar of an answer.
  * On the way each mask is held against asking for tokens one by one. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "grammar/grammar.h"
 #include "text/chat.h"
+#include "text/format/rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,13 +74,21 @@ static int32_t closing(const loami_vocab *v, const uint64_t *mask)
     return -1;
 }
 
-static int32_t choose(const loami_vocab *v, const uint64_t *mask, bool late)
+static bool is_ascii(const loami_vocab *v, uint32_t id)
+{
+    for (uint32_t i = v->at[id]; i < v->at[id + 1]; i++)
+        if (v->bytes[i] & 0x80) return false;
+    return true;
+}
+
+static int32_t choose(const loami_vocab *v, const uint64_t *mask, bool late, bool ascii)
 {
     uint32_t n = 0, kind = draw(4);
     int32_t found = -1;
     if ((late || kind == 0) && (found = closing(v, mask)) >= 0) return found;
     for (uint32_t id = 0; id < v->n_tokens; id++) {
         if (!bit(mask, id) || loami_vocab_is_end(v, (int32_t)id)) continue;
+        if (ascii && !is_ascii(v, id) && n) continue;
         if (kind == 1 && v->at[id + 1] - v->at[id] > 1 && n) continue; /* rather short ones */
         if (draw(++n) == 0) found = (int32_t)id;
     }
@@ -90,8 +101,9 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static json_t *walk(loam_grammar *g, const loami_vocab *v, uint32_t most)
+static json_t *walk(loam_grammar *g, const loami_vocab *v, uint32_t most, const char *hint, bool ascii)
 {
+    size_t hinted = 0;
     loami_matcher *m;
     loami_buf text = { 0 };
     uint64_t *mask = malloc(v->n_words * sizeof *mask), *again = malloc(v->n_words * sizeof *mask);
@@ -108,7 +120,9 @@ static json_t *walk(loam_grammar *g, const loami_vocab *v, uint32_t most)
             ended = true;
             break;
         }
-        int32_t id = choose(v, mask, n >= most);
+        int32_t id = hint && n >= most ? of_bytes(v, mask, hint + hinted) : -1;
+        hinted = id >= 0 && hint[hinted + 1] ? hinted + 1 : 0;
+        if (id < 0) id = choose(v, mask, n >= most, ascii);
         if (id < 0) stuck = true;
         if (stuck) break;
         if (!loami_matcher_accept(m, id)) fail("a token that is allowed is not accepted");
@@ -162,21 +176,46 @@ static loam_grammar_kind kind_of(const char *name)
     return 0;
 }
 
-static json_t *answer(const json_t *in, const loami_vocab *v)
+/* The grammar of an answer to a template that has these words. */
+static int open_rules(loam_grammar **g, const json_t *in, const loami_vocab *v, const loami_tokenizer *t, loam_err *err)
 {
-    const json_t *source = json_object_get(in, "source"), *text = json_object_get(in, "text");
+    const char *template = json_string_value(json_object_get(in, "template"));
+    loami_format f = loami_format_detect(template, strlen(template));
+    loami_answer_wish w = { .prompt = json_string_value(json_object_get(in, "prompt")), .tools = json_object_get(in, "tools"),
+                            .tool = json_string_value(json_object_get(in, "tool")), .content = json_string_value(json_object_get(in, "content")),
+                            .must_call = json_is_true(json_object_get(in, "must_call")), .one_call = json_is_true(json_object_get(in, "one_call")) };
+    loami_buf rules = { 0 };
+    int rc = loami_answer_rules(&rules, &f, t, &w, err);
+    if (rc == 0) rc = loami_fail(err, LOAM_E_ARG, "nothing is asked of this answer");
+    if (rc > 0) rc = loami_grammar_open(g, v, LOAM_GRAMMAR_EBNF, rules.data, rules.len, err);
+    if (rc < 0 && rules.data) fprintf(stderr, "%s", rules.data);
+    loami_buf_free(&rules);
+    return rc;
+}
+
+static int open_source(loam_grammar **g, const json_t *in, const loami_vocab *v, loam_err *err)
+{
+    const json_t *source = json_object_get(in, "source");
+    char *schema = json_is_string(source) ? NULL : loami_json_text(source);
+    int rc = loami_grammar_open(g, v, kind_of(json_string_value(json_object_get(in, "kind"))), schema ? schema : json_string_value(source),
+                                schema ? strlen(schema) : json_string_length(source), err);
+    free(schema);
+    return rc;
+}
+
+static json_t *answer(const json_t *in, const loami_vocab *v, const loami_tokenizer *t)
+{
+    const json_t *text = json_object_get(in, "text");
     loam_grammar *g;
     loam_err err;
-    char *schema = json_is_string(source) ? NULL : loami_json_text(source);
     double before = loami_now_s();
-    int rc = loami_grammar_open(&g, v, kind_of(json_string_value(json_object_get(in, "kind"))), schema ? schema : json_string_value(source),
-                                schema ? strlen(schema) : json_string_length(source), &err);
+    int rc = json_object_get(in, "template") ? open_rules(&g, in, v, t, &err) : open_source(&g, in, v, &err);
     double compile_us = (loami_now_s() - before) * 1e6;
-    free(schema);
     if (rc < 0) return json_pack("{s:s, s:i, s:f}", "error", err.msg, "code", rc, "compile_us", compile_us);
     random_state = (uint64_t)json_integer_value(json_object_get(in, "seed")) * 2654435761u + 1;
     json_int_t most = json_integer_value(json_object_get(in, "most"));
-    json_t *out = json_is_string(text) ? take(g, v, json_string_value(text), json_string_length(text)) : walk(g, v, most ? (uint32_t)most : 64);
+    json_t *out = json_is_string(text) ? take(g, v, json_string_value(text), json_string_length(text)) : walk(g, v, most ? (uint32_t)most : 64, json_string_value(json_object_get(in, "hint")),
+                                            json_is_true(json_object_get(in, "ascii")));
     json_object_set_new(out, "compile_us", json_real(compile_us));
     json_object_set_new(out, "bytes", json_integer((json_int_t)loami_grammar_bytes(g)));
     loami_grammar_unref(g);
@@ -200,7 +239,7 @@ int main(int argc, char **argv)
     while ((n = getline(&line, &cap, stdin)) >= 0) {
         json_t *in, *out;
         if (loami_json_parse(&in, line, (size_t)n, "line", &err) < 0) fail(err.msg);
-        out = answer(in, v);
+        out = answer(in, v, text->tokenizer);
         char *words = json_dumps(out, JSON_COMPACT);
         puts(words);
         fflush(stdout);

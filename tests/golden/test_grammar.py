@@ -88,6 +88,72 @@ def check(schema, text):
     validator.validate(json.loads(text))
 
 
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 14}, "unit": {"type": "string", "enum": ["C", "F"]},
+                                            "where": {"type": "object", "properties": {"lat": {"type": "number"}}, "required": ["lat"], "additionalProperties": False}},
+           "required": ["city", "unit"], "additionalProperties": False}
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}, {"type": "function", "function": {"name": "now"}}]
+PARAMETERS = {"get_weather": WEATHER, "now": {"type": "object", "maxProperties": 0}}
+HINTS = {"qwen-coder": "\n</parameter>", "glm": "</arg_value>", "hunyuan": "</arg_value:opensource>", "seed": "</parameter>", "minimax-m2": "</parameter>", "harmony": "<|end|>"}
+# Words that the families are known by (src/text/format.c), and what may not be forced.
+FAMILIES = {
+    "hermes": "<tool_call> </think>", "qwen-coder": "<tool_call><function=<parameter=", "llama": "<|start_header_id|>ipython", "glm": "<tool_call><arg_key></think>",
+    "harmony": "<|channel|><|message|>", "mistral": "[TOOL_CALLS][/THINK]", "kimi": "<|tool_calls_section_begin|>", "deepseek": "<｜tool▁calls▁begin｜></think>",
+    "cohere": "<|START_ACTION|><|END_THINKING|>", "solar": "<|tool_call:begin|><|tool_call:args|><|think|>", "functionary": "<function=<|python_tag|>",
+    "apertus": "<|tools_prefix|><|inner_suffix|>", "gigachat": "function call<|role_sep|>", "nemotron": "<TOOLCALL></think>", "granite": "<|tool_call|></think>",
+    "hunyuan": "<tool_call{}></think{}>:opensource", "seed": "<seed:tool_call></seed:think>", "minimax-m2": "<minimax:tool_call></think>",
+}
+NOT_FORCED = {"lfm2": "<|tool_list_start|>", "dsml": "｜DSML｜</think>", "minimax": "]<]minimax[>[</mm:think>", "muse": "<atem:function_calls><|message|>", "none": "plain"}
+
+
+def read_back(loam, template, prompt, texts):
+    lines = "\n".join(json.dumps({"template": template, "prompt": prompt, "tools": TOOLS, "pieces": [t]}) for t in texts) + "\n"
+    return [json.loads(line) for line in loam.helper("golden/reply", stdin=lines).splitlines()]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_forced_calls_are_read_back(loam, smollm2, name):
+    """What the grammar of a family's calls lets through, the family's parser reads: known tools, arguments of their schema."""
+    template, cases = FAMILIES[name], []
+    prompt = "<|start|>assistant" if name == "harmony" else "user\n"
+    for i in range(12):
+        cases.append({"template": template, "prompt": prompt, "tools": TOOLS, "must_call": True, "seed": i, "most": 40, "ascii": True,
+                      "one_call": i % 2 == 0, **({"tool": "get_weather"} if i % 3 == 0 else {}), **({"hint": HINTS[name]} if name in HINTS else {})})
+    made = walk(loam, smollm2, cases)
+    ended = [(c, got["text"]) for c, got in zip(cases, made, strict=True) if got.get("ended")]
+    assert len(ended) >= 4, made
+    for (case, text), read in zip(ended, read_back(loam, template, prompt, [t for _, t in ended]), strict=True):
+        assert read["format"] == name and read["calls"], (text, read)
+        assert not read["content"].strip(), (text, read)
+        assert len(read["calls"]) == 1 or not case["one_call"], (text, read)
+        for one in read["calls"]:
+            assert one["name"] == case.get("tool", one["name"])
+            jsonschema.validate(json.loads(one["arguments"]), PARAMETERS[one["name"]])
+
+
+@pytest.mark.parametrize("name", NOT_FORCED)
+def test_what_cannot_be_forced_says_so(loam, smollm2, name):
+    got = walk(loam, smollm2, [{"template": NOT_FORCED[name], "prompt": "", "tools": TOOLS, "must_call": True}])[0]
+    assert name in got["error"] and got["code"] == -5
+
+
+def test_text_with_calls_in_it(loam, smollm2):
+    """Under "auto" text is free until a call begins; then the call is one."""
+    form = {"template": "<tool_call>", "prompt": "", "tools": TOOLS}
+    call = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "x", "unit": "C"}}\n</tool_call>'
+    takes = {"Hello <tool> {": True, f"Let me look. {call}": True, f"{call}\n{call} done": True, "<tool_call>\n{}": False, call.replace("get_weather", "nope"): False, call[:-3]: False}
+    got = walk(loam, smollm2, [{**form, "text": t} for t in takes])
+    assert {t: g["takes"] for t, g in zip(takes, got, strict=True)} == takes
+    assert not walk(loam, smollm2, [{**form, "one_call": True, "text": call + call}])[0]["takes"]
+
+
+def test_reasoning_comes_first(loam, smollm2):
+    form = {"template": "</think>", "content": '%json {"type": "integer"}'}
+    cases = [("user\n", "12", True), ("user\n", "<think>\nhm { </thin\n</think>\n\n12", True), ("user\n", "<think>x</think>no", False), ("a <think>\n", "x y</think>7", True),
+             ("a <think>\n", "7", False), ("a <think>\n\n</think>\n\n", "7", True), ("a <think>\n\n</think>\n\n", "<think>", False)]
+    got = walk(loam, smollm2, [{**form, "prompt": p, "text": t} for p, t, _ in cases])
+    assert [g["takes"] for g in got] == [want for _, _, want in cases]
+
+
 @pytest.mark.heavy
 def test_random_schemas(loam, smollm2):
     schemas = random_schemas(HOW_MANY)

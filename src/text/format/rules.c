@@ -284,10 +284,8 @@ static int put_parameters(const writer *w, const json_t *tool, const loami_param
 {
     const json_t *schema = json_object_get(function_of(tool), "parameters");
     const char *key, *line = c->lines ? "\n" : "";
-    char end[128];
     json_t *v;
     int rc = 0;
-    snprintf(end, sizeof end, "%s%s", line, c->value_end);
     json_object_foreach(json_object_get(schema, "properties"), key, v)
     {
         loami_buf_puts(w->out, "( ");
@@ -296,7 +294,7 @@ static int put_parameters(const writer *w, const json_t *tool, const loami_param
         put_marker(w, c->key_end);
         if (c->value) put_marker(w, c->value);
         if (*line) loami_buf_puts(w->out, "\"\\n\" ");
-        if (rc == 0) rc = put_value(w, v, end);
+        if (rc == 0) rc = put_value(w, v, c->value_end);
         if (*line) loami_buf_puts(w->out, "\"\\n\" ");
         put_marker(w, c->value_end);
         loami_buf_puts(w->out, is_required(schema, key) ? BLANKS ") " : BLANKS ")? ");
@@ -355,11 +353,12 @@ static void put_channel_call(const writer *w, const json_t *tool, size_t unused)
 
 static void put_channels(const writer *w, const char *content)
 {
+    static const char *const ends[] = { "<|end|>", "<|call|>", "<|return|>" };
     loami_buf_puts(w->out, "loam-thoughts ::= ");
     put_marker(w, "<|channel|>");
     loami_buf_puts(w->out, "\"analysis\" ");
     put_marker(w, "<|message|>");
-    put_text_without(w, NULL, 0);
+    put_text_without(w, ends, 3);
     put_marker(w, "<|end|>");
     put_marker(w, "<|start|>");
     loami_buf_puts(w->out, "\"assistant\"\nloam-answer ::= loam-thoughts? ");
