@@ -5,6 +5,7 @@
 #ifndef LOAMI_ENGINE_H
 #define LOAMI_ENGINE_H
 
+#include "engine/compiler.h"
 #include "engine/disk.h"
 #include "engine/meter.h"
 #include "engine/draft.h"
@@ -23,9 +24,6 @@ enum {
     ROWS_SCORED = 64,          /* rows of a step whose every logit is wanted: their logits are vocab floats each */
     ROWS_DRAFTED = 32,         /* rows of a step with guesses among them: with so many, arithmetic is what takes time, not weights */
 };
-
-/* Compiles grammars and keeps them: grammar.c. */
-typedef struct loami_compiler loami_compiler;
 
 typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE } loami_job;
 
@@ -147,10 +145,6 @@ void loami_engine_kick(loam_engine *e);
 /* engine.c: tells the reader that it is over, and everybody else who counts. For a stream that is in no list. */
 void loami_engine_finish(loam_engine *e, loam_stream *s, loam_finish finish, int code, const char *msg);
 void loami_engine_timeout(loam_engine *e, loam_stream *s, const char *where);
-
-/* grammar.c: for a model of n_tokens logits; text is borrowed. Any thread. */
-int loami_compiler_open(loami_compiler **out, const struct loam_text *text, uint32_t n_tokens, loam_err *err);
-void loami_compiler_close(loami_compiler *c);
 
 /* open.c: on the engine thread: substrate, model, text, KV cache, and what steps need. */
 int loami_engine_load(loam_engine *e, loam_err *err);

@@ -204,18 +204,6 @@ static int n_assertions(const json_t *s)
     return n;
 }
 
-static bool check_one_of(loami_schema *c, const json_t *list)
-{
-    for (size_t i = 0; i < json_array_size(list); i++)
-        for (size_t k = 0; k < i; k++) {
-            if (loami_schema_disjoint(c, json_array_get(list, k), json_array_get(list, i), 0)) continue;
-            loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "oneOf", "a value may satisfy both %zu and %zu: use anyOf, or make them differ in a type or a required constant",
-                               k, i);
-            return false;
-        }
-    return true;
-}
-
 static bool check_list(loami_schema *c, const json_t *s, const char *keyword)
 {
     const json_t *v = json_object_get(s, keyword);
@@ -230,7 +218,7 @@ static loami_expr *build(loami_schema *c, const json_t *s)
     if (ref && !json_is_string(ref)) return loami_schema_wrong(c, LOAM_E_ARG, "$ref", "must be a string");
     if (!check_list(c, s, "allOf") || !check_list(c, s, "anyOf") || !check_list(c, s, "oneOf")) return NULL;
     if (!ref && !all && !any && !one) return plain(c, s);
-    if (one && !check_one_of(c, one)) return NULL;
+    if (one && !loami_schema_check_one_of(c, one, 0)) return NULL;
     if (n_assertions(s) == 1) {
         if (ref) {
             const json_t *to = loami_schema_resolve(c, json_string_value(ref));

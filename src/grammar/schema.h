@@ -24,6 +24,7 @@ typedef struct loami_schema {
     char path[LOAMI_SCHEMA_PATH];    /* JSON pointer of the subschema at hand; cut when it is too long */
     size_t path_n;
     int depth;
+    int comparing;                   /* loami_schema_disjoint is at work, so many levels of properties down */
     uint32_t n_nodes;
     loam_err *err;
     int rc;
@@ -45,8 +46,8 @@ loami_expr *loami_schema_compile(loami_schema *c, const json_t *s);
  * at their top. New; NULL: failed. */
 json_t *loami_schema_branches(loami_schema *c, const json_t *s);
 const json_t *loami_schema_resolve(loami_schema *c, const char *ref);
-/* Whether no value satisfies both: then true; false: it may. */
-bool loami_schema_disjoint(loami_schema *c, const json_t *a, const json_t *b, int depth);
+/* Refuses a oneOf of which two may hold at once. */
+bool loami_schema_check_one_of(loami_schema *c, const json_t *list, int depth);
 
 /* ---- types ---------------------------------------------------------------------------------------------------- */
 

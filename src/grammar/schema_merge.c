@@ -240,7 +240,9 @@ static json_t *branches(loami_schema *c, const json_t *s, int depth)
     if (to) out = cross(c, out, branches(c, to, depth + 1));
     json_array_foreach(json_object_get(s, "allOf"), i, one) if (c->rc == 0) out = cross(c, out, branches(c, one, depth + 1));
     if ((list = json_object_get(s, "anyOf")) && c->rc == 0) out = cross(c, out, any(c, list, depth + 1));
-    if ((list = json_object_get(s, "oneOf")) && c->rc == 0) out = cross(c, out, any(c, list, depth + 1));
+    list = json_object_get(s, "oneOf");
+    if (list && !c->comparing) loami_schema_check_one_of(c, list, depth + 1);
+    if (list && c->rc == 0) out = cross(c, out, any(c, list, depth + 1));
     return out;
 }
 
@@ -276,6 +278,8 @@ static bool apart_by_counts(const json_t *a, const json_t *b, uint32_t types)
     return false;
 }
 
+static bool disjoint(loami_schema *c, const json_t *a, const json_t *b, int depth);
+
 static bool apart_by_property(loami_schema *c, const json_t *a, const json_t *b, int depth)
 {
     const json_t *pa = json_object_get(a, "properties"), *pb = json_object_get(b, "properties"), *v;
@@ -287,7 +291,7 @@ static bool apart_by_property(loami_schema *c, const json_t *a, const json_t *b,
         if (!key) continue;
         if (!json_object_get(pb, key) && json_is_false(json_object_get(b, "additionalProperties"))) return true;
         if (!(v = json_object_get(pb, key)) || !json_object_get(pa, key)) continue;
-        if (json_is_false(v) || loami_schema_disjoint(c, json_object_get(pa, key), v, depth + 1)) return true;
+        if (json_is_false(v) || disjoint(c, json_object_get(pa, key), v, depth + 1)) return true;
     }
     return false;
 }
@@ -319,15 +323,31 @@ static bool plain_apart(loami_schema *c, const json_t *a, const json_t *b, int d
     return apart;
 }
 
-bool loami_schema_disjoint(loami_schema *c, const json_t *a, const json_t *b, int depth)
+/* Whether no value satisfies both: then true; false: it may. */
+static bool disjoint(loami_schema *c, const json_t *a, const json_t *b, int depth)
 {
+    enum { LEVELS = 4 };
     size_t i, k;
     json_t *x, *y;
-    if (depth > 4 || c->rc < 0) return false;
-    json_t *all = branches(c, a, 0), *others = branches(c, b, 0);
+    if (c->comparing > LEVELS || c->rc < 0) return false;
+    c->comparing++;
+    json_t *all = branches(c, a, depth), *others = branches(c, b, depth);
     bool apart = all && others && c->rc == 0;
     json_array_foreach(all, i, x) json_array_foreach(others, k, y) apart = apart && plain_apart(c, x, y, depth);
+    c->comparing--;
     json_decref(all);
     json_decref(others);
     return apart;
+}
+
+bool loami_schema_check_one_of(loami_schema *c, const json_t *list, int depth)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        for (size_t k = 0; k < i; k++) {
+            if (disjoint(c, json_array_get(list, k), json_array_get(list, i), depth)) continue;
+            if (c->rc == 0) loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "oneOf", "a value may satisfy both %zu and %zu: use anyOf, or make them differ in a type or a required constant",
+                               k, i);
+            return false;
+        }
+    return true;
 }

@@ -122,7 +122,7 @@ static uint32_t intern(sets *s)
         if (at->n == s->n_found && memcmp(s->pool + at->at, s->found, at->n * sizeof *s->found) == 0) return s->table[h] - 1;
     }
     if (s->base + s->n_list >= LOAMI_DFA_STATES) {
-        loami_nfa_fail(s->nfa, LOAM_E_UNSUPPORTED, "the grammar needs more than 131072 states: make it smaller");
+        loami_nfa_fail(s->nfa, LOAM_E_UNSUPPORTED, "the grammar needs more than 65536 states: make it smaller");
         return UINT32_MAX;
     }
     if (!grow((void **)&s->list, &s->cap_list, s->n_list, sizeof *s->list) ||
