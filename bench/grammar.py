@@ -44,7 +44,7 @@ def decode(build, model, rounds):
             for i in range(rounds):
                 for name in ("free", "schema") if i % 2 else ("schema", "free"):
                     how = ["--json-schema", f.name] if name == "schema" else ["--ignore-eos"]
-                    out = subprocess.run([f"{build}/loam", "generate", "--model", model, "--prompt", "Describe a person in JSON.", "--json", "-n", "200", "--temperature", str(heat),
+                    out = subprocess.run([f"{build}/loam", "generate", "--model", model, "--prompt", "Describe a person in JSON.", "--json", "-n", "200", "--temp", str(heat),
                                           "--seed", "1", *how], capture_output=True, text=True, check=True)
                     rates[name].append(json.loads(out.stdout)["generation_tps"])
             free, held = (statistics.median(rates[n]) for n in ("free", "schema"))

@@ -118,10 +118,12 @@ static int put_content(loami_buf *out, const loam_answer_form *f, loam_err *err)
     return loami_fail(err, LOAM_E_ARG, "there is no kind of grammar %d", (int)f->kind);
 }
 
-static int open_answer(loam_grammar **out, loami_compiler *c, const loami_format *f, const loami_answer_wish *w, loam_err *err)
+/* *known: the format is one whose calls can be told. */
+static int open_answer(loam_grammar **out, loami_compiler *c, const loami_format *f, const loami_answer_wish *w, bool *known, loam_err *err)
 {
     loami_buf rules = { .limit = LOAMI_GRAMMAR_SOURCE };
     int rc = loami_answer_rules(&rules, f, c->text->tokenizer, w, err);
+    *known = rc >= 0;
     if (rc > 0) rc = loami_compiler_grammar(c, out, LOAM_GRAMMAR_EBNF, rules.data, rules.len, err);
     loami_buf_free(&rules);
     return rc;
@@ -131,12 +133,13 @@ static int open_answer(loam_grammar **out, loami_compiler *c, const loami_format
 static int open_form(loam_grammar **out, loami_compiler *c, const loami_format *f, loami_answer_wish *w, loam_err *err)
 {
     loam_err first;
-    int rc = open_answer(out, c, f, w, &first);
+    bool known;
+    int rc = open_answer(out, c, f, w, &known, &first);
     bool may_be_loose = w->tools && !w->must_call && rc != LOAM_E_NOMEM;
     if (rc < 0 && may_be_loose) {
         w->loose = true;
-        rc = open_answer(out, c, f, w, &first);
-        if (rc == LOAM_E_UNSUPPORTED && !w->content) rc = 0;
+        rc = open_answer(out, c, f, w, &known, &first);
+        if (!known && !w->content) rc = 0;
     }
     if (rc < 0 && err) *err = first;
     return rc;

@@ -1,7 +1,8 @@
 /* engine/engine.h: one thread that owns a model and its KV cache, and the requests that travel through it.
  *
  * Requests come down one bounded queue (submit), tokens go up one bounded ring a request (stream.c). Each step of
- * the engine thread: admit, plan, forward, sample, emit. Nothing is allocated in a step. */
+ * the engine thread: admit, plan, forward, sample, emit. Nothing is allocated in a step,
+ * but for what grammars remember. */
 #ifndef LOAMI_ENGINE_H
 #define LOAMI_ENGINE_H
 

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-static int make_rules(loami_automaton *a, loami_draft *d, loami_nfa *n)
+static int make_rules(loami_automaton *a, loami_syntax *d, loami_nfa *n)
 {
     uint32_t cap = 0;
     for (uint32_t r = 1; r < d->n_rules && n->rc == 0; r++) { /* loops are added on the way */
@@ -30,12 +30,12 @@ static int close_lists(loami_automaton *a, loam_err *err)
     return 0;
 }
 
-int loami_automaton_make(loami_automaton **out, loami_draft *d, loam_err *err)
+int loami_automaton_make(loami_automaton **out, loami_syntax *d, loam_err *err)
 {
     if (d->failed)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "the grammar is too large: at most %d expressions and %d rules", LOAMI_DRAFT_EXPRS, LOAMI_DRAFT_RULES);
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "the grammar is too large: at most %d expressions and %d rules", LOAMI_SYNTAX_EXPRS, LOAMI_SYNTAX_RULES);
     loami_automaton *a = calloc(1, sizeof *a);
-    loami_nfa n = { .draft = d, .err = err };
+    loami_nfa n = { .syntax = d, .err = err };
     if (!a) return loami_fail_nomem(err);
     a->root = d->root;
     int rc = make_rules(a, d, &n);

@@ -8,7 +8,7 @@
 #ifndef LOAMI_AUTOMATON_H
 #define LOAMI_AUTOMATON_H
 
-#include "grammar/draft.h"
+#include "grammar/syntax.h"
 
 enum {
     LOAMI_NFA_STATES = 1 << 18,  /* 2 MiB; what 256 KiB of choices need */
@@ -48,8 +48,8 @@ typedef struct loami_automaton {
     uint32_t n_states, n_edges, n_calls, n_tokens, n_rules, root;
 } loami_automaton;
 
-/* Compiles a draft. LOAM_E_UNSUPPORTED or LOAM_E_ARG with words about the rule: left recursion, no text at all, too large. */
-int loami_automaton_make(loami_automaton **out, loami_draft *d, loam_err *err);
+/* Compiles a syntax. LOAM_E_UNSUPPORTED or LOAM_E_ARG with words about the rule: left recursion, no text at all, too large. */
+int loami_automaton_make(loami_automaton **out, loami_syntax *d, loam_err *err);
 void loami_automaton_free(loami_automaton *a);
 size_t loami_automaton_bytes(const loami_automaton *a);
 
@@ -67,7 +67,7 @@ typedef struct loami_arc {
 
 /* Nondeterministic, as nfa.c writes it and subset.c reads it. */
 typedef struct loami_nfa {
-    loami_draft *draft;
+    loami_syntax *syntax;
     uint32_t *first;             /* [n_states] of its arcs */
     loami_arc *arcs;             /* from 1 on */
     uint32_t n_states, cap_states, n_arcs, cap_arcs;
@@ -78,7 +78,7 @@ typedef struct loami_nfa {
     int rc;
 } loami_nfa;
 
-/* The start of a rule's part. Rules may be added to the draft: loops of their own. */
+/* The start of a rule's part. Rules may be added to the syntax: loops of their own. */
 uint32_t loami_nfa_rule(loami_nfa *n, uint32_t rule);
 void loami_nfa_free(loami_nfa *n);
 int loami_nfa_fail(loami_nfa *n, int code, const char *words);
@@ -87,6 +87,6 @@ int loami_nfa_fail(loami_nfa *n, int code, const char *words);
 int loami_subset(loami_automaton *a, loami_nfa *n, uint32_t start, uint32_t *dfa_start);
 
 /* trim.c: drops what leads nowhere, fills need and most, refuses what would not end. */
-int loami_trim(loami_automaton *a, const loami_draft *d, loam_err *err);
+int loami_trim(loami_automaton *a, const loami_syntax *d, loam_err *err);
 
 #endif

@@ -1,5 +1,5 @@
 /* EBNF as llama.cpp writes it (GBNF), with four words more: %json, %regex and %text, and tokens. */
-#include "grammar/draft.h"
+#include "grammar/syntax.h"
 
 #include "base/json.h"
 #include "base/utf8.h"
@@ -10,7 +10,7 @@
 enum { NAMES = 1 << 15, MOST_TIMES = 65535, NAME = 128, WORDS = 16 };
 
 typedef struct reader {
-    loami_draft *d;
+    loami_syntax *d;
     const char *s;
     size_t at, n;
     int depth;
@@ -274,7 +274,7 @@ static loami_expr *alternatives(reader *r);
 static loami_expr *parentheses(reader *r)
 {
     size_t begin = r->at++;
-    if (++r->depth > LOAMI_DRAFT_DEPTH) return wrong(r, LOAM_E_UNSUPPORTED, "parentheses are nested more than 128 deep");
+    if (++r->depth > LOAMI_SYNTAX_DEPTH) return wrong(r, LOAM_E_UNSUPPORTED, "parentheses are nested more than 128 deep");
     loami_expr *x = alternatives(r);
     r->depth--;
     if (r->rc < 0) return NULL;
@@ -400,7 +400,7 @@ static void definition(reader *r)
     r->d->rules[rule].expr = x;
 }
 
-int loami_ebnf_read(loami_draft *d, const char *s, size_t n, loam_err *err)
+int loami_ebnf_read(loami_syntax *d, const char *s, size_t n, loam_err *err)
 {
     reader r = { .d = d, .s = s, .n = n, .err = err };
     if (!(r.names = calloc(NAMES, sizeof *r.names))) return loami_fail_nomem(err);

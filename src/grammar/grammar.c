@@ -8,8 +8,8 @@ static int32_t special_token(const void *vocab, const char *text, size_t n)
     return loami_vocab_special(vocab, text, n);
 }
 
-/* The draft's root for a source that is one expression. */
-static int one_rule(loami_draft *d, int rc, loami_expr *const *expr)
+/* The root for a source that is one expression. */
+static int one_rule(loami_syntax *d, int rc, loami_expr *const *expr)
 {
     if (rc < 0) return rc;
     uint32_t root = loami_rule_new(d, "root");
@@ -19,7 +19,7 @@ static int one_rule(loami_draft *d, int rc, loami_expr *const *expr)
     return 0;
 }
 
-static int read_source(loami_draft *d, loam_grammar_kind kind, const char *s, size_t n, loam_err *err)
+static int read_source(loami_syntax *d, loam_grammar_kind kind, const char *s, size_t n, loam_err *err)
 {
     loami_expr *x = NULL;
     switch (kind) {
@@ -34,7 +34,7 @@ static int read_source(loami_draft *d, loam_grammar_kind kind, const char *s, si
 
 int loami_grammar_open(loam_grammar **out, const loami_vocab *v, loam_grammar_kind kind, const char *source, size_t n, loam_err *err)
 {
-    loami_draft d = { .token = special_token, .token_arg = v };
+    loami_syntax d = { .token = special_token, .token_arg = v };
     loam_grammar *g = calloc(1, sizeof *g);
     if (!g) return loami_fail_nomem(err);
     memcpy(d.absent, v->absent, sizeof d.absent);
@@ -42,7 +42,7 @@ int loami_grammar_open(loam_grammar **out, const loami_vocab *v, loam_grammar_ki
     if (rc == 0) rc = read_source(&d, kind, source, n, err);
     if (rc == 0) rc = loami_automaton_make(&g->automaton, &d, err);
     if (rc == 0) rc = loami_memo_open(&g->memo, g->automaton, err);
-    loami_draft_free(&d);
+    loami_syntax_free(&d);
     if (rc < 0) {
         loami_automaton_free(g->automaton);
         free(g);

@@ -67,9 +67,9 @@ static void skip(loami_nfa *n, uint32_t from, uint32_t to)
 
 static void bytes_arc(loami_nfa *n, uint32_t from, uint8_t lo, uint8_t hi, uint32_t to, bool counts)
 {
-    while (n->draft->absent[lo] && lo < hi) lo++;
-    while (n->draft->absent[hi] && lo < hi) hi--;
-    if (n->draft->absent[lo]) return; /* what no token can write would be a dead end */
+    while (n->syntax->absent[lo] && lo < hi) lo++;
+    while (n->syntax->absent[hi] && lo < hi) hi--;
+    if (n->syntax->absent[lo]) return; /* what no token can write would be a dead end */
     arc(n, from, (loami_arc){ .kind = LOAMI_A_BYTES, .lo = lo, .hi = hi, .to = to, .counts = counts });
 }
 
@@ -282,7 +282,7 @@ static uint32_t size_of(const loami_expr *x, uint32_t limit)
     return sum > limit ? limit + 1 : (uint32_t)sum;
 }
 
-static bool can_be_empty(const loami_draft *d, const loami_expr *x, int depth)
+static bool can_be_empty(const loami_syntax *d, const loami_expr *x, int depth)
 {
     switch (x->kind) {
     case LOAMI_X_EMPTY:
@@ -332,7 +332,7 @@ static uint32_t written_out(loami_nfa *n, const loami_expr *x, uint32_t next)
 /* The loop over these items, whose limits a call brings. Loops over the same are the same rule. */
 static uint32_t loop_rule(loami_nfa *n, const loami_expr *x)
 {
-    loami_draft *d = n->draft;
+    loami_syntax *d = n->syntax;
     for (uint32_t i = 1; i < d->n_rules && i < 4096; i++)
         if (d->rules[i].is_loop && d->rules[i].expr->u.items[0] == x->u.items[0] && d->rules[i].expr->u.items[1] == x->u.items[1]) return i;
     uint32_t r = loami_rule_new(d, NULL);
@@ -353,7 +353,7 @@ static uint32_t repeat(loami_nfa *n, const loami_expr *x, uint32_t next)
     uint32_t times = x->hi != LOAMI_NO_LIMIT ? x->hi : x->lo;
     bool few = times <= 1 || ((uint64_t)times * size_of(item, INLINE_STATES) <= INLINE_STATES && item->kind != LOAMI_X_QUOTED);
     if (!x->u.items[1] && (few || n->counts_chars)) return written_out(n, x, next);
-    if (can_be_empty(n->draft, item, 0)) {
+    if (can_be_empty(n->syntax, item, 0)) {
         if (x->hi == LOAMI_NO_LIMIT && !x->u.items[1]) return star(n, item, next);
         loami_nfa_fail(n, LOAM_E_UNSUPPORTED, "something that can be empty is repeated too often: make it not empty, or repeat it without limit");
         return 0;
@@ -367,9 +367,9 @@ static uint32_t repeat(loami_nfa *n, const loami_expr *x, uint32_t next)
 static uint32_t item_rule(loami_nfa *n, loami_expr *item)
 {
     if (item->kind == LOAMI_X_RULE && item->lo == 0 && item->hi == LOAMI_NO_LIMIT) return item->u.rule;
-    uint32_t r = loami_rule_new(n->draft, NULL);
+    uint32_t r = loami_rule_new(n->syntax, NULL);
     if (!r) return too_large(n);
-    n->draft->rules[r].expr = item;
+    n->syntax->rules[r].expr = item;
     return r;
 }
 
@@ -467,7 +467,7 @@ static uint32_t build(loami_nfa *n, const loami_expr *x, uint32_t next)
 
 uint32_t loami_nfa_rule(loami_nfa *n, uint32_t rule)
 {
-    loami_rule r = n->draft->rules[rule];
+    loami_rule r = n->syntax->rules[rule];
     n->counts_chars = r.counts_chars;
     if (r.is_loop) return loop(n, r.expr);
     uint32_t end = state(n);

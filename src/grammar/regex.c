@@ -1,6 +1,6 @@
 /* Regular expressions as Python, JavaScript and Rust agree on them, without what no automaton does: references back, looking
  * around, word borders. The whole text has to match, so ^ and $ say nothing at its ends and are refused elsewhere. */
-#include "grammar/draft.h"
+#include "grammar/syntax.h"
 
 #include "base/utf8.h"
 
@@ -10,7 +10,7 @@
 enum { MOST_TIMES = 65535, MOST_RANGES = 512, ANCHOR_BEGIN = 1, ANCHOR_END = 2 };
 
 typedef struct reader {
-    loami_draft *d;
+    loami_syntax *d;
     const char *s;
     size_t at, n;
     bool quoted;
@@ -224,7 +224,7 @@ static loami_expr *group(reader *r)
             return unsupported(r, begin, "(?...) is not supported but for (?:...) and names: looking around and flags can't be honoured");
         }
     }
-    if (++r->depth > LOAMI_DRAFT_DEPTH) return unsupported(r, begin, "groups are nested more than 128 deep");
+    if (++r->depth > LOAMI_SYNTAX_DEPTH) return unsupported(r, begin, "groups are nested more than 128 deep");
     loami_expr *x = alternatives(r);
     r->depth--;
     if (r->rc < 0) return NULL;
@@ -365,7 +365,7 @@ static void check_anchors(reader *r, const loami_expr *x, bool first, bool last)
     }
 }
 
-int loami_regex_read(loami_draft *d, loami_expr **out, const char *s, size_t n, bool quoted, const char *where, loam_err *err)
+int loami_regex_read(loami_syntax *d, loami_expr **out, const char *s, size_t n, bool quoted, const char *where, loam_err *err)
 {
     reader r = { .d = d, .s = s, .n = n, .quoted = quoted, .where = where, .err = err };
     loami_expr *x = alternatives(&r);

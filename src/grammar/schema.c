@@ -275,14 +275,14 @@ loami_expr *loami_schema_compile(loami_schema *c, const json_t *s)
     if (json_is_false(s)) return loami_x_never(c->d);
     if (!json_is_object(s)) return loami_schema_wrong(c, LOAM_E_ARG, NULL, "a schema is an object, true or false");
     if (++c->n_nodes > LOAMI_SCHEMA_NODES) return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema has more than %d parts", LOAMI_SCHEMA_NODES);
-    if (c->depth == LOAMI_DRAFT_DEPTH) return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema is nested more than %d deep", LOAMI_DRAFT_DEPTH);
+    if (c->depth == LOAMI_SYNTAX_DEPTH) return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema is nested more than %d deep", LOAMI_SYNTAX_DEPTH);
     c->depth++;
     loami_expr *x = as_rule(c, s);
     c->depth--;
     return x;
 }
 
-int loami_schema_read(loami_draft *d, loami_expr **out, const char *s, size_t n, loam_err *err)
+int loami_schema_read(loami_syntax *d, loami_expr **out, const char *s, size_t n, loam_err *err)
 {
     loami_schema c = { .d = d, .err = err };
     if (n > LOAMI_SCHEMA_BYTES) return loami_fail(err, LOAM_E_UNSUPPORTED, "the JSON Schema has %zu bytes, at most %d are taken", n, LOAMI_SCHEMA_BYTES);
@@ -296,7 +296,7 @@ int loami_schema_read(loami_draft *d, loami_expr **out, const char *s, size_t n,
     return c.rc;
 }
 
-int loami_choice_read(loami_draft *d, loami_expr **out, const char *s, size_t n, loam_err *err)
+int loami_choice_read(loami_syntax *d, loami_expr **out, const char *s, size_t n, loam_err *err)
 {
     json_t *list, *one;
     loami_exprs parts = { 0 };

@@ -6,7 +6,7 @@
 #ifndef LOAMI_SCHEMA_H
 #define LOAMI_SCHEMA_H
 
-#include "grammar/draft.h"
+#include "grammar/syntax.h"
 
 #include "base/json.h"
 
@@ -19,7 +19,7 @@ enum {
 };
 
 typedef struct loami_schema {
-    loami_draft *d;
+    loami_syntax *d;
     json_t *root, *memo;             /* memo: a subschema's text -> its rule */
     char path[LOAMI_SCHEMA_PATH];    /* JSON pointer of the subschema at hand; cut when it is too long */
     size_t path_n;

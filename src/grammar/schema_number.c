@@ -43,7 +43,7 @@ static loami_expr *any_digits(loami_schema *c, uint32_t lo, uint32_t hi)
 /* n digits that are, as a number, from lo to hi; NULL: no bound on that side. */
 static loami_expr *between(loami_schema *c, const char *lo, const char *hi, uint32_t n)
 {
-    loami_draft *d = c->d;
+    loami_syntax *d = c->d;
     if (n == 0 || (!lo && !hi)) return any_digits(c, n, n);
     char a = lo ? *lo : '0', b = hi ? *hi : '9';
     const char *lo_rest = lo ? lo + 1 : NULL, *hi_rest = hi ? hi + 1 : NULL;
@@ -103,7 +103,7 @@ static void take_one(char *s)
 static loami_expr *fraction(const limits *l, uint32_t i, bool tight_lo, bool tight_hi, bool some)
 {
     loami_schema *c = l->c;
-    loami_draft *d = c->d;
+    loami_syntax *d = c->d;
     uint32_t left = l->digits > i ? l->digits - i : 0;
     tight_lo = tight_lo && (i < l->lo.n_part || l->above);
     if (!tight_lo && !tight_hi) return left < some ? loami_x_never(d) : any_digits(c, some, left);
@@ -129,7 +129,7 @@ static loami_expr *fraction(const limits *l, uint32_t i, bool tight_lo, bool tig
 /* Whole part, then perhaps a point and a fraction. whole_ok: the number may end before the point. */
 static loami_expr *with_fraction(const limits *l, loami_expr *whole_part, bool tight_lo, bool tight_hi)
 {
-    loami_draft *d = l->c->d;
+    loami_syntax *d = l->c->d;
     loami_expr *none = fraction(l, 0, tight_lo, tight_hi, false);
     bool may_end = !(tight_lo && (l->lo.n_part || l->above)) && !(tight_hi && !l->hi.n_part && l->below);
     if (!none) return NULL;
@@ -151,7 +151,7 @@ static int compare_whole(const decimal *a, const decimal *b)
 /* Numbers >= 0 within the limits. */
 static loami_expr *magnitudes(limits *l)
 {
-    loami_draft *d = l->c->d;
+    loami_syntax *d = l->c->d;
     char from[MOST_DIGITS + 2], to[MOST_DIGITS + 2];
     uint32_t n = l->has_hi && l->hi.n_whole > l->lo.n_whole ? l->hi.n_whole : l->lo.n_whole;
     l->digits = n < ALL_DIGITS ? ALL_DIGITS - n : 0;
@@ -234,7 +234,7 @@ refuse:
 
 static loami_expr *bounded(loami_schema *c, const bound *lo, const bound *hi, bool integer)
 {
-    loami_draft *d = c->d;
+    loami_syntax *d = c->d;
     decimal low, high;
     loami_expr *x = loami_x_never(d);
     bool lo_negative = !lo->exact || lo->value < 0, hi_positive = !hi->exact || hi->value > 0;
@@ -260,7 +260,7 @@ static loami_expr *bounded(loami_schema *c, const bound *lo, const bound *hi, bo
 /* Whole numbers divisible by m: a rule for each remainder. */
 static loami_expr *multiples(loami_schema *c, uint32_t m)
 {
-    loami_draft *d = c->d;
+    loami_syntax *d = c->d;
     uint32_t rules[MULTIPLE];
     loami_exprs firsts = { 0 };
     for (uint32_t k = 0; k < m; k++)

@@ -198,7 +198,7 @@ loami_expr *loami_schema_object(loami_schema *c, const json_t *s)
     object o = { 0 };
     const json_t *rest = json_object_get(s, "additionalProperties");
     bool open = rest ? !json_is_false(rest) : !json_object_get(s, "properties");
-    loami_draft *d = c->d;
+    loami_syntax *d = c->d;
     loami_expr *more = NULL, *space = loami_json_space_x(d);
     uint32_t lo = 0, hi = LOAMI_NO_LIMIT;
 
@@ -242,7 +242,7 @@ static loami_expr *item(loami_schema *c, const char *keyword, const json_t *sche
 /* "[" first, second, ... up to n, then others "]": each is there when lo says so, and may be when the one before it is. */
 static loami_expr *tuple(loami_schema *c, const json_t *prefix, const char *keyword, uint32_t lo, uint32_t hi, const json_t *rest)
 {
-    loami_draft *d = c->d;
+    loami_syntax *d = c->d;
     uint32_t n = (uint32_t)json_array_size(prefix), kept = n < hi ? n : hi;
     loami_expr *comma = loami_json_comma_x(d), *tail = loami_x_empty(d), *space = loami_json_space_x(d), *x;
     bool more = hi > n && (rest ? !json_is_false(rest) : lo > n); /* without a word about them there are no others */

@@ -50,7 +50,7 @@ size_t loami_schema_length(const json_t *string)
 /* The pattern's strings, with quotes, no shorter and no longer. */
 static loami_expr *matching(loami_schema *c, const char *keyword, const char *pattern, size_t n, uint32_t lo, uint32_t hi)
 {
-    loami_draft *d = c->d;
+    loami_syntax *d = c->d;
     loami_expr *x, *quote = loami_x_text(d, "\"");
     char where[LOAMI_SCHEMA_PATH + 64];
     memcpy(where, "the JSON Schema, at \"", 21);

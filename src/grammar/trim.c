@@ -8,7 +8,7 @@ enum { COUNTED_STATES = 4096, LENGTHS = 1024 /* in which a pattern's lengths mus
 
 typedef struct trim {
     loami_automaton *a;
-    const loami_draft *d;
+    const loami_syntax *d;
     bool *alive;                 /* [states] some text leads to the rule's end */
     uint32_t *back, *back_at;    /* which edges and calls wait for a state: back[back_at[s]..back_at[s + 1]) */
     uint32_t *todo;
@@ -333,7 +333,7 @@ static int settle(trim *t)
     return loami_fail(t->err, LOAM_E_UNSUPPORTED, "the grammar has too many parts that nothing can satisfy");
 }
 
-int loami_trim(loami_automaton *a, const loami_draft *d, loam_err *err)
+int loami_trim(loami_automaton *a, const loami_syntax *d, loam_err *err)
 {
     trim t = { .a = a, .d = d, .err = err };
     int rc;

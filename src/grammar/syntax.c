@@ -1,21 +1,21 @@
-#include "grammar/draft.h"
+#include "grammar/syntax.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-void loami_draft_free(loami_draft *d)
+void loami_syntax_free(loami_syntax *d)
 {
     loami_arena_free(&d->arena);
     free(d->rules);
     memset(d, 0, sizeof *d);
 }
 
-uint32_t loami_rule_new(loami_draft *d, const char *name)
+uint32_t loami_rule_new(loami_syntax *d, const char *name)
 {
     if (d->failed) return 0;
     if (d->n_rules + 1 >= d->cap_rules) {
         uint32_t cap = d->cap_rules ? d->cap_rules * 2 : 64;
-        loami_rule *rules = cap <= LOAMI_DRAFT_RULES ? realloc(d->rules, cap * sizeof *rules) : NULL;
+        loami_rule *rules = cap <= LOAMI_SYNTAX_RULES ? realloc(d->rules, cap * sizeof *rules) : NULL;
         if (!rules) {
             d->failed = true;
             return 0;
@@ -28,9 +28,9 @@ uint32_t loami_rule_new(loami_draft *d, const char *name)
     return d->n_rules++;
 }
 
-static loami_expr *new_expr(loami_draft *d, loami_expr_kind kind)
+static loami_expr *new_expr(loami_syntax *d, loami_expr_kind kind)
 {
-    loami_expr *x = d->n_exprs < LOAMI_DRAFT_EXPRS ? loami_arena_alloc(&d->arena, sizeof *x) : NULL;
+    loami_expr *x = d->n_exprs < LOAMI_SYNTAX_EXPRS ? loami_arena_alloc(&d->arena, sizeof *x) : NULL;
     if (!x) {
         d->failed = true;
         return NULL;
@@ -40,17 +40,17 @@ static loami_expr *new_expr(loami_draft *d, loami_expr_kind kind)
     return x;
 }
 
-loami_expr *loami_x_empty(loami_draft *d)
+loami_expr *loami_x_empty(loami_syntax *d)
 {
     return new_expr(d, LOAMI_X_EMPTY);
 }
 
-loami_expr *loami_x_never(loami_draft *d)
+loami_expr *loami_x_never(loami_syntax *d)
 {
     return new_expr(d, LOAMI_X_NEVER);
 }
 
-loami_expr *loami_x_bytes(loami_draft *d, const char *bytes, size_t n)
+loami_expr *loami_x_bytes(loami_syntax *d, const char *bytes, size_t n)
 {
     loami_expr *x = new_expr(d, n ? LOAMI_X_BYTES : LOAMI_X_EMPTY);
     if (!x || n == 0) return x;
@@ -60,7 +60,7 @@ loami_expr *loami_x_bytes(loami_draft *d, const char *bytes, size_t n)
     return x->u.bytes ? x : NULL;
 }
 
-loami_expr *loami_x_text(loami_draft *d, const char *words)
+loami_expr *loami_x_text(loami_syntax *d, const char *words)
 {
     return loami_x_bytes(d, words, strlen(words));
 }
@@ -98,7 +98,7 @@ uint32_t loami_chars_invert(const loami_range *r, uint32_t n, loami_range *out)
     return k;
 }
 
-loami_expr *loami_x_chars(loami_draft *d, const loami_range *ranges, uint32_t n, bool quoted)
+loami_expr *loami_x_chars(loami_syntax *d, const loami_range *ranges, uint32_t n, bool quoted)
 {
     loami_range *r = loami_arena_array(&d->arena, (size_t)n * 2 + 2, sizeof *r);
     loami_expr *x = new_expr(d, quoted ? LOAMI_X_QUOTED : LOAMI_X_CHARS);
@@ -120,7 +120,7 @@ loami_expr *loami_x_chars(loami_draft *d, const loami_range *ranges, uint32_t n,
 
 /* ---- made of others ------------------------------------------------------------------------------------- */
 
-static loami_expr *of_items(loami_draft *d, loami_expr_kind kind, loami_expr *const *items, uint32_t n)
+static loami_expr *of_items(loami_syntax *d, loami_expr_kind kind, loami_expr *const *items, uint32_t n)
 {
     loami_expr *x = new_expr(d, kind);
     for (uint32_t i = 0; i < n; i++)
@@ -134,31 +134,31 @@ static loami_expr *of_items(loami_draft *d, loami_expr_kind kind, loami_expr *co
     return x;
 }
 
-loami_expr *loami_x_seq(loami_draft *d, loami_expr *const *items, uint32_t n)
+loami_expr *loami_x_seq(loami_syntax *d, loami_expr *const *items, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         if (items[i] && items[i]->kind == LOAMI_X_NEVER) return items[i];
     return n == 0 ? loami_x_empty(d) : n == 1 ? items[0] : of_items(d, LOAMI_X_SEQ, items, n);
 }
 
-loami_expr *loami_x_alt(loami_draft *d, loami_expr *const *items, uint32_t n)
+loami_expr *loami_x_alt(loami_syntax *d, loami_expr *const *items, uint32_t n)
 {
     return n == 0 ? loami_x_never(d) : n == 1 ? items[0] : of_items(d, LOAMI_X_ALT, items, n);
 }
 
-loami_expr *loami_x_two(loami_draft *d, loami_expr *a, loami_expr *b)
+loami_expr *loami_x_two(loami_syntax *d, loami_expr *a, loami_expr *b)
 {
     return loami_x_seq(d, (loami_expr *[]){ a, b }, 2);
 }
 
-loami_expr *loami_x_either(loami_draft *d, loami_expr *a, loami_expr *b)
+loami_expr *loami_x_either(loami_syntax *d, loami_expr *a, loami_expr *b)
 {
     if (a && a->kind == LOAMI_X_NEVER) return b;
     if (b && b->kind == LOAMI_X_NEVER) return a;
     return loami_x_alt(d, (loami_expr *[]){ a, b }, 2);
 }
 
-loami_expr *loami_x_repeat(loami_draft *d, loami_expr *item, loami_expr *between, uint32_t lo, uint32_t hi)
+loami_expr *loami_x_repeat(loami_syntax *d, loami_expr *item, loami_expr *between, uint32_t lo, uint32_t hi)
 {
     if (!item) return NULL;
     if (hi == 0) return loami_x_empty(d);
@@ -176,7 +176,7 @@ loami_expr *loami_x_repeat(loami_draft *d, loami_expr *item, loami_expr *between
     return x;
 }
 
-loami_expr *loami_x_rule(loami_draft *d, uint32_t rule)
+loami_expr *loami_x_rule(loami_syntax *d, uint32_t rule)
 {
     loami_expr *x = rule ? new_expr(d, LOAMI_X_RULE) : NULL;
     if (!x) return NULL;
@@ -185,19 +185,19 @@ loami_expr *loami_x_rule(loami_draft *d, uint32_t rule)
     return x;
 }
 
-loami_expr *loami_x_token(loami_draft *d, int32_t id)
+loami_expr *loami_x_token(loami_syntax *d, int32_t id)
 {
     loami_expr *x = new_expr(d, LOAMI_X_TOKEN);
     if (x) x->u.token = id;
     return x;
 }
 
-loami_expr *loami_x_until(loami_draft *d, loami_expr *const *words, uint32_t n)
+loami_expr *loami_x_until(loami_syntax *d, loami_expr *const *words, uint32_t n)
 {
     return of_items(d, LOAMI_X_TEXT, words, n);
 }
 
-loami_expr *loami_x_members(loami_draft *d, const loami_members *m)
+loami_expr *loami_x_members(loami_syntax *d, const loami_members *m)
 {
     loami_expr *x = new_expr(d, LOAMI_X_MEMBERS);
     loami_members *copy = loami_arena_alloc(&d->arena, sizeof *copy);
@@ -212,7 +212,7 @@ loami_expr *loami_x_members(loami_draft *d, const loami_members *m)
     return x;
 }
 
-void loami_exprs_put(loami_draft *d, loami_exprs *l, loami_expr *x)
+void loami_exprs_put(loami_syntax *d, loami_exprs *l, loami_expr *x)
 {
     if (!x) d->failed = true;
     if (l->n == l->cap) {
