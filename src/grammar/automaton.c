@@ -33,7 +33,9 @@ static int close_lists(loami_automaton *a, loam_err *err)
 int loami_automaton_make(loami_automaton **out, loami_syntax *d, loam_err *err)
 {
     if (d->failed)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "the grammar is too large: at most %d expressions and %d rules", LOAMI_SYNTAX_EXPRS, LOAMI_SYNTAX_RULES);
+        return loami_fail(err, LOAM_E_UNSUPPORTED,
+                          "the grammar is too large: at most %d expressions and %d rules", LOAMI_SYNTAX_EXPRS,
+                          LOAMI_SYNTAX_RULES);
     loami_automaton *a = calloc(1, sizeof *a);
     loami_nfa n = { .syntax = d, .err = err };
     if (!a) return loami_fail_nomem(err);
@@ -42,8 +44,10 @@ int loami_automaton_make(loami_automaton **out, loami_syntax *d, loam_err *err)
     if (rc == 0) rc = close_lists(a, err);
     if (rc == 0) rc = loami_trim(a, d, err);
     loami_nfa_free(&n);
-    if (rc < 0) loami_automaton_free(a);
-    else *out = a;
+    if (rc < 0)
+        loami_automaton_free(a);
+    else
+        *out = a;
     return rc;
 }
 
@@ -60,6 +64,6 @@ void loami_automaton_free(loami_automaton *a)
 
 size_t loami_automaton_bytes(const loami_automaton *a)
 {
-    return sizeof *a + a->n_states * sizeof *a->states + a->n_edges * sizeof *a->edges + a->n_calls * sizeof *a->calls +
-           a->n_tokens * sizeof *a->tokens + a->n_rules * sizeof *a->starts;
+    return sizeof *a + a->n_states * sizeof *a->states + a->n_edges * sizeof *a->edges +
+           a->n_calls * sizeof *a->calls + a->n_tokens * sizeof *a->tokens + a->n_rules * sizeof *a->starts;
 }

@@ -11,12 +11,12 @@ typedef struct entry {
     uint64_t hash;
     char *source;
     size_t n;
-    TAILQ_ENTRY(entry) used;         /* last used first */
+    TAILQ_ENTRY(entry) used; /* last used first */
 } entry;
 
 struct loami_grammar_cache {
     pthread_mutex_t lock;
-    TAILQ_HEAD(, entry) entries;
+    TAILQ_HEAD(entries, entry) entries;
     uint32_t n_entries;
 };
 
@@ -54,10 +54,12 @@ static uint64_t hash_of(const char *s, size_t n)
     return h;
 }
 
-static loam_grammar *find(loami_grammar_cache *c, loam_grammar_kind kind, uint64_t hash, const char *source, size_t n)
+static loam_grammar *find(loami_grammar_cache *c, loam_grammar_kind kind, uint64_t hash, const char *source,
+                          size_t n)
 {
     entry *e;
-    TAILQ_FOREACH(e, &c->entries, used) {
+    TAILQ_FOREACH(e, &c->entries, used)
+    {
         if (e->hash != hash || e->kind != kind || e->n != n || memcmp(e->source, source, n) != 0) continue;
         TAILQ_REMOVE(&c->entries, e, used);
         TAILQ_INSERT_HEAD(&c->entries, e, used);
@@ -90,8 +92,8 @@ static void keep(loami_grammar_cache *c, const entry *what)
     }
 }
 
-int loami_grammar_cache_get(loami_grammar_cache *c, loam_grammar **out, const loami_vocab *v, loam_grammar_kind kind, const char *source,
-                            size_t n, loam_err *err)
+int loami_grammar_cache_get(loami_grammar_cache *c, loam_grammar **out, const loami_vocab *v,
+                            loam_grammar_kind kind, const char *source, size_t n, loam_err *err)
 {
     uint64_t hash = hash_of(source, n);
     pthread_mutex_lock(&c->lock);

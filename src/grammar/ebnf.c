@@ -14,7 +14,7 @@ typedef struct reader {
     const char *s;
     size_t at, n;
     int depth;
-    uint32_t *names;             /* [NAMES] hash of names -> rule */
+    uint32_t *names; /* [NAMES] hash of names -> rule */
     loam_err *err;
     int rc;
 } reader;
@@ -26,7 +26,8 @@ static loami_expr *wrong(reader *r, int code, const char *what)
         column = r->s[i] == '\n' ? 1 : column + 1;
         line += r->s[i] == '\n';
     }
-    if (r->rc == 0) r->rc = loami_fail(r->err, code, "the grammar, line %zu, column %zu: %s", line, column, what);
+    if (r->rc == 0)
+        r->rc = loami_fail(r->err, code, "the grammar, line %zu, column %zu: %s", line, column, what);
     return NULL;
 }
 
@@ -37,7 +38,8 @@ static char peek(const reader *r, size_t ahead)
 
 static bool is_name(char c, bool first)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (!first && ((c >= '0' && c <= '9') || c == '-' || c == '.'));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (!first && ((c >= '0' && c <= '9') || c == '-' || c == '.'));
 }
 
 static void skip_space(reader *r)
@@ -83,14 +85,16 @@ static uint32_t rule_named(reader *r, const char *s, size_t n)
     return r->names[h] = rule;
 }
 
-/* ---- literals ------------------------------------------------------------------------------------------- */
+/* ---- literals ---- */
 
 static uint32_t hex(reader *r, int digits)
 {
     uint32_t c = 0;
     for (int i = 0; i < digits; i++, r->at++) {
         char x = peek(r, 0);
-        int v = x >= '0' && x <= '9' ? x - '0' : (x | 32) >= 'a' && (x | 32) <= 'f' ? (x | 32) - 'a' + 10 : -1;
+        int v = x >= '0' && x <= '9'                 ? x - '0'
+                : (x | 32) >= 'a' && (x | 32) <= 'f' ? (x | 32) - 'a' + 10
+                                                     : -1;
         if (v < 0) {
             wrong(r, LOAM_E_ARG, "a hexadecimal digit is missing");
             return 0;
@@ -115,7 +119,8 @@ static uint32_t character(reader *r)
         case 'u': c = hex(r, 4); break;
         case 'U': c = hex(r, 8); break;
         default:
-            if (is_name(x, false) && x != '-' && x != '.' && x != '_') wrong(r, LOAM_E_ARG, "this escape is not known");
+            if (is_name(x, false) && x != '-' && x != '.' && x != '_')
+                wrong(r, LOAM_E_ARG, "this escape is not known");
             return (unsigned char)x;
         }
         if (c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff)) wrong(r, LOAM_E_ARG, "this is no character");
@@ -154,7 +159,8 @@ static loami_expr *class(reader *r)
     uint32_t n = 0;
     bool inverted = peek(r, 0) == '^';
     const char *end = memchr(r->s + r->at, ']', r->n - r->at);
-    if (end) most = (size_t)(end - r->s) - r->at + 66; /* escaped brackets may make it longer: checked below */
+    if (end)
+        most = (size_t)(end - r->s) - r->at + 66; /* escaped brackets may make it longer: checked below */
     set = loami_arena_array(&r->d->arena, most, sizeof *set);
     r->at += inverted;
     while (set && r->at < r->n && peek(r, 0) != ']' && r->rc == 0) {
@@ -164,8 +170,10 @@ static loami_expr *class(reader *r)
             hi = character(r);
         }
         if (hi < lo) wrong(r, LOAM_E_ARG, "a range runs backwards");
-        if (n == most) wrong(r, LOAM_E_UNSUPPORTED, "a class with too many escaped brackets");
-        else set[n++] = (loami_range){ lo, hi };
+        if (n == most)
+            wrong(r, LOAM_E_UNSUPPORTED, "a class with too many escaped brackets");
+        else
+            set[n++] = (loami_range){ lo, hi };
     }
     if (!set || r->rc < 0) return NULL;
     if (r->at >= r->n) {
@@ -188,7 +196,8 @@ static loami_expr *token(reader *r)
     if (left > 2 && s[1] == '[') {
         char *stop = NULL;
         long id = s[2] >= '0' && s[2] <= '9' ? strtol(s + 2, &stop, 10) : -1; /* the source ends in a NUL */
-        if (id < 0 || id > INT32_MAX || stop[0] != ']' || stop[1] != '>') return wrong(r, LOAM_E_ARG, "a token is written <[123]> or as it is spelt, <|name|>");
+        if (id < 0 || id > INT32_MAX || stop[0] != ']' || stop[1] != '>')
+            return wrong(r, LOAM_E_ARG, "a token is written <[123]> or as it is spelt, <|name|>");
         r->at = (size_t)(stop + 2 - r->s);
         return loami_x_token(r->d, (int32_t)id);
     }
@@ -199,7 +208,7 @@ static loami_expr *token(reader *r)
     return loami_x_token(r->d, id);
 }
 
-/* ---- %words --------------------------------------------------------------------------------------------- */
+/* ---- %words ---- */
 
 static loami_expr *json_word(reader *r)
 {
@@ -207,7 +216,8 @@ static loami_expr *json_word(reader *r)
     json_error_t e;
     loami_expr *x = NULL;
     char *text = NULL;
-    json_t *schema = json_loadb(r->s + r->at, r->n - r->at, JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
+    json_t *schema = json_loadb(r->s + r->at, r->n - r->at,
+                                JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
     if (!schema) return wrong(r, LOAM_E_ARG, "%json has a JSON Schema after it");
     text = loami_json_text(schema);
     json_decref(schema);
@@ -223,7 +233,8 @@ static loami_expr *regex_word(reader *r)
     skip_space(r);
     size_t from = r->at + 1, to = from;
     loami_expr *x = NULL;
-    if (peek(r, 0) != '/') return wrong(r, LOAM_E_ARG, "%regex has a regular expression between slashes after it");
+    if (peek(r, 0) != '/')
+        return wrong(r, LOAM_E_ARG, "%regex has a regular expression between slashes after it");
     while (to < r->n && r->s[to] != '/') to += r->s[to] == '\\' ? 2 : 1;
     if (to >= r->n) return wrong(r, LOAM_E_ARG, "the slash is not closed");
     r->rc = loami_regex_read(r->d, &x, r->s + from, to - from, false, "", r->err);
@@ -241,9 +252,11 @@ static loami_expr *text_word(reader *r)
     for (;;) {
         skip_space(r);
         if (peek(r, 0) == ')') break;
-        if (peek(r, 0) != '"' || n == WORDS) return wrong(r, LOAM_E_ARG, "%text takes up to 16 words in quotation marks");
+        if (peek(r, 0) != '"' || n == WORDS)
+            return wrong(r, LOAM_E_ARG, "%text takes up to 16 words in quotation marks");
         if (!(words[n] = literal(r))) return NULL;
-        if (words[n]->kind != LOAMI_X_BYTES || words[n]->n >= 128) return wrong(r, LOAM_E_ARG, "a word of %text has 1 to 127 bytes");
+        if (words[n]->kind != LOAMI_X_BYTES || words[n]->n >= 128)
+            return wrong(r, LOAM_E_ARG, "a word of %text has 1 to 127 bytes");
         n++;
         skip_space(r);
         if (peek(r, 0) == ',') r->at++;
@@ -267,14 +280,15 @@ static loami_expr *word(reader *r)
     return wrong(r, LOAM_E_ARG, "after % comes json, regex or text");
 }
 
-/* ---- expressions ---------------------------------------------------------------------------------------- */
+/* ---- expressions ---- */
 
 static loami_expr *alternatives(reader *r);
 
 static loami_expr *parentheses(reader *r)
 {
     size_t begin = r->at++;
-    if (++r->depth > LOAMI_SYNTAX_DEPTH) return wrong(r, LOAM_E_UNSUPPORTED, "parentheses are nested more than 128 deep");
+    if (++r->depth > LOAMI_SYNTAX_DEPTH)
+        return wrong(r, LOAM_E_UNSUPPORTED, "parentheses are nested more than 128 deep");
     loami_expr *x = alternatives(r);
     r->depth--;
     if (r->rc < 0) return NULL;
@@ -310,7 +324,8 @@ static uint32_t number(reader *r, bool *some)
 {
     uint64_t v = 0;
     *some = false;
-    for (; peek(r, 0) >= '0' && peek(r, 0) <= '9' && v <= MOST_TIMES; r->at++, *some = true) v = v * 10 + (uint64_t)(peek(r, 0) - '0');
+    for (; peek(r, 0) >= '0' && peek(r, 0) <= '9' && v <= MOST_TIMES; r->at++, *some = true)
+        v = v * 10 + (uint64_t)(peek(r, 0) - '0');
     if (v > MOST_TIMES) wrong(r, LOAM_E_UNSUPPORTED, "more than 65535 repetitions");
     return (uint32_t)v;
 }
@@ -331,8 +346,10 @@ static void braces(reader *r, uint32_t *lo, uint32_t *hi)
         if (!some) *hi = LOAMI_NO_LIMIT;
         skip_space(r);
     }
-    if (peek(r, 0) != '}') wrong(r, LOAM_E_ARG, "'{' is not closed");
-    else if (*hi < *lo) wrong(r, LOAM_E_ARG, "the limits of a repetition run backwards");
+    if (peek(r, 0) != '}')
+        wrong(r, LOAM_E_ARG, "'{' is not closed");
+    else if (*hi < *lo)
+        wrong(r, LOAM_E_ARG, "the limits of a repetition run backwards");
     r->at++;
 }
 
@@ -407,16 +424,20 @@ int loami_ebnf_read(loami_syntax *d, const char *s, size_t n, loam_err *err)
     const char *start = "root";
     size_t start_n = 4;
     skip_space(&r);
-    if (n - r.at > 7 && memcmp(s + r.at, "%start ", 7) == 0) { /* how loam's own grammars leave "root" to others' */
+    if (n - r.at > 7 &&
+        memcmp(s + r.at, "%start ", 7) == 0) { /* how loam's own grammars leave "root" to others' */
         start = s + r.at + 7;
         start_n = name_at(&r, r.at + 7);
         r.at += 7 + start_n;
     }
     for (skip_space(&r); r.at < n && r.rc == 0 && !d->failed; skip_space(&r)) definition(&r);
     uint32_t root = r.rc == 0 && !d->failed ? rule_named(&r, start, start_n) : 0;
-    if (root && !d->rules[root].expr && !d->failed) r.rc = loami_fail(err, LOAM_E_ARG, "the grammar has no rule %.*s to start with", (int)start_n, start);
+    if (root && !d->rules[root].expr && !d->failed)
+        r.rc = loami_fail(err, LOAM_E_ARG, "the grammar has no rule %.*s to start with", (int)start_n, start);
     for (uint32_t i = 1; i < d->n_rules && r.rc == 0 && !d->failed; i++)
-        if (!d->rules[i].expr && d->rules[i].name) r.rc = loami_fail(err, LOAM_E_ARG, "the grammar uses the rule %s, which it does not define", d->rules[i].name);
+        if (!d->rules[i].expr && d->rules[i].name)
+            r.rc = loami_fail(err, LOAM_E_ARG, "the grammar uses the rule %s, which it does not define",
+                              d->rules[i].name);
     d->root = root;
     free(r.names);
     return r.rc;

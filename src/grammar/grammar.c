@@ -32,13 +32,17 @@ static int read_source(loami_syntax *d, loam_grammar_kind kind, const char *s, s
     return loami_fail(err, LOAM_E_ARG, "there is no kind of grammar %d", (int)kind);
 }
 
-int loami_grammar_open(loam_grammar **out, const loami_vocab *v, loam_grammar_kind kind, const char *source, size_t n, loam_err *err)
+int loami_grammar_open(loam_grammar **out, const loami_vocab *v, loam_grammar_kind kind, const char *source,
+                       size_t n, loam_err *err)
 {
     loami_syntax d = { .token = special_token, .token_arg = v };
     loam_grammar *g = calloc(1, sizeof *g);
     if (!g) return loami_fail_nomem(err);
     memcpy(d.absent, v->absent, sizeof d.absent);
-    int rc = n > LOAMI_GRAMMAR_SOURCE ? loami_fail(err, LOAM_E_ARG, "the grammar has %zu bytes, at most %d are taken", n, LOAMI_GRAMMAR_SOURCE) : 0;
+    int rc = n > LOAMI_GRAMMAR_SOURCE
+                 ? loami_fail(err, LOAM_E_ARG, "the grammar has %zu bytes, at most %d are taken", n,
+                              LOAMI_GRAMMAR_SOURCE)
+                 : 0;
     if (rc == 0) rc = read_source(&d, kind, source, n, err);
     if (rc == 0) rc = loami_automaton_make(&g->automaton, &d, err);
     if (rc == 0) rc = loami_memo_open(&g->memo, g->automaton, err);

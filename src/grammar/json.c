@@ -26,7 +26,8 @@ static loami_expr *optional(loami_syntax *d, loami_expr *x)
 }
 
 /* The rule, made on first use by define. */
-static loami_expr *once(loami_syntax *d, uint32_t *rule, const char *name, loami_expr *(*define)(loami_syntax *))
+static loami_expr *once(loami_syntax *d, uint32_t *rule, const char *name,
+                        loami_expr *(*define)(loami_syntax *))
 {
     if (!*rule) {
         uint32_t r = *rule = loami_rule_new(d, name);
@@ -85,9 +86,13 @@ static loami_expr *define_number(loami_syntax *d)
 {
     static const loami_range e[] = { { 'e', 'e' }, { 'E', 'E' } }, sign[] = { { '+', '+' }, { '-', '-' } };
     loami_expr *fraction = loami_x_two(d, loami_x_text(d, "."), digits(d, '0', 1, DIGITS));
-    loami_expr *exponent = loami_x_seq(d, (loami_expr *[]){ loami_x_chars(d, e, 2, false), optional(d, loami_x_chars(d, sign, 2, false)),
-                                                            digits(d, '0', 1, 2) }, 3);
-    return loami_x_seq(d, (loami_expr *[]){ whole(d, DIGITS), optional(d, fraction), optional(d, exponent) }, 3);
+    loami_expr *exponent = loami_x_seq(d,
+                                       (loami_expr *[]){ loami_x_chars(d, e, 2, false),
+                                                         optional(d, loami_x_chars(d, sign, 2, false)),
+                                                         digits(d, '0', 1, 2) },
+                                       3);
+    return loami_x_seq(d, (loami_expr *[]){ whole(d, DIGITS), optional(d, fraction), optional(d, exponent) },
+                       3);
 }
 
 loami_expr *loami_json_number_x(loami_syntax *d)
@@ -100,11 +105,13 @@ loami_expr *loami_json_comma_x(loami_syntax *d)
     return loami_x_two(d, loami_x_text(d, ","), loami_json_space_x(d));
 }
 
-loami_expr *loami_json_list_x(loami_syntax *d, char open, loami_expr *item, uint32_t lo, uint32_t hi, char close)
+loami_expr *loami_json_list_x(loami_syntax *d, char open, loami_expr *item, uint32_t lo, uint32_t hi,
+                              char close)
 {
     loami_expr *space = loami_json_space_x(d);
     loami_expr *begin = loami_x_two(d, loami_x_bytes(d, &open, 1), space);
-    loami_expr *end = loami_x_two(d, space, loami_x_bytes(d, &close, 1)), *empty = loami_x_two(d, begin, loami_x_bytes(d, &close, 1));
+    loami_expr *end = loami_x_two(d, space, loami_x_bytes(d, &close, 1)),
+               *empty = loami_x_two(d, begin, loami_x_bytes(d, &close, 1));
     if (!item) return NULL;
     if (hi == 0 || item->kind == LOAMI_X_NEVER) return lo ? loami_x_never(d) : empty;
     loami_expr *items = loami_x_repeat(d, item, loami_json_comma_x(d), lo ? lo : 1, hi);
@@ -115,7 +122,8 @@ loami_expr *loami_json_list_x(loami_syntax *d, char open, loami_expr *item, uint
 static loami_expr *define_object(loami_syntax *d)
 {
     loami_expr *space = loami_json_space_x(d);
-    loami_expr *member = loami_x_seq(d, (loami_expr *[]){ loami_json_string_x(d), loami_x_text(d, ":"), space, loami_json_value_x(d) }, 4);
+    loami_expr *member = loami_x_seq(
+        d, (loami_expr *[]){ loami_json_string_x(d), loami_x_text(d, ":"), space, loami_json_value_x(d) }, 4);
     return loami_json_list_x(d, '{', member, 0, LOAMI_NO_LIMIT, '}');
 }
 
@@ -128,8 +136,10 @@ static loami_expr *define_value(loami_syntax *d)
 {
     uint32_t self = d->value;
     loami_expr *list = loami_json_list_x(d, '[', loami_x_rule(d, self), 0, LOAMI_NO_LIMIT, ']');
-    loami_expr *kinds[] = { loami_json_object_x(d), list, loami_json_string_x(d), loami_json_number_x(d),
-                            loami_x_text(d, "true"), loami_x_text(d, "false"), loami_x_text(d, "null") };
+    loami_expr *kinds[] = { loami_json_object_x(d),  list,
+                            loami_json_string_x(d),  loami_json_number_x(d),
+                            loami_x_text(d, "true"), loami_x_text(d, "false"),
+                            loami_x_text(d, "null") };
     return loami_x_alt(d, kinds, sizeof kinds / sizeof *kinds);
 }
 
@@ -155,8 +165,10 @@ loami_expr *loami_json_literal_x(loami_syntax *d, const char *text, size_t n)
         bool absent = false;
         if (!(len = loami_utf8_next(text + i, n - i, &c))) len = 1;
         for (size_t k = 0; k < len && len > 1; k++) absent |= d->absent[(unsigned char)text[i + k]];
-        if (absent) put_escape(&out, c);
-        else loami_buf_put(&out, text + i, len);
+        if (absent)
+            put_escape(&out, c);
+        else
+            loami_buf_put(&out, text + i, len);
     }
     loami_expr *x = out.failed ? NULL : loami_x_bytes(d, out.data ? out.data : "", out.len);
     loami_buf_free(&out);

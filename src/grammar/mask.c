@@ -4,21 +4,22 @@
 #include <string.h>
 
 enum {
-    WALK_STEPS = 1 << 24,            /* of a walk over the vocabulary; a large one has 500000 nodes */
-    FRAMES_APART = 16,               /* more frames than this are looked at together, without what is kept of each */
+    WALK_STEPS = 1 << 24, /* of a walk over the vocabulary; a large one has 500000 nodes */
+    FRAMES_APART = 16,    /* more frames than this are looked at together, without what is kept of each */
 };
-static const uint64_t WALK_WORK = 40000000; /* about 0.1 s for grammars that can be read in hundreds of ways at once */
+static const uint64_t WALK_WORK =
+    40000000; /* about 0.1 s for grammars that can be read in hundreds of ways at once */
 
 /* A walk over the vocabulary from a state of the memo. */
 typedef struct walk {
     loam_grammar *g;
     uint64_t *bits;
     uint64_t work_until;
-    uint32_t *open;                  /* NULL: what is open is not asked for */
+    uint32_t *open; /* NULL: what is open is not asked for */
     int32_t *open_token;
     uint32_t n_open, cap_open;
     uint32_t states[LOAMI_TOKEN_BYTES + 1];
-    bool left[LOAMI_TOKEN_BYTES + 1];/* the frame was left at this depth or before */
+    bool left[LOAMI_TOKEN_BYTES + 1]; /* the frame was left at this depth or before */
 } walk;
 
 static void set(uint64_t *bits, int32_t id)
@@ -58,14 +59,16 @@ static bool may_go_on(const walk *w, uint32_t steps)
            ((steps & 255) || loami_memo_bytes(m) < LOAMI_MEMO_MOST_BYTES);
 }
 
-/* Nodes [from, to), whose parent's state is w->states[depth of from - 1]. What is cut is not allowed: fewer tokens, none wrong. */
+/* Nodes [from, to), whose parent's state is w->states[depth of from - 1]. What is cut is not allowed: fewer
+ * tokens, none wrong. */
 static void walk_nodes(walk *w, uint32_t from, uint32_t to)
 {
     const loami_vocab *v = w->g->vocab;
     loami_memo *m = &w->g->memo;
     for (uint32_t i = from, steps = 0; i < to && may_go_on(w, steps); steps++) {
         const loami_vocab_node *node = &v->nodes[i];
-        uint32_t before = w->states[node->depth - 1], after = before ? loami_memo_step(m, before, node->byte) : LOAMI_STATE_NONE;
+        uint32_t before = w->states[node->depth - 1],
+                 after = before ? loami_memo_step(m, before, node->byte) : LOAMI_STATE_NONE;
         bool left = w->left[node->depth - 1];
         if (!after) {
             if (left && !add_open(w, i)) return;
@@ -85,7 +88,7 @@ static void walk_nodes(walk *w, uint32_t from, uint32_t to)
     }
 }
 
-/* ---- what is kept a frame -------------------------------------------------------------------------------- */
+/* ---- what is kept a frame ---- */
 
 static uint32_t bucket_of(uint32_t state, uint32_t lo, uint32_t hi)
 {
@@ -95,7 +98,8 @@ static uint32_t bucket_of(uint32_t state, uint32_t lo, uint32_t hi)
 
 static size_t mask_bytes(const loam_grammar *g, const loami_local_mask *l)
 {
-    return sizeof *l + g->vocab->n_words * sizeof *l->allowed + l->n_open * (sizeof *l->open + sizeof *l->open_token);
+    return sizeof *l + g->vocab->n_words * sizeof *l->allowed +
+           l->n_open * (sizeof *l->open + sizeof *l->open_token);
 }
 
 static void drop(loam_grammar *g, loami_local_mask *l)
@@ -144,7 +148,13 @@ static loami_local_mask *make(loam_grammar *g, const loami_frame *f)
     w.states[0] = loami_memo_local(&g->memo, f->state, f->lo, f->hi);
     w.left[0] = w.states[0] && g->memo.states[w.states[0]].leaves;
     walk_nodes(&w, 0, g->vocab->n_nodes);
-    *l = (loami_local_mask){ .state = f->state, .lo = f->lo, .hi = f->hi, .allowed = w.bits, .open = w.open, .open_token = w.open_token, .n_open = w.n_open };
+    *l = (loami_local_mask){ .state = f->state,
+                             .lo = f->lo,
+                             .hi = f->hi,
+                             .allowed = w.bits,
+                             .open = w.open,
+                             .open_token = w.open_token,
+                             .n_open = w.n_open };
     uint32_t b = bucket_of(l->state, l->lo, l->hi);
     l->next = g->buckets[b];
     g->buckets[b] = l;
@@ -161,7 +171,7 @@ static loami_frame without_far_limits(loami_frame f)
     return f;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 /* Walks the open subtrees again, from the whole state. */
 static void walk_open(walk *w, uint32_t state, const loami_local_mask *l)
@@ -172,7 +182,8 @@ static void walk_open(walk *w, uint32_t state, const loami_local_mask *l)
         const loami_vocab_node *node = &v->nodes[l->open[i]];
         const char *bytes = v->bytes + v->at[l->open_token[i]];
         uint32_t s = state;
-        for (uint32_t d = 0; s && d + 1 < node->depth; d++) w->states[d + 1] = s = loami_memo_step(&w->g->memo, s, (uint8_t)bytes[d]);
+        for (uint32_t d = 0; s && d + 1 < node->depth; d++)
+            w->states[d + 1] = s = loami_memo_step(&w->g->memo, s, (uint8_t)bytes[d]);
         if (s) walk_nodes(w, l->open[i], l->open[i] + node->skip);
     }
 }
@@ -195,7 +206,8 @@ static bool by_frames(walk *w, uint32_t state)
         if (!l && !(l = make(g, &f))) return false;
         for (uint32_t i = 0; i < g->vocab->n_words; i++) w->bits[i] |= l->allowed[i];
         walk_open(w, state, l);
-        while (g->masks_bytes > LOAMI_GRAMMAR_MASKS_BYTES && TAILQ_FIRST(&g->masks) != l) drop(g, TAILQ_FIRST(&g->masks));
+        while (g->masks_bytes > LOAMI_GRAMMAR_MASKS_BYTES && TAILQ_FIRST(&g->masks) != l)
+            drop(g, TAILQ_FIRST(&g->masks));
     }
     return true;
 }

@@ -42,7 +42,7 @@ static void tidy(loam_grammar *g)
     if (!roots) return;
     n = 0;
     LIST_FOREACH(m, &g->matchers, next)
-        for (uint32_t b = 0; b <= m->n_back; b++) roots[n++] = &m->trail[slot(m, b)];
+    for (uint32_t b = 0; b <= m->n_back; b++) roots[n++] = &m->trail[slot(m, b)];
     loami_memo_clean(&g->memo, roots, n);
     free(roots);
 }

@@ -29,7 +29,7 @@ struct loam_grammar {
 
     pthread_mutex_t lock;            /* of what follows */
     loami_memo memo;
-    LIST_HEAD(, loami_matcher) matchers;
+    LIST_HEAD(loami_matchers, loami_matcher) matchers;
     TAILQ_HEAD(loami_masks, loami_local_mask) masks;
     loami_local_mask *buckets[LOAMI_MASK_BUCKETS];
     size_t masks_bytes;

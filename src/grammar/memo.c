@@ -29,7 +29,7 @@ static uint32_t mix(uint32_t h, uint32_t v)
     return h ^ h >> 15;
 }
 
-/* ---- frames --------------------------------------------------------------------------------------------- */
+/* ---- frames ---- */
 
 static uint32_t frame_hash(const loami_frame *f)
 {
@@ -60,7 +60,8 @@ static uint32_t frame(loami_memo *m, uint32_t state, uint32_t lo, uint32_t hi, u
     uint32_t h = frame_hash(&f) & (m->n_frame_table - 1);
     for (; m->frame_table[h]; h = (h + 1) & (m->n_frame_table - 1)) {
         const loami_frame *at = &m->frames[m->frame_table[h]];
-        if (at->state == state && at->lo == lo && at->hi == hi && at->below == below) return m->frame_table[h];
+        if (at->state == state && at->lo == lo && at->hi == hi && at->below == below)
+            return m->frame_table[h];
     }
     if (!grow((void **)&m->frames, &m->cap_frames, m->n_frames, sizeof *m->frames)) {
         m->failed = true;
@@ -84,7 +85,7 @@ static uint32_t follow(loami_memo *m, const loami_frame *f, uint32_t to, bool co
     return frame(m, to, counted(f->lo, counts), counted(f->hi, counts), f->below);
 }
 
-/* ---- sets ----------------------------------------------------------------------------------------------- */
+/* ---- sets ---- */
 
 static void visit(work *w, uint32_t frame)
 {
@@ -101,9 +102,12 @@ static void enter(loami_memo *m, work *w, loami_frame f, const loami_call_edge *
     const loami_state *to = &m->a->states[c->to];
     uint32_t below;
     if (c->counts && f.hi == 0) return;
-    bool nothing_left = to->final && counted(f.lo, c->counts) == 0 && to->edges == to[1].edges && to->calls == to[1].calls && to->tokens == to[1].tokens;
-    if (nothing_left) below = f.below; /* a last call takes the caller's place */
-    else if (!(below = follow(m, &f, c->to, c->counts))) return;
+    bool nothing_left = to->final && counted(f.lo, c->counts) == 0 && to->edges == to[1].edges &&
+                        to->calls == to[1].calls && to->tokens == to[1].tokens;
+    if (nothing_left)
+        below = f.below; /* a last call takes the caller's place */
+    else if (!(below = follow(m, &f, c->to, c->counts)))
+        return;
     visit(w, frame(m, m->a->starts[c->rule], c->lo, c->hi, below));
 }
 
@@ -119,8 +123,10 @@ static void close_work(loami_memo *m, work *w)
         loami_frame f = m->frames[number]; /* a copy: frames may move */
         const loami_state *s = &m->a->states[f.state];
         if (s->final && f.lo == 0) {
-            if (f.below) visit(w, f.below);
-            else w->ends = true;
+            if (f.below)
+                visit(w, f.below);
+            else
+                w->ends = true;
         }
         for (uint32_t i = s->calls; i < s[1].calls; i++) enter(m, w, f, &m->a->calls[i]);
         bool reads = s->edges != s[1].edges || s->tokens != s[1].tokens;
@@ -257,13 +263,14 @@ uint32_t loami_memo_step_token(loami_memo *m, uint32_t state, int32_t token)
     return intern(m, &w);
 }
 
-/* ---- memory --------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 int loami_memo_open(loami_memo *m, const loami_automaton *a, loam_err *err)
 {
     *m = (loami_memo){ .a = a, .n_frames = 2, .n_states = 1 };
-    bool ok = grow((void **)&m->frames, &m->cap_frames, 2, sizeof *m->frames) && grow((void **)&m->states, &m->cap_states, 1, sizeof *m->states) &&
-              rehash_frames(m, 256) && rehash_states(m, 256);
+    bool ok = grow((void **)&m->frames, &m->cap_frames, 2, sizeof *m->frames) &&
+              grow((void **)&m->states, &m->cap_states, 1, sizeof *m->states) && rehash_frames(m, 256) &&
+              rehash_states(m, 256);
     if (!ok) {
         loami_memo_close(m);
         return loami_fail_nomem(err);

@@ -16,7 +16,8 @@ enum {
     LOAMI_MEMO_MOST_BYTES = 32 << 20,/* within one mask; then the mask is cut */
 };
 
-enum { LOAMI_STATE_NONE = 0, LOAMI_STATE_UNKNOWN = UINT32_MAX };
+#define LOAMI_STATE_NONE 0u
+#define LOAMI_STATE_UNKNOWN UINT32_MAX /* not looked at yet */
 
 /* The top of a stack and what is below. */
 typedef struct loami_frame {

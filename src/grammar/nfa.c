@@ -1,5 +1,5 @@
-/* Expressions to a nondeterministic automaton, from the end to the beginning: each part is told where to go on, so that
- * a loop's body leads right back to the loop and states that mean the same are the same. */
+/* Expressions to a nondeterministic automaton, from the end to the beginning: each part is told where to go
+ * on, so that a loop's body leads right back to the loop and states that mean the same are the same. */
 #include "grammar/automaton.h"
 
 #include "base/utf8.h"
@@ -17,7 +17,8 @@ int loami_nfa_fail(loami_nfa *n, int code, const char *words)
 
 static uint32_t too_large(loami_nfa *n)
 {
-    loami_nfa_fail(n, LOAM_E_UNSUPPORTED, "the grammar is too large once repetitions are written out: make it smaller");
+    loami_nfa_fail(n, LOAM_E_UNSUPPORTED,
+                   "the grammar is too large once repetitions are written out: make it smaller");
     return 0;
 }
 
@@ -73,10 +74,11 @@ static void bytes_arc(loami_nfa *n, uint32_t from, uint8_t lo, uint8_t hi, uint3
     arc(n, from, (loami_arc){ .kind = LOAMI_A_BYTES, .lo = lo, .hi = hi, .to = to, .counts = counts });
 }
 
-/* ---- characters ----------------------------------------------------------------------------------------- */
+/* ---- characters ---- */
 
 /* Bytes lo[i]..hi[i] for each i, one after the other. */
-static void chain(loami_nfa *n, uint32_t from, const uint8_t *lo, const uint8_t *hi, size_t len, uint32_t to, bool counts)
+static void chain(loami_nfa *n, uint32_t from, const uint8_t *lo, const uint8_t *hi, size_t len, uint32_t to,
+                  bool counts)
 {
     uint32_t next = to;
     for (size_t i = len; i-- > 1;) {
@@ -87,7 +89,8 @@ static void chain(loami_nfa *n, uint32_t from, const uint8_t *lo, const uint8_t 
     bytes_arc(n, from, lo[0], hi[0], next, counts);
 }
 
-/* A range of characters, split until each part is a product of byte ranges (Thompson's construction for UTF-8). */
+/* A range of characters, split until each part is a product of byte ranges (Thompson's construction for
+ * UTF-8). */
 static void range(loami_nfa *n, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to, bool counts)
 {
     static const uint32_t last[] = { 0x7f, 0x7ff, 0xffff };
@@ -127,9 +130,13 @@ static void escape(loami_nfa *n, uint32_t from, const char *text, uint32_t to, b
 static void any_unicode_escape(loami_nfa *n, uint32_t from, uint32_t to, bool counts)
 {
     static const char *const hex[] = { "09", "af", "AF" };
-    static const struct { const char *first; const char *second; } heads[] = {
-        { "09", "09" }, { "09", "af" }, { "09", "AF" }, { "ac", "09" }, { "ac", "af" }, { "ac", "AF" }, { "AC", "09" }, { "AC", "af" },
-        { "AC", "AF" }, { "ef", "09" }, { "ef", "af" }, { "ef", "AF" }, { "EF", "09" }, { "EF", "af" }, { "EF", "AF" }, { "dd", "07" }, { "DD", "07" },
+    static const struct {
+        const char *first;
+        const char *second;
+    } heads[] = {
+        { "09", "09" }, { "09", "af" }, { "09", "AF" }, { "ac", "09" }, { "ac", "af" }, { "ac", "AF" },
+        { "AC", "09" }, { "AC", "af" }, { "AC", "AF" }, { "ef", "09" }, { "ef", "af" }, { "ef", "AF" },
+        { "EF", "09" }, { "EF", "af" }, { "EF", "AF" }, { "dd", "07" }, { "DD", "07" },
     };
     uint32_t backslash = state(n), u = state(n), third = state(n), fourth = state(n);
     bytes_arc(n, from, '\\', '\\', backslash, counts);
@@ -161,7 +168,8 @@ static void escaped(loami_nfa *n, uint32_t from, uint32_t c, uint32_t to, bool c
 
 static void quoted(loami_nfa *n, uint32_t from, const loami_chars *chars, uint32_t to, bool counts)
 {
-    bool all = chars->n == 2 && chars->ranges[0].lo == 0 && chars->ranges[0].hi == 0xd7ff && chars->ranges[1].hi == 0x10ffff;
+    bool all = chars->n == 2 && chars->ranges[0].lo == 0 && chars->ranges[0].hi == 0xd7ff &&
+               chars->ranges[1].hi == 0x10ffff;
     for (uint32_t i = 0; i < chars->n; i++) {
         uint32_t lo = chars->ranges[i].lo, hi = chars->ranges[i].hi;
         for (uint32_t c = lo; c <= hi && c <= '\\'; c++)
@@ -183,12 +191,14 @@ static void characters(loami_nfa *n, uint32_t from, const loami_expr *x, uint32_
         quoted(n, from, &x->u.chars, to, counts);
         return;
     }
-    for (uint32_t i = 0; i < x->u.chars.n; i++) range(n, from, x->u.chars.ranges[i].lo, x->u.chars.ranges[i].hi, to, counts);
+    for (uint32_t i = 0; i < x->u.chars.n; i++)
+        range(n, from, x->u.chars.ranges[i].lo, x->u.chars.ranges[i].hi, to, counts);
 }
 
-/* ---- text without certain words ------------------------------------------------------------------------- */
+/* ---- text without certain words ---- */
 
-static uint32_t longest_suffix(loami_expr *const *words, uint32_t n_words, const char *text, size_t n, uint32_t *word)
+static uint32_t longest_suffix(loami_expr *const *words, uint32_t n_words, const char *text, size_t n,
+                               uint32_t *word)
 {
     for (size_t skipped = 0; skipped < n; skipped++)
         for (uint32_t w = 0; w < n_words; w++)
@@ -203,14 +213,16 @@ static uint32_t longest_suffix(loami_expr *const *words, uint32_t n_words, const
 static bool ends_in_word(loami_expr *const *words, uint32_t n_words, const char *text, size_t n)
 {
     for (uint32_t w = 0; w < n_words; w++)
-        if (words[w]->n <= n && memcmp(words[w]->u.bytes, text + n - words[w]->n, words[w]->n) == 0) return true;
+        if (words[w]->n <= n && memcmp(words[w]->u.bytes, text + n - words[w]->n, words[w]->n) == 0)
+            return true;
     return false;
 }
 
 enum { WORD = 128, WORDS = 16 };
 
 /* The arcs of the state after k bytes of a word; neighbours that lead to the same place are one. */
-static void follow(loami_nfa *n, const loami_expr *x, uint32_t s, const char *word, uint32_t k, uint32_t (*states)[WORD], uint32_t start)
+static void follow(loami_nfa *n, const loami_expr *x, uint32_t s, const char *word, uint32_t k,
+                   uint32_t (*states)[WORD], uint32_t start)
 {
     char text[WORD + 1];
     uint32_t which, to, run = UINT32_MAX;
@@ -238,7 +250,8 @@ static uint32_t until(loami_nfa *n, const loami_expr *x, uint32_t next)
         for (uint32_t k = 0; k < x->u.items[w]->n; k++) {
             states[w][k] = k == 0 ? start : 0;
             for (uint32_t v = 0; v < w && k && !states[w][k]; v++)
-                if (x->u.items[v]->n > k && memcmp(x->u.items[v]->u.bytes, x->u.items[w]->u.bytes, k) == 0) states[w][k] = states[v][k];
+                if (x->u.items[v]->n > k && memcmp(x->u.items[v]->u.bytes, x->u.items[w]->u.bytes, k) == 0)
+                    states[w][k] = states[v][k];
             if (!states[w][k]) states[w][k] = state(n);
         }
     }
@@ -255,7 +268,7 @@ static uint32_t until(loami_nfa *n, const loami_expr *x, uint32_t next)
     return start;
 }
 
-/* ---- repetition ----------------------------------------------------------------------------------------- */
+/* ---- repetition ---- */
 
 static uint32_t build(loami_nfa *n, const loami_expr *x, uint32_t next);
 
@@ -297,7 +310,8 @@ static bool can_be_empty(const loami_syntax *d, const loami_expr *x, int depth)
         return false;
     case LOAMI_X_REPEAT: return x->lo == 0 || can_be_empty(d, x->u.items[0], depth);
     case LOAMI_X_RULE: /* a deep chain of rules counts as empty, which is the careful answer */
-        return depth > 16 || !d->rules[x->u.rule].expr || can_be_empty(d, d->rules[x->u.rule].expr, depth + 1);
+        return depth > 16 || !d->rules[x->u.rule].expr ||
+               can_be_empty(d, d->rules[x->u.rule].expr, depth + 1);
     case LOAMI_X_MEMBERS:
         for (uint32_t i = 0; i < x->u.members->n; i++)
             if (x->u.members->required[i]) return false;
@@ -334,7 +348,9 @@ static uint32_t loop_rule(loami_nfa *n, const loami_expr *x)
 {
     loami_syntax *d = n->syntax;
     for (uint32_t i = 1; i < d->n_rules && i < 4096; i++)
-        if (d->rules[i].is_loop && d->rules[i].expr->u.items[0] == x->u.items[0] && d->rules[i].expr->u.items[1] == x->u.items[1]) return i;
+        if (d->rules[i].is_loop && d->rules[i].expr->u.items[0] == x->u.items[0] &&
+            d->rules[i].expr->u.items[1] == x->u.items[1])
+            return i;
     uint32_t r = loami_rule_new(d, NULL);
     if (!r) return too_large(n);
     d->rules[r].expr = (loami_expr *)x;
@@ -342,20 +358,25 @@ static uint32_t loop_rule(loami_nfa *n, const loami_expr *x)
     return r;
 }
 
-static void call(loami_nfa *n, uint32_t from, uint32_t rule, uint32_t lo, uint32_t hi, bool counts, uint32_t to)
+static void call(loami_nfa *n, uint32_t from, uint32_t rule, uint32_t lo, uint32_t hi, bool counts,
+                 uint32_t to)
 {
-    arc(n, from, (loami_arc){ .kind = LOAMI_A_CALL, .a = rule, .b = lo, .c = hi, .counts = counts, .to = to });
+    arc(n, from,
+        (loami_arc){ .kind = LOAMI_A_CALL, .a = rule, .b = lo, .c = hi, .counts = counts, .to = to });
 }
 
 static uint32_t repeat(loami_nfa *n, const loami_expr *x, uint32_t next)
 {
     const loami_expr *item = x->u.items[0];
     uint32_t times = x->hi != LOAMI_NO_LIMIT ? x->hi : x->lo;
-    bool few = times <= 1 || ((uint64_t)times * size_of(item, INLINE_STATES) <= INLINE_STATES && item->kind != LOAMI_X_QUOTED);
+    bool few = times <= 1 || ((uint64_t)times * size_of(item, INLINE_STATES) <= INLINE_STATES &&
+                              item->kind != LOAMI_X_QUOTED);
     if (!x->u.items[1] && (few || n->counts_chars)) return written_out(n, x, next);
     if (can_be_empty(n->syntax, item, 0)) {
         if (x->hi == LOAMI_NO_LIMIT && !x->u.items[1]) return star(n, item, next);
-        loami_nfa_fail(n, LOAM_E_UNSUPPORTED, "something that can be empty is repeated too often: make it not empty, or repeat it without limit");
+        loami_nfa_fail(n, LOAM_E_UNSUPPORTED,
+                       "something that can be empty is repeated too often: make it not empty, or repeat it "
+                       "without limit");
         return 0;
     }
     uint32_t s = state(n), rule = loop_rule(n, x);
@@ -395,7 +416,7 @@ static uint32_t loop(loami_nfa *n, const loami_expr *x)
     return s;
 }
 
-/* ---- expressions ---------------------------------------------------------------------------------------- */
+/* ---- expressions ---- */
 
 static uint32_t members(loami_nfa *n, const loami_members *m, uint32_t next)
 {

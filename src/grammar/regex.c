@@ -1,5 +1,6 @@
-/* Regular expressions as Python, JavaScript and Rust agree on them, without what no automaton does: references back, looking
- * around, word borders. The whole text has to match, so ^ and $ say nothing at its ends and are refused elsewhere. */
+/* Regular expressions as Python, JavaScript and Rust agree on them, without what no automaton does:
+ * references back, looking around, word borders. The whole text has to match, so ^ and $ say nothing at its
+ * ends and are refused elsewhere. */
 #include "grammar/syntax.h"
 
 #include "base/utf8.h"
@@ -28,7 +29,8 @@ typedef struct ranges {
 static loami_expr *wrong(reader *r, int code, size_t at, const char *what)
 {
     if (r->rc == 0)
-        r->rc = loami_fail(r->err, code, "%s%sthe regular expression, at character %zu: %s", r->where, r->where[0] ? ": " : "", at + 1, what);
+        r->rc = loami_fail(r->err, code, "%s%sthe regular expression, at character %zu: %s", r->where,
+                           r->where[0] ? ": " : "", at + 1, what);
     return NULL;
 }
 
@@ -59,12 +61,14 @@ static uint32_t take_char(reader *r)
     return c;
 }
 
-/* ---- classes -------------------------------------------------------------------------------------------- */
+/* ---- classes ---- */
 
 static void put(reader *r, ranges *to, uint32_t lo, uint32_t hi)
 {
-    if (to->n == MOST_RANGES) unsupported(r, r->at, "a class of more than 512 ranges");
-    else to->r[to->n++] = (loami_range){ lo, hi };
+    if (to->n == MOST_RANGES)
+        unsupported(r, r->at, "a class of more than 512 ranges");
+    else
+        to->r[to->n++] = (loami_range){ lo, hi };
 }
 
 static void put_all(reader *r, ranges *to, const loami_range *from, uint32_t n)
@@ -72,16 +76,27 @@ static void put_all(reader *r, ranges *to, const loami_range *from, uint32_t n)
     for (uint32_t i = 0; i < n; i++) put(r, to, from[i].lo, from[i].hi);
 }
 
-/* \d, \w and \s are ASCII's. Languages differ about what else they match, so their opposites leave out what some take for a
- * digit, letter or space: what is generated matches everywhere. */
+/* \d, \w and \s are ASCII's. Languages differ about what else they match, so their opposites leave out what
+ * some take for a digit, letter or space: what is generated matches everywhere. */
 static bool put_shorthand(reader *r, ranges *to, uint32_t c)
 {
-    static const loami_range digit[] = { { '0', '9' } }, word[] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' } },
+    static const loami_range digit[] = { { '0', '9' } },
+                             word[] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' } },
                              space[] = { { 9, 13 }, { ' ', ' ' } },
-                             no_digit[] = { { 0, '/' }, { ':', 0x65f }, { 0x3041, 0x30ff }, { 0x4e00, 0x9fff }, { 0xac00, 0xd7a3 } },
-                             no_word[] = { { 0, '/' }, { ':', '@' }, { '[', '^' }, { '`', '`' }, { '{', 0x7f } },
-                             no_space[] = { { 0, 8 }, { 0x0e, 0x1b }, { 0x21, 0x7f }, { 0xa1, 0x167f }, { 0x1681, 0x1fff }, { 0x2010, 0x2027 },
-                                            { 0x2030, 0x205e }, { 0x2070, 0x2fff }, { 0x3001, 0xd7ff }, { 0xf900, 0xfdff }, { 0x10000, 0x1ffff } };
+                             no_digit[] = { { 0, '/' },
+                                            { ':', 0x65f },
+                                            { 0x3041, 0x30ff },
+                                            { 0x4e00, 0x9fff },
+                                            { 0xac00, 0xd7a3 } },
+                             no_word[] = { { 0, '/' },
+                                           { ':', '@' },
+                                           { '[', '^' },
+                                           { '`', '`' },
+                                           { '{', 0x7f } },
+                             no_space[] = { { 0, 8 },           { 0x0e, 0x1b },      { 0x21, 0x7f },
+                                            { 0xa1, 0x167f },   { 0x1681, 0x1fff },  { 0x2010, 0x2027 },
+                                            { 0x2030, 0x205e }, { 0x2070, 0x2fff },  { 0x3001, 0xd7ff },
+                                            { 0xf900, 0xfdff }, { 0x10000, 0x1ffff } };
     switch (c) {
     case 'd': put_all(r, to, digit, 1); return true;
     case 'w': put_all(r, to, word, 4); return true;
@@ -98,7 +113,9 @@ static uint32_t hex(reader *r, int digits)
     uint32_t c = 0;
     for (int i = 0; i < digits; i++) {
         char x = peek(r, 0);
-        int v = x >= '0' && x <= '9' ? x - '0' : (x | 32) >= 'a' && (x | 32) <= 'f' ? (x | 32) - 'a' + 10 : -1;
+        int v = x >= '0' && x <= '9'                 ? x - '0'
+                : (x | 32) >= 'a' && (x | 32) <= 'f' ? (x | 32) - 'a' + 10
+                                                     : -1;
         if (v < 0) {
             wrong(r, LOAM_E_ARG, r->at, "a hexadecimal digit is missing");
             return 0;
@@ -125,15 +142,24 @@ static uint32_t escaped(reader *r, uint32_t c)
     size_t at = r->at - 2;
     const char *found = c < 128 ? strchr(names, (int)c) : NULL;
     uint32_t value = c;
-    if (c == 'x') value = hex(r, 2);
-    else if (c == 'u') value = peek(r, 0) == '{' ? braced_hex(r) : hex(r, 4);
-    else if (c == 'U') value = hex(r, 8);
-    else if (found && c) value = (unsigned char)values[found - names];
-    else if ((c >= '1' && c <= '9') || c == 'k') unsupported(r, at, "a reference back (\\1, \\k) is not supported");
-    else if (c == 'p' || c == 'P') unsupported(r, at, "\\p{...} is not supported: write the characters as a class");
-    else if (c == 'b' || c == 'B' || c == 'G') unsupported(r, at, "a border (\\b, \\B, \\G) is not supported");
-    else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) unsupported(r, at, "this escape is not known");
-    if (value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) wrong(r, LOAM_E_ARG, at, "this is no character");
+    if (c == 'x')
+        value = hex(r, 2);
+    else if (c == 'u')
+        value = peek(r, 0) == '{' ? braced_hex(r) : hex(r, 4);
+    else if (c == 'U')
+        value = hex(r, 8);
+    else if (found && c)
+        value = (unsigned char)values[found - names];
+    else if ((c >= '1' && c <= '9') || c == 'k')
+        unsupported(r, at, "a reference back (\\1, \\k) is not supported");
+    else if (c == 'p' || c == 'P')
+        unsupported(r, at, "\\p{...} is not supported: write the characters as a class");
+    else if (c == 'b' || c == 'B' || c == 'G')
+        unsupported(r, at, "a border (\\b, \\B, \\G) is not supported");
+    else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
+        unsupported(r, at, "this escape is not known");
+    if (value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
+        wrong(r, LOAM_E_ARG, at, "this is no character");
     return value;
 }
 
@@ -172,7 +198,8 @@ static loami_expr *class(reader *r)
     while (more(r) && (peek(r, 0) != ']' || first)) {
         uint32_t lo, hi;
         first = false;
-        if (peek(r, 0) == '[' && peek(r, 1) == ':') return unsupported(r, r->at, "[:name:] is not supported: write the characters");
+        if (peek(r, 0) == '[' && peek(r, 1) == ':')
+            return unsupported(r, r->at, "[:name:] is not supported: write the characters");
         if (!class_char(r, &set, &lo)) continue;
         hi = lo;
         if (peek(r, 0) == '-' && r->at + 1 < r->n && peek(r, 1) != ']') {
@@ -198,7 +225,7 @@ static loami_expr *any_char(reader *r)
     return chars(r, &set, true);
 }
 
-/* ---- groups and repetition ------------------------------------------------------------------------------ */
+/* ---- groups and repetition ---- */
 
 static loami_expr *alternatives(reader *r);
 
@@ -221,7 +248,9 @@ static loami_expr *group(reader *r)
         } else if (a == ':') {
             r->at += 2;
         } else {
-            return unsupported(r, begin, "(?...) is not supported but for (?:...) and names: looking around and flags can't be honoured");
+            return unsupported(r, begin,
+                               "(?...) is not supported but for (?:...) and names: looking around and flags "
+                               "can't be honoured");
         }
     }
     if (++r->depth > LOAMI_SYNTAX_DEPTH) return unsupported(r, begin, "groups are nested more than 128 deep");
@@ -267,7 +296,8 @@ static bool number(reader *r, uint32_t *out)
 {
     size_t from = r->at;
     uint64_t v = 0;
-    for (; peek(r, 0) >= '0' && peek(r, 0) <= '9' && v <= MOST_TIMES; r->at++) v = v * 10 + (uint64_t)(peek(r, 0) - '0');
+    for (; peek(r, 0) >= '0' && peek(r, 0) <= '9' && v <= MOST_TIMES; r->at++)
+        v = v * 10 + (uint64_t)(peek(r, 0) - '0');
     *out = (uint32_t)v;
     return r->at > from;
 }
@@ -309,7 +339,8 @@ static loami_expr *repeated(reader *r)
             break;
         }
         if (hi < lo) return wrong(r, LOAM_E_ARG, begin, "the limits of a repetition run backwards");
-        if ((hi != LOAMI_NO_LIMIT && hi > MOST_TIMES) || lo > MOST_TIMES) return unsupported(r, begin, "more than 65535 repetitions");
+        if ((hi != LOAMI_NO_LIMIT && hi > MOST_TIMES) || lo > MOST_TIMES)
+            return unsupported(r, begin, "more than 65535 repetitions");
         if (peek(r, 0) == '+') return unsupported(r, r->at, "a possessive repetition is not supported");
         if (peek(r, 0) == '?') r->at++; /* lazy or not, it is the same language */
         x = loami_x_repeat(r->d, x, NULL, lo, hi);
@@ -335,7 +366,7 @@ static loami_expr *alternatives(reader *r)
     return r->rc < 0 ? NULL : loami_x_alt(r->d, items.items, items.n);
 }
 
-/* ---- anchors -------------------------------------------------------------------------------------------- */
+/* ---- anchors ---- */
 
 static bool is_nothing(const loami_expr *x)
 {
@@ -354,7 +385,8 @@ static void check_anchors(reader *r, const loami_expr *x, bool first, bool last)
         uint32_t from = 0, to = x->n;
         while (from < x->n && is_nothing(x->u.items[from])) from++;
         while (to > 0 && is_nothing(x->u.items[to - 1])) to--;
-        for (uint32_t i = 0; i < x->n; i++) check_anchors(r, x->u.items[i], first && i <= from, last && i + 1 >= to);
+        for (uint32_t i = 0; i < x->n; i++)
+            check_anchors(r, x->u.items[i], first && i <= from, last && i + 1 >= to);
         break;
     }
     case LOAMI_X_ALT:
@@ -365,7 +397,8 @@ static void check_anchors(reader *r, const loami_expr *x, bool first, bool last)
     }
 }
 
-int loami_regex_read(loami_syntax *d, loami_expr **out, const char *s, size_t n, bool quoted, const char *where, loam_err *err)
+int loami_regex_read(loami_syntax *d, loami_expr **out, const char *s, size_t n, bool quoted,
+                     const char *where, loam_err *err)
 {
     reader r = { .d = d, .s = s, .n = n, .quoted = quoted, .where = where, .err = err };
     loami_expr *x = alternatives(&r);

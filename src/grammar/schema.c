@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- where we are --------------------------------------------------------------------------------------- */
+/* ---- where we are ---- */
 
 loami_expr *loami_schema_wrong(loami_schema *c, int code, const char *keyword, const char *fmt, ...)
 {
@@ -15,7 +15,8 @@ loami_expr *loami_schema_wrong(loami_schema *c, int code, const char *keyword, c
     va_start(args, fmt);
     vsnprintf(words, sizeof words, fmt, args);
     va_end(args);
-    c->rc = loami_fail(c->err, code, "the JSON Schema, at \"%s%s%s\": %s", c->path, keyword ? "/" : "", keyword ? keyword : "", words);
+    c->rc = loami_fail(c->err, code, "the JSON Schema, at \"%s%s%s\": %s", c->path, keyword ? "/" : "",
+                       keyword ? keyword : "", words);
     return NULL;
 }
 
@@ -23,8 +24,10 @@ size_t loami_schema_down(loami_schema *c, const char *key, size_t index)
 {
     size_t up = c->path_n, room = sizeof c->path - c->path_n;
     int n = key ? snprintf(c->path + up, room, "/%.60s", key) : snprintf(c->path + up, room, "/%zu", index);
-    if (n > 0 && (size_t)n < room) c->path_n += (size_t)n;
-    else c->path[up] = 0;
+    if (n > 0 && (size_t)n < room)
+        c->path_n += (size_t)n;
+    else
+        c->path[up] = 0;
     return up;
 }
 
@@ -34,14 +37,16 @@ void loami_schema_up(loami_schema *c, size_t to)
     c->path[to] = 0;
 }
 
-/* ---- types ---------------------------------------------------------------------------------------------- */
+/* ---- types ---- */
 
 static const struct {
     const char *name;
     uint32_t type;
 } type_names[] = {
-    { "null", LOAMI_T_NULL }, { "boolean", LOAMI_T_BOOL }, { "integer", LOAMI_T_INTEGER }, { "number", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
-    { "string", LOAMI_T_STRING }, { "array", LOAMI_T_ARRAY }, { "object", LOAMI_T_OBJECT },
+    { "null", LOAMI_T_NULL },       { "boolean", LOAMI_T_BOOL },
+    { "integer", LOAMI_T_INTEGER }, { "number", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
+    { "string", LOAMI_T_STRING },   { "array", LOAMI_T_ARRAY },
+    { "object", LOAMI_T_OBJECT },
 };
 
 /* Keywords, and which types they speak of. */
@@ -49,19 +54,49 @@ static const struct {
     const char *name;
     uint32_t types;
 } keywords[] = {
-    { "properties", LOAMI_T_OBJECT }, { "required", LOAMI_T_OBJECT }, { "additionalProperties", LOAMI_T_OBJECT }, { "minProperties", LOAMI_T_OBJECT },
-    { "maxProperties", LOAMI_T_OBJECT }, { "items", LOAMI_T_ARRAY }, { "prefixItems", LOAMI_T_ARRAY }, { "minItems", LOAMI_T_ARRAY },
-    { "maxItems", LOAMI_T_ARRAY }, { "uniqueItems", LOAMI_T_ARRAY }, { "additionalItems", LOAMI_T_ARRAY }, { "minLength", LOAMI_T_STRING },
-    { "maxLength", LOAMI_T_STRING }, { "pattern", LOAMI_T_STRING }, { "format", LOAMI_T_STRING },
-    { "minimum", LOAMI_T_NUMBER | LOAMI_T_INTEGER }, { "maximum", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
-    { "exclusiveMinimum", LOAMI_T_NUMBER | LOAMI_T_INTEGER }, { "exclusiveMaximum", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
+    { "properties", LOAMI_T_OBJECT },
+    { "required", LOAMI_T_OBJECT },
+    { "additionalProperties", LOAMI_T_OBJECT },
+    { "minProperties", LOAMI_T_OBJECT },
+    { "maxProperties", LOAMI_T_OBJECT },
+    { "items", LOAMI_T_ARRAY },
+    { "prefixItems", LOAMI_T_ARRAY },
+    { "minItems", LOAMI_T_ARRAY },
+    { "maxItems", LOAMI_T_ARRAY },
+    { "uniqueItems", LOAMI_T_ARRAY },
+    { "additionalItems", LOAMI_T_ARRAY },
+    { "minLength", LOAMI_T_STRING },
+    { "maxLength", LOAMI_T_STRING },
+    { "pattern", LOAMI_T_STRING },
+    { "format", LOAMI_T_STRING },
+    { "minimum", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
+    { "maximum", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
+    { "exclusiveMinimum", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
+    { "exclusiveMaximum", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
     { "multipleOf", LOAMI_T_NUMBER | LOAMI_T_INTEGER },
 };
 
 /* What JSON Schema knows, says something about values, and we can't promise. */
 static const char *const refused[] = {
-    "not", "if", "then", "else", "contains", "minContains", "maxContains", "patternProperties", "propertyNames", "dependentRequired",
-    "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef", "extends", "disallow", "divisibleBy",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "minContains",
+    "maxContains",
+    "patternProperties",
+    "propertyNames",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "$dynamicRef",
+    "$recursiveRef",
+    "extends",
+    "disallow",
+    "divisibleBy",
 };
 
 static uint32_t type_named(loami_schema *c, const json_t *name)
@@ -69,7 +104,9 @@ static uint32_t type_named(loami_schema *c, const json_t *name)
     const char *s = json_string_value(name);
     for (size_t i = 0; s && i < sizeof type_names / sizeof *type_names; i++)
         if (strcmp(type_names[i].name, s) == 0) return type_names[i].type;
-    loami_schema_wrong(c, LOAM_E_ARG, "type", "there is no such type; there are null, boolean, integer, number, string, array and object");
+    loami_schema_wrong(
+        c, LOAM_E_ARG, "type",
+        "there is no such type; there are null, boolean, integer, number, string, array and object");
     return 0;
 }
 
@@ -98,7 +135,8 @@ uint32_t loami_type_of(const json_t *v)
     case JSON_INTEGER: return LOAMI_T_INTEGER;
     case JSON_REAL: {
         double d = json_real_value(v);
-        return d == (double)(int64_t)d && d > -1e18 && d < 1e18 ? LOAMI_T_INTEGER | LOAMI_T_NUMBER : LOAMI_T_NUMBER;
+        return d == (double)(int64_t)d && d > -1e18 && d < 1e18 ? LOAMI_T_INTEGER | LOAMI_T_NUMBER
+                                                                : LOAMI_T_NUMBER;
     }
     case JSON_NULL: return LOAMI_T_NULL;
     default: return LOAMI_T_BOOL;
@@ -118,7 +156,7 @@ int loami_schema_count(loami_schema *c, const json_t *s, const char *keyword, ui
     return 1;
 }
 
-/* ---- one schema ----------------------------------------------------------------------------------------- */
+/* ---- one schema ---- */
 
 /* Keywords that are no constraint as they stand: {"uniqueItems": false}, {"contains": ...} of nothing. */
 static bool says_nothing(const json_t *v)
@@ -165,7 +203,8 @@ static loami_expr *plain(loami_schema *c, const json_t *s)
     if (!speaks_of_values(s)) return loami_json_value_x(c->d);
     uint32_t types = loami_schema_types(c, s);
     if (c->rc < 0) return NULL;
-    if (json_is_true(json_object_get(s, "nullable")) && json_object_get(s, "type")) types |= LOAMI_T_NULL; /* OpenAPI 3.0 */
+    if (json_is_true(json_object_get(s, "nullable")) && json_object_get(s, "type"))
+        types |= LOAMI_T_NULL; /* OpenAPI 3.0 */
     if (json_object_get(s, "enum") || json_object_get(s, "const")) return loami_schema_enum(c, s, types);
     for (uint32_t type = 1; type <= LOAMI_T_OBJECT && c->rc == 0; type <<= 1) {
         bool covered = type == LOAMI_T_INTEGER && (types & LOAMI_T_NUMBER); /* a number may be whole */
@@ -182,8 +221,7 @@ static loami_expr *all_of(loami_schema *c, const json_t *list, const char *keywo
     loami_exprs parts = { 0 };
     size_t i, up = loami_schema_down(c, keyword, 0);
     json_t *one;
-    json_array_foreach(list, i, one)
-    {
+    json_array_foreach(list, i, one) {
         size_t back = loami_schema_down(c, NULL, i);
         loami_expr *x = loami_schema_compile(c, one);
         loami_schema_up(c, back);
@@ -207,14 +245,17 @@ static int n_assertions(const json_t *s)
 static bool check_list(loami_schema *c, const json_t *s, const char *keyword)
 {
     const json_t *v = json_object_get(s, keyword);
-    if (!v || (json_is_array(v) && json_array_size(v) > 0 && json_array_size(v) <= LOAMI_SCHEMA_BRANCHES)) return true;
-    loami_schema_wrong(c, json_array_size(v) ? LOAM_E_UNSUPPORTED : LOAM_E_ARG, keyword, "must be an array of 1 to %d schemas", LOAMI_SCHEMA_BRANCHES);
+    if (!v || (json_is_array(v) && json_array_size(v) > 0 && json_array_size(v) <= LOAMI_SCHEMA_BRANCHES))
+        return true;
+    loami_schema_wrong(c, json_array_size(v) ? LOAM_E_UNSUPPORTED : LOAM_E_ARG, keyword,
+                       "must be an array of 1 to %d schemas", LOAMI_SCHEMA_BRANCHES);
     return false;
 }
 
 static loami_expr *build(loami_schema *c, const json_t *s)
 {
-    const json_t *ref = json_object_get(s, "$ref"), *all = json_object_get(s, "allOf"), *any = json_object_get(s, "anyOf"), *one = json_object_get(s, "oneOf");
+    const json_t *ref = json_object_get(s, "$ref"), *all = json_object_get(s, "allOf"),
+                 *any = json_object_get(s, "anyOf"), *one = json_object_get(s, "oneOf");
     if (ref && !json_is_string(ref)) return loami_schema_wrong(c, LOAM_E_ARG, "$ref", "must be a string");
     if (!check_list(c, s, "allOf") || !check_list(c, s, "anyOf") || !check_list(c, s, "oneOf")) return NULL;
     if (!ref && !all && !any && !one) return plain(c, s);
@@ -231,8 +272,7 @@ static loami_expr *build(loami_schema *c, const json_t *s)
     json_t *branches = loami_schema_branches(c, s), *branch;
     loami_exprs parts = { 0 };
     size_t i;
-    json_array_foreach(branches, i, branch)
-    {
+    json_array_foreach(branches, i, branch) {
         loami_expr *x = json_is_false(branch) ? loami_x_never(c->d) : loami_schema_compile(c, branch);
         if (!x || c->rc < 0) break;
         if (x->kind != LOAMI_X_NEVER) loami_exprs_put(c->d, &parts, x);
@@ -260,7 +300,8 @@ static loami_expr *as_rule(loami_schema *c, const json_t *s)
     if (rule && json_object_set_new(c->memo, text, json_integer(rule)) == 0) x = build(c, s);
     if (x) c->d->rules[rule].expr = x;
     if (x && (x->kind == LOAMI_X_RULE || x->kind == LOAMI_X_NEVER)) {
-        if (x->kind == LOAMI_X_RULE && x->lo == 0 && x->hi == LOAMI_NO_LIMIT) json_object_set_new(c->memo, text, json_integer(x->u.rule));
+        if (x->kind == LOAMI_X_RULE && x->lo == 0 && x->hi == LOAMI_NO_LIMIT)
+            json_object_set_new(c->memo, text, json_integer(x->u.rule));
     } else if (x) {
         x = loami_x_rule(c->d, rule);
     }
@@ -273,9 +314,14 @@ loami_expr *loami_schema_compile(loami_schema *c, const json_t *s)
     if (c->rc < 0) return NULL;
     if (json_is_true(s)) return loami_json_value_x(c->d);
     if (json_is_false(s)) return loami_x_never(c->d);
-    if (!json_is_object(s)) return loami_schema_wrong(c, LOAM_E_ARG, NULL, "a schema is an object, true or false");
-    if (++c->n_nodes > LOAMI_SCHEMA_NODES) return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema has more than %d parts", LOAMI_SCHEMA_NODES);
-    if (c->depth == LOAMI_SYNTAX_DEPTH) return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema is nested more than %d deep", LOAMI_SYNTAX_DEPTH);
+    if (!json_is_object(s))
+        return loami_schema_wrong(c, LOAM_E_ARG, NULL, "a schema is an object, true or false");
+    if (++c->n_nodes > LOAMI_SCHEMA_NODES)
+        return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema has more than %d parts",
+                                  LOAMI_SCHEMA_NODES);
+    if (c->depth == LOAMI_SYNTAX_DEPTH)
+        return loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema is nested more than %d deep",
+                                  LOAMI_SYNTAX_DEPTH);
     c->depth++;
     loami_expr *x = as_rule(c, s);
     c->depth--;
@@ -285,7 +331,9 @@ loami_expr *loami_schema_compile(loami_schema *c, const json_t *s)
 int loami_schema_read(loami_syntax *d, loami_expr **out, const char *s, size_t n, loam_err *err)
 {
     loami_schema c = { .d = d, .err = err };
-    if (n > LOAMI_SCHEMA_BYTES) return loami_fail(err, LOAM_E_UNSUPPORTED, "the JSON Schema has %zu bytes, at most %d are taken", n, LOAMI_SCHEMA_BYTES);
+    if (n > LOAMI_SCHEMA_BYTES)
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "the JSON Schema has %zu bytes, at most %d are taken", n,
+                          LOAMI_SCHEMA_BYTES);
     int rc = loami_json_parse(&c.root, s, n, "the JSON Schema", err);
     if (rc < 0) return rc;
     c.memo = json_object();
@@ -304,13 +352,14 @@ int loami_choice_read(loami_syntax *d, loami_expr **out, const char *s, size_t n
     int rc = loami_json_parse(&list, s, n, "the choices", err);
     if (rc < 0) return rc;
     bool ok = json_is_array(list) && json_array_size(list) > 0;
-    json_array_foreach(list, i, one)
-    {
+    json_array_foreach(list, i, one) {
         ok &= json_is_string(one);
         if (ok) loami_exprs_put(d, &parts, loami_x_bytes(d, json_string_value(one), json_string_length(one)));
     }
     json_decref(list);
-    if (!ok) return loami_fail(err, LOAM_E_ARG, "the choices must be an array of at least one string, and nothing else");
+    if (!ok)
+        return loami_fail(err, LOAM_E_ARG,
+                          "the choices must be an array of at least one string, and nothing else");
     *out = loami_x_alt(d, parts.items, parts.n);
     return 0;
 }

@@ -7,7 +7,7 @@
 
 enum { MERGE_DEPTH = 32 };
 
-/* ---- references ----------------------------------------------------------------------------------------- */
+/* ---- references ---- */
 
 static int hex(char c)
 {
@@ -20,8 +20,10 @@ static bool step_name(char *out, size_t room, const char *s, size_t n)
     size_t k = 0;
     for (size_t i = 0; i < n; i++) {
         char c = s[i];
-        if (c == '~' && i + 1 < n && (s[i + 1] == '0' || s[i + 1] == '1')) c = s[++i] == '0' ? '~' : '/';
-        else if (c == '%' && i + 2 < n && hex(s[i + 1]) >= 0 && hex(s[i + 2]) >= 0) c = (char)(hex(s[i + 1]) * 16 + hex(s[i + 2])), i += 2;
+        if (c == '~' && i + 1 < n && (s[i + 1] == '0' || s[i + 1] == '1'))
+            c = s[++i] == '0' ? '~' : '/';
+        else if (c == '%' && i + 2 < n && hex(s[i + 1]) >= 0 && hex(s[i + 2]) >= 0)
+            c = (char)(hex(s[i + 1]) * 16 + hex(s[i + 2])), i += 2;
         if (k + 1 >= room) return false;
         out[k++] = c;
     }
@@ -35,20 +37,24 @@ const json_t *loami_schema_resolve(loami_schema *c, const char *ref)
     const char *s = ref;
     char name[512];
     if (*s != '#' || (s[1] && s[1] != '/')) {
-        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "$ref", "\"%.80s\": only references within the schema are followed, \"#/...\"", ref);
+        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "$ref",
+                           "\"%.80s\": only references within the schema are followed, \"#/...\"", ref);
         return NULL;
     }
     for (s++; at && *s == '/';) {
         size_t n = strcspn(++s, "/");
-        if (!step_name(name, sizeof name, s, n)) at = NULL;
-        else at = json_is_array(at) ? json_array_get(at, (size_t)strtoul(name, NULL, 10)) : json_object_get(at, name);
+        if (!step_name(name, sizeof name, s, n))
+            at = NULL;
+        else
+            at = json_is_array(at) ? json_array_get(at, (size_t)strtoul(name, NULL, 10))
+                                   : json_object_get(at, name);
         s += n;
     }
     if (!at) loami_schema_wrong(c, LOAM_E_ARG, "$ref", "there is nothing at \"%.80s\"", ref);
     return at;
 }
 
-/* ---- two plain schemas ---------------------------------------------------------------------------------- */
+/* ---- two plain schemas ---- */
 
 static json_t *both(const json_t *a, const json_t *b)
 {
@@ -68,7 +74,8 @@ static bool has(const json_t *list, const json_t *v)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(list, i, one) if (json_equal(one, v)) return true;
+    json_array_foreach(list, i, one)
+        if (json_equal(one, v)) return true;
     return false;
 }
 
@@ -76,13 +83,16 @@ static json_t *common(const json_t *a, const json_t *b)
 {
     size_t i;
     json_t *one, *out = json_array();
-    json_array_foreach(a, i, one) if (has(b, one)) json_array_append(out, one);
+    json_array_foreach(a, i, one)
+        if (has(b, one)) json_array_append(out, one);
     return out;
 }
 
 static json_t *type_list(uint32_t types)
 {
-    static const char *const names[] = { "null", "boolean", "integer", "number", "string", "array", "object" };
+    static const char *const names[] = {
+        "null", "boolean", "integer", "number", "string", "array", "object"
+    };
     json_t *out = json_array();
     for (int i = 0; i < 7; i++)
         if (types & 1u << i) json_array_append_new(out, json_string(names[i]));
@@ -93,7 +103,8 @@ static json_t *union_of(const json_t *a, const json_t *b)
 {
     size_t i;
     json_t *one, *out = json_copy((json_t *)a);
-    json_array_foreach(b, i, one) if (!has(out, one)) json_array_append(out, one);
+    json_array_foreach(b, i, one)
+        if (!has(out, one)) json_array_append(out, one);
     return out;
 }
 
@@ -101,17 +112,16 @@ static json_t *union_of(const json_t *a, const json_t *b)
 static json_t *merge_properties(const json_t *a, const json_t *b)
 {
     const json_t *pa = json_object_get(a, "properties"), *pb = json_object_get(b, "properties");
-    const json_t *ra = json_object_get(a, "additionalProperties"), *rb = json_object_get(b, "additionalProperties");
+    const json_t *ra = json_object_get(a, "additionalProperties"),
+                 *rb = json_object_get(b, "additionalProperties");
     json_t *out = json_object(), *v;
     const char *key;
-    json_object_foreach((json_t *)pa, key, v)
-    {
+    json_object_foreach((json_t *)pa, key, v) {
         const json_t *other = json_object_get(pb, key);
         if (!other) other = rb;
         json_object_set_new(out, key, other ? both(v, other) : json_incref(v));
     }
-    json_object_foreach((json_t *)pb, key, v)
-    {
+    json_object_foreach((json_t *)pb, key, v) {
         if (!json_object_get(pa, key)) json_object_set_new(out, key, ra ? both(ra, v) : json_incref(v));
     }
     return out;
@@ -123,12 +133,38 @@ static const struct {
     const char *name;
     how how;
 } merged[] = {
-    { "minimum", LARGER }, { "exclusiveMinimum", LARGER }, { "minLength", LARGER }, { "minItems", LARGER }, { "minProperties", LARGER },
-    { "maximum", SMALLER }, { "exclusiveMaximum", SMALLER }, { "maxLength", SMALLER }, { "maxItems", SMALLER }, { "maxProperties", SMALLER },
-    { "required", UNION }, { "additionalProperties", SCHEMA }, { "uniqueItems", OR },
-    { "type", SKIP }, { "enum", SKIP }, { "const", SKIP }, { "properties", SKIP }, { "title", SKIP }, { "description", SKIP }, { "default", SKIP },
-    { "examples", SKIP }, { "example", SKIP }, { "$comment", SKIP }, { "$id", SKIP }, { "$schema", SKIP }, { "$defs", SKIP }, { "definitions", SKIP },
-    { "deprecated", SKIP }, { "readOnly", SKIP }, { "writeOnly", SKIP }, { "discriminator", SKIP }, { "$anchor", SKIP },
+    { "minimum", LARGER },
+    { "exclusiveMinimum", LARGER },
+    { "minLength", LARGER },
+    { "minItems", LARGER },
+    { "minProperties", LARGER },
+    { "maximum", SMALLER },
+    { "exclusiveMaximum", SMALLER },
+    { "maxLength", SMALLER },
+    { "maxItems", SMALLER },
+    { "maxProperties", SMALLER },
+    { "required", UNION },
+    { "additionalProperties", SCHEMA },
+    { "uniqueItems", OR },
+    { "type", SKIP },
+    { "enum", SKIP },
+    { "const", SKIP },
+    { "properties", SKIP },
+    { "title", SKIP },
+    { "description", SKIP },
+    { "default", SKIP },
+    { "examples", SKIP },
+    { "example", SKIP },
+    { "$comment", SKIP },
+    { "$id", SKIP },
+    { "$schema", SKIP },
+    { "$defs", SKIP },
+    { "definitions", SKIP },
+    { "deprecated", SKIP },
+    { "readOnly", SKIP },
+    { "writeOnly", SKIP },
+    { "discriminator", SKIP },
+    { "$anchor", SKIP },
 };
 
 static int how_to_merge(const char *key)
@@ -153,7 +189,8 @@ static json_t *merge_values(loami_schema *c, const char *key, const json_t *a, c
     }
     if (json_equal(a, b)) return json_incref((json_t *)a);
     if (strcmp(key, "items") == 0 && !json_is_array(a) && !json_is_array(b)) return both(a, b);
-    loami_schema_wrong(c, LOAM_E_UNSUPPORTED, key, "two schemas that must hold together say different things here: they can't be merged");
+    loami_schema_wrong(c, LOAM_E_UNSUPPORTED, key,
+                       "two schemas that must hold together say different things here: they can't be merged");
     return NULL;
 }
 
@@ -164,14 +201,14 @@ static json_t *merge(loami_schema *c, const json_t *a, const json_t *b)
     if (json_is_true(a) || json_is_true(b)) return json_incref((json_t *)(json_is_true(a) ? b : a));
     json_t *out = json_copy((json_t *)a), *va = values_of(a), *vb = values_of(b), *v;
     const char *key;
-    json_object_foreach((json_t *)b, key, v)
-    {
+    json_object_foreach((json_t *)b, key, v) {
         const json_t *mine = json_object_get(a, key);
         json_t *joint = mine ? merge_values(c, key, mine, v) : json_incref(v);
         if (c->rc < 0) break;
         if (joint) json_object_set_new(out, key, joint);
     }
-    if (json_object_get(a, "properties") || json_object_get(b, "properties")) json_object_set_new(out, "properties", merge_properties(a, b));
+    if (json_object_get(a, "properties") || json_object_get(b, "properties"))
+        json_object_set_new(out, "properties", merge_properties(a, b));
     if (json_object_get(a, "type") && json_object_get(b, "type")) {
         uint32_t types = loami_schema_types(c, a) & loami_schema_types(c, b);
         json_object_set_new(out, "type", type_list(types));
@@ -185,7 +222,7 @@ static json_t *merge(loami_schema *c, const json_t *a, const json_t *b)
     return out;
 }
 
-/* ---- all that a schema is made of ----------------------------------------------------------------------- */
+/* ---- all that a schema is made of ---- */
 
 static json_t *branches(loami_schema *c, const json_t *s, int depth);
 
@@ -195,10 +232,13 @@ static json_t *cross(loami_schema *c, json_t *a, json_t *b)
     size_t i, k;
     json_t *x, *y, *out = json_array();
     if (a && b && json_array_size(a) * json_array_size(b) > LOAMI_SCHEMA_BRANCHES)
-        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "anyOf", "alternatives multiply to more than %d", LOAMI_SCHEMA_BRANCHES);
-    if (a && b && c->rc == 0)
-        json_array_foreach(a, i, x) json_array_foreach(b, k, y)
+        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "anyOf", "alternatives multiply to more than %d",
+                           LOAMI_SCHEMA_BRANCHES);
+    json_array_foreach(a, i, x) {
+        json_array_foreach(b, k, y) {
             if (c->rc == 0) json_array_append_new(out, merge(c, x, y));
+        }
+    }
     json_decref(a);
     json_decref(b);
     return out;
@@ -208,12 +248,13 @@ static json_t *any(loami_schema *c, const json_t *list, int depth)
 {
     json_t *one, *out = json_array();
     size_t i;
-    json_array_foreach(list, i, one)
-    {
+    json_array_foreach(list, i, one) {
         json_t *b = branches(c, one, depth);
         if (b) json_array_extend(out, b);
         json_decref(b);
-        if (json_array_size(out) > LOAMI_SCHEMA_BRANCHES) loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "anyOf", "more than %d alternatives", LOAMI_SCHEMA_BRANCHES);
+        if (json_array_size(out) > LOAMI_SCHEMA_BRANCHES)
+            loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "anyOf", "more than %d alternatives",
+                               LOAMI_SCHEMA_BRANCHES);
         if (c->rc < 0) break;
     }
     return out;
@@ -223,11 +264,14 @@ static json_t *branches(loami_schema *c, const json_t *s, int depth)
 {
     static const char *const parts[] = { "$ref", "allOf", "anyOf", "oneOf" };
     if (depth > MERGE_DEPTH) {
-        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "schemas that must hold together refer to each other more than %d deep", MERGE_DEPTH);
+        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL,
+                           "schemas that must hold together refer to each other more than %d deep",
+                           MERGE_DEPTH);
         return NULL;
     }
     if (++c->n_nodes > LOAMI_SCHEMA_NODES) {
-        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema has more than %d parts once it is merged", LOAMI_SCHEMA_NODES);
+        loami_schema_wrong(c, LOAM_E_UNSUPPORTED, NULL, "the schema has more than %d parts once it is merged",
+                           LOAMI_SCHEMA_NODES);
         return NULL;
     }
     if (!json_is_object(s)) return json_pack("[O]", s);
@@ -238,7 +282,8 @@ static json_t *branches(loami_schema *c, const json_t *s, int depth)
     const json_t *to = ref ? loami_schema_resolve(c, ref) : NULL, *list;
     size_t i;
     if (to) out = cross(c, out, branches(c, to, depth + 1));
-    json_array_foreach(json_object_get(s, "allOf"), i, one) if (c->rc == 0) out = cross(c, out, branches(c, one, depth + 1));
+    json_array_foreach(json_object_get(s, "allOf"), i, one)
+        if (c->rc == 0) out = cross(c, out, branches(c, one, depth + 1));
     if ((list = json_object_get(s, "anyOf")) && c->rc == 0) out = cross(c, out, any(c, list, depth + 1));
     list = json_object_get(s, "oneOf");
     if (list && !c->comparing) loami_schema_check_one_of(c, list, depth + 1);
@@ -254,7 +299,7 @@ json_t *loami_schema_branches(loami_schema *c, const json_t *s)
     return NULL;
 }
 
-/* ---- whether two can't hold at once ---------------------------------------------------------------------- */
+/* ---- whether two can't hold at once ---- */
 
 static bool number_at(const json_t *s, const char *key, double *out)
 {
@@ -272,9 +317,12 @@ static bool below(const json_t *a, const json_t *b, const char *max, const char 
 
 static bool apart_by_counts(const json_t *a, const json_t *b, uint32_t types)
 {
-    if (!(types & ~(uint32_t)LOAMI_T_STRING)) return below(a, b, "maxLength", "minLength") || below(b, a, "maxLength", "minLength");
-    if (!(types & ~(uint32_t)LOAMI_T_ARRAY)) return below(a, b, "maxItems", "minItems") || below(b, a, "maxItems", "minItems");
-    if (!(types & ~(uint32_t)(LOAMI_T_INTEGER | LOAMI_T_NUMBER))) return below(a, b, "maximum", "minimum") || below(b, a, "maximum", "minimum");
+    if (!(types & ~(uint32_t)LOAMI_T_STRING))
+        return below(a, b, "maxLength", "minLength") || below(b, a, "maxLength", "minLength");
+    if (!(types & ~(uint32_t)LOAMI_T_ARRAY))
+        return below(a, b, "maxItems", "minItems") || below(b, a, "maxItems", "minItems");
+    if (!(types & ~(uint32_t)(LOAMI_T_INTEGER | LOAMI_T_NUMBER)))
+        return below(a, b, "maximum", "minimum") || below(b, a, "maximum", "minimum");
     return false;
 }
 
@@ -285,11 +333,11 @@ static bool apart_by_property(loami_schema *c, const json_t *a, const json_t *b,
     const json_t *pa = json_object_get(a, "properties"), *pb = json_object_get(b, "properties"), *v;
     size_t i;
     json_t *name;
-    json_array_foreach(json_object_get(a, "required"), i, name)
-    {
+    json_array_foreach(json_object_get(a, "required"), i, name) {
         const char *key = json_string_value(name);
         if (!key) continue;
-        if (!json_object_get(pb, key) && json_is_false(json_object_get(b, "additionalProperties"))) return true;
+        if (!json_object_get(pb, key) && json_is_false(json_object_get(b, "additionalProperties")))
+            return true;
         if (!(v = json_object_get(pb, key)) || !json_object_get(pa, key)) continue;
         if (json_is_false(v) || disjoint(c, json_object_get(pa, key), v, depth + 1)) return true;
     }
@@ -301,7 +349,8 @@ static bool plain_apart(loami_schema *c, const json_t *a, const json_t *b, int d
     if (json_is_false(a) || json_is_false(b)) return true;
     if (!json_is_object(a) || !json_is_object(b)) return false;
     json_t *va = values_of(a), *vb = values_of(b), *one;
-    uint32_t ta = json_object_get(a, "type") || va ? 0 : LOAMI_T_ALL, tb = json_object_get(b, "type") || vb ? 0 : LOAMI_T_ALL;
+    uint32_t ta = json_object_get(a, "type") || va ? 0 : LOAMI_T_ALL,
+             tb = json_object_get(b, "type") || vb ? 0 : LOAMI_T_ALL;
     size_t i;
     bool apart = false;
     json_array_foreach(va, i, one) ta |= loami_type_of(one);
@@ -312,12 +361,14 @@ static bool plain_apart(loami_schema *c, const json_t *a, const json_t *b, int d
     if (tb & LOAMI_T_NUMBER) tb |= LOAMI_T_INTEGER;
     if (va && vb) {
         json_t *in_both = common(va, vb);
-        apart = json_array_size(in_both) == 0 && !((ta | tb) & LOAMI_T_NUMBER); /* 1 and 1.0 are the same to a schema */
+        apart = json_array_size(in_both) == 0 &&
+                !((ta | tb) & LOAMI_T_NUMBER); /* 1 and 1.0 are the same to a schema */
         json_decref(in_both);
     }
     uint32_t types = ta & tb;
     apart = apart || types == 0 || apart_by_counts(a, b, types);
-    if (!apart && types == LOAMI_T_OBJECT) apart = apart_by_property(c, a, b, depth) || apart_by_property(c, b, a, depth);
+    if (!apart && types == LOAMI_T_OBJECT)
+        apart = apart_by_property(c, a, b, depth) || apart_by_property(c, b, a, depth);
     json_decref(va);
     json_decref(vb);
     return apart;
@@ -333,7 +384,9 @@ static bool disjoint(loami_schema *c, const json_t *a, const json_t *b, int dept
     c->comparing++;
     json_t *all = branches(c, a, depth), *others = branches(c, b, depth);
     bool apart = all && others && c->rc == 0;
-    json_array_foreach(all, i, x) json_array_foreach(others, k, y) apart = apart && plain_apart(c, x, y, depth);
+    json_array_foreach(all, i, x) {
+        json_array_foreach(others, k, y) apart = apart && plain_apart(c, x, y, depth);
+    }
     c->comparing--;
     json_decref(all);
     json_decref(others);
@@ -345,8 +398,11 @@ bool loami_schema_check_one_of(loami_schema *c, const json_t *list, int depth)
     for (size_t i = 0; i < json_array_size(list); i++)
         for (size_t k = 0; k < i; k++) {
             if (disjoint(c, json_array_get(list, k), json_array_get(list, i), depth)) continue;
-            if (c->rc == 0) loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "oneOf", "a value may satisfy both %zu and %zu: use anyOf, or make them differ in a type or a required constant",
-                               k, i);
+            if (c->rc == 0)
+                loami_schema_wrong(c, LOAM_E_UNSUPPORTED, "oneOf",
+                                   "a value may satisfy both %zu and %zu: use anyOf, or make them differ in "
+                                   "a type or a required constant",
+                                   k, i);
             return false;
         }
     return true;

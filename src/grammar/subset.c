@@ -5,19 +5,19 @@
 #include <string.h>
 
 typedef struct set {
-    uint32_t at, n;              /* members, in sets.pool */
+    uint32_t at, n; /* members, in sets.pool */
 } set;
 
 typedef struct sets {
     loami_automaton *a;
     loami_nfa *nfa;
-    set *list;                   /* [n_list]: the DFA's states of this rule, from `base` on */
+    set *list; /* [n_list]: the DFA's states of this rule, from `base` on */
     uint32_t n_list, cap_list, base;
-    uint32_t *pool;              /* members of sets */
+    uint32_t *pool; /* members of sets */
     uint32_t n_pool, cap_pool;
-    uint32_t *table, n_table;    /* hash of members -> place in list, + 1 */
-    uint32_t *mark, stamp;       /* [nfa states] */
-    uint32_t *todo, *found;      /* [nfa states] */
+    uint32_t *table, n_table; /* hash of members -> place in list, + 1 */
+    uint32_t *mark, stamp;    /* [nfa states] */
+    uint32_t *todo, *found;   /* [nfa states] */
     uint32_t n_found;
 } sets;
 
@@ -41,7 +41,9 @@ static int no_memory(sets *s)
 static bool spend(sets *s, uint32_t work)
 {
     if (work > LOAMI_COMPILE_WORK - s->nfa->work) {
-        loami_nfa_fail(s->nfa, LOAM_E_UNSUPPORTED, "the grammar takes too long to compile: its choices begin too much alike, or it is too large");
+        loami_nfa_fail(
+            s->nfa, LOAM_E_UNSUPPORTED,
+            "the grammar takes too long to compile: its choices begin too much alike, or it is too large");
         return false;
     }
     s->nfa->work += work;
@@ -119,10 +121,12 @@ static uint32_t intern(sets *s)
     uint32_t h = hash_of(s->found, s->n_found) & (s->n_table - 1);
     for (; s->table[h]; h = (h + 1) & (s->n_table - 1)) {
         const set *at = &s->list[s->table[h] - 1];
-        if (at->n == s->n_found && memcmp(s->pool + at->at, s->found, at->n * sizeof *s->found) == 0) return s->table[h] - 1;
+        if (at->n == s->n_found && memcmp(s->pool + at->at, s->found, at->n * sizeof *s->found) == 0)
+            return s->table[h] - 1;
     }
     if (s->base + s->n_list >= LOAMI_DFA_STATES) {
-        loami_nfa_fail(s->nfa, LOAM_E_UNSUPPORTED, "the grammar needs more than 65536 states: make it smaller");
+        loami_nfa_fail(s->nfa, LOAM_E_UNSUPPORTED,
+                       "the grammar needs more than 65536 states: make it smaller");
         return UINT32_MAX;
     }
     if (!grow((void **)&s->list, &s->cap_list, s->n_list, sizeof *s->list) ||
@@ -135,13 +139,13 @@ static uint32_t intern(sets *s)
     return s->n_list++;
 }
 
-/* ---- a state's edges ------------------------------------------------------------------------------------ */
+/* ---- a state's edges ---- */
 
 /* Arcs of the set at hand, by kind. */
 typedef struct letters {
-    uint32_t *bytes, *others;    /* numbers of arcs */
+    uint32_t *bytes, *others; /* numbers of arcs */
     uint32_t n_bytes, cap_bytes, n_others, cap_others;
-    uint32_t *to;                /* targets of one letter */
+    uint32_t *to; /* targets of one letter */
     uint32_t n_to, cap_to;
 } letters;
 
@@ -156,10 +160,13 @@ static bool gather(sets *s, uint32_t which, letters *l)
             if (byte ? !grow((void **)&l->bytes, &l->cap_bytes, l->n_bytes, sizeof *l->bytes)
                      : !grow((void **)&l->others, &l->cap_others, l->n_others, sizeof *l->others))
                 return no_memory(s) == 0;
-            if (byte) l->bytes[l->n_bytes++] = i;
-            else l->others[l->n_others++] = i;
+            if (byte)
+                l->bytes[l->n_bytes++] = i;
+            else
+                l->others[l->n_others++] = i;
         }
-    return grow((void **)&l->to, &l->cap_to, l->n_bytes + l->n_others + 1, sizeof *l->to) || no_memory(s) == 0;
+    return grow((void **)&l->to, &l->cap_to, l->n_bytes + l->n_others + 1, sizeof *l->to) ||
+           no_memory(s) == 0;
 }
 
 static bool put_edge(sets *s, uint32_t *cap, loami_edge e, bool joins)
@@ -182,7 +189,8 @@ static bool byte_edges(sets *s, letters *l, bool counts, uint32_t *cap)
     uint32_t first = s->a->n_edges;
     const loami_arc *arcs = s->nfa->arcs;
     for (uint32_t i = 0; i < l->n_bytes; i++)
-        if (arcs[l->bytes[i]].counts == counts) border[arcs[l->bytes[i]].lo] = border[arcs[l->bytes[i]].hi + 1] = true;
+        if (arcs[l->bytes[i]].counts == counts)
+            border[arcs[l->bytes[i]].lo] = border[arcs[l->bytes[i]].hi + 1] = true;
     for (int lo = 0, hi; lo < 256; lo = hi) {
         for (hi = lo + 1; hi < 256 && !border[hi];) hi++;
         l->n_to = 0;
@@ -203,7 +211,8 @@ static bool byte_edges(sets *s, letters *l, bool counts, uint32_t *cap)
 
 static bool same_letter(const loami_arc *a, const loami_arc *b)
 {
-    return a->kind == b->kind && a->a == b->a && (a->kind == LOAMI_A_TOKEN || (a->b == b->b && a->c == b->c && a->counts == b->counts));
+    return a->kind == b->kind && a->a == b->a &&
+           (a->kind == LOAMI_A_TOKEN || (a->b == b->b && a->c == b->c && a->counts == b->counts));
 }
 
 static bool other_edges(sets *s, letters *l, uint32_t *cap_calls, uint32_t *cap_tokens)
@@ -228,7 +237,8 @@ static bool other_edges(sets *s, letters *l, uint32_t *cap_calls, uint32_t *cap_
             if (!grow((void **)&a->calls, cap_calls, a->n_calls, sizeof *a->calls)) return no_memory(s) == 0;
             a->calls[a->n_calls++] = (loami_call_edge){ x->a, s->base + to, x->b, x->c, x->counts };
         } else {
-            if (!grow((void **)&a->tokens, cap_tokens, a->n_tokens, sizeof *a->tokens)) return no_memory(s) == 0;
+            if (!grow((void **)&a->tokens, cap_tokens, a->n_tokens, sizeof *a->tokens))
+                return no_memory(s) == 0;
             a->tokens[a->n_tokens++] = (loami_token_edge){ (int32_t)x->a, s->base + to };
         }
     }
@@ -250,7 +260,8 @@ int loami_subset(loami_automaton *a, loami_nfa *n, uint32_t start, uint32_t *dfa
 {
     letters l = { 0 };
     sets s = { .a = a, .nfa = n, .base = a->n_states };
-    uint32_t caps[4] = { a->n_states + 1, a->n_edges, a->n_calls, a->n_tokens }; /* at least so many there are */
+    uint32_t caps[4] = { a->n_states + 1, a->n_edges, a->n_calls,
+                         a->n_tokens }; /* at least so many there are */
     if (n->rc < 0) return n->rc;
     s.mark = calloc(n->n_states, sizeof *s.mark);
     s.todo = malloc(n->n_states * sizeof *s.todo);

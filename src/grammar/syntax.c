@@ -24,7 +24,8 @@ uint32_t loami_rule_new(loami_syntax *d, const char *name)
         d->cap_rules = cap;
     }
     if (d->n_rules == 0) d->rules[d->n_rules++] = (loami_rule){ 0 };
-    d->rules[d->n_rules] = (loami_rule){ .name = name ? loami_arena_strndup(&d->arena, name, strlen(name)) : NULL };
+    d->rules[d->n_rules] = (loami_rule){ .name = name ? loami_arena_strndup(&d->arena, name, strlen(name))
+                                                      : NULL };
     return d->n_rules++;
 }
 
@@ -65,7 +66,7 @@ loami_expr *loami_x_text(loami_syntax *d, const char *words)
     return loami_x_bytes(d, words, strlen(words));
 }
 
-/* ---- characters ----------------------------------------------------------------------------------------- */
+/* ---- characters ---- */
 
 static int by_lo(const void *a, const void *b)
 {
@@ -109,7 +110,8 @@ loami_expr *loami_x_chars(loami_syntax *d, const loami_range *ranges, uint32_t n
     }
     for (uint32_t i = 0; i < n; i++) { /* around the surrogates, which are no characters */
         loami_range a = { ranges[i].lo, ranges[i].hi < 0xd7ff ? ranges[i].hi : 0xd7ff };
-        loami_range b = { ranges[i].lo > 0xe000 ? ranges[i].lo : 0xe000, ranges[i].hi < 0x10ffff ? ranges[i].hi : 0x10ffff };
+        loami_range b = { ranges[i].lo > 0xe000 ? ranges[i].lo : 0xe000,
+                          ranges[i].hi < 0x10ffff ? ranges[i].hi : 0x10ffff };
         if (a.lo <= a.hi) r[k++] = a;
         if (b.lo <= b.hi) r[k++] = b;
     }
@@ -118,7 +120,7 @@ loami_expr *loami_x_chars(loami_syntax *d, const loami_range *ranges, uint32_t n
     return x;
 }
 
-/* ---- made of others ------------------------------------------------------------------------------------- */
+/* ---- made of others ---- */
 
 static loami_expr *of_items(loami_syntax *d, loami_expr_kind kind, loami_expr *const *items, uint32_t n)
 {

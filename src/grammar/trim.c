@@ -1,18 +1,23 @@
-/* What compiling looks at once the automata are there: ways that lead nowhere, and grammars that would not end. */
+/* What compiling looks at once the automata are there: ways that lead nowhere, and grammars that would not
+ * end. */
 #include "grammar/automaton.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { COUNTED_STATES = 4096, LENGTHS = 1024 /* in which a pattern's lengths must have no gap */, ROUNDS = 64 };
+enum {
+    COUNTED_STATES = 4096,
+    LENGTHS = 1024 /* in which a pattern's lengths must have no gap */,
+    ROUNDS = 64
+};
 
 typedef struct trim {
     loami_automaton *a;
     const loami_syntax *d;
-    bool *alive;                 /* [states] some text leads to the rule's end */
-    uint32_t *back, *back_at;    /* which edges and calls wait for a state: back[back_at[s]..back_at[s + 1]) */
+    bool *alive;              /* [states] some text leads to the rule's end */
+    uint32_t *back, *back_at; /* which edges and calls wait for a state: back[back_at[s]..back_at[s + 1]) */
     uint32_t *todo;
-    bool *nullable;              /* [rules] */
+    bool *nullable; /* [rules] */
     loam_err *err;
 } trim;
 
@@ -23,9 +28,13 @@ static uint32_t owner_of(const loami_automaton *a, uint32_t item)
     bool is_call = item >= a->n_edges + a->n_tokens, is_token = !is_call && item >= a->n_edges;
     uint32_t at = is_call ? item - a->n_edges - a->n_tokens : is_token ? item - a->n_edges : item;
     while (hi - lo > 1) {
-        uint32_t mid = lo + (hi - lo) / 2, first = is_call ? a->states[mid].calls : is_token ? a->states[mid].tokens : a->states[mid].edges;
-        if (first <= at) lo = mid;
-        else hi = mid;
+        uint32_t mid = lo + (hi - lo) / 2, first = is_call    ? a->states[mid].calls
+                                                   : is_token ? a->states[mid].tokens
+                                                              : a->states[mid].edges;
+        if (first <= at)
+            lo = mid;
+        else
+            hi = mid;
     }
     return lo;
 }
@@ -38,8 +47,10 @@ static bool satisfiable(const loami_automaton *a, const loami_call_edge *c)
 
 static int wait_for(trim *t, uint32_t pass, uint32_t state, uint32_t item)
 {
-    if (pass == 0) t->back_at[state + 1]++;
-    else t->back[t->back_at[state]++] = item;
+    if (pass == 0)
+        t->back_at[state + 1]++;
+    else
+        t->back[t->back_at[state]++] = item;
     return 0;
 }
 
@@ -59,7 +70,8 @@ static bool index_back(trim *t)
         }
         for (uint32_t s = 0; pass == 0 && s <= a->n_states; s++) t->back_at[s + 1] += t->back_at[s];
     }
-    memmove(t->back_at + 1, t->back_at, (a->n_states + 1) * sizeof *t->back_at); /* filling moved each on to the next */
+    memmove(t->back_at + 1, t->back_at,
+            (a->n_states + 1) * sizeof *t->back_at); /* filling moved each on to the next */
     t->back_at[0] = 0;
     return true;
 }
@@ -93,12 +105,11 @@ static bool find_alive(trim *t)
     return true;
 }
 
-/* Takes out edges that lead nowhere and calls that can't be satisfied. True: there were some of the latter. */
-static bool drop_dead(trim *t)
+/* Takes out edges that lead nowhere and calls that can't be satisfied. */
+static void drop_dead(trim *t)
 {
     loami_automaton *a = t->a;
     uint32_t edges = 0, calls = 0, tokens = 0;
-    bool again = false;
     for (uint32_t s = 0; s < a->n_states; s++) {
         loami_state next = a->states[s + 1], at = a->states[s];
         a->states[s].edges = edges;
@@ -111,17 +122,15 @@ static bool drop_dead(trim *t)
         for (uint32_t i = at.calls; i < next.calls; i++) {
             const loami_call_edge *c = &a->calls[i];
             bool fits = satisfiable(a, c);
-            again |= !fits;
             if (fits && t->alive[c->to] && t->alive[a->starts[c->rule]]) a->calls[calls++] = *c;
         }
     }
     a->states[a->n_states].edges = a->n_edges = edges;
     a->states[a->n_states].calls = a->n_calls = calls;
     a->states[a->n_states].tokens = a->n_tokens = tokens;
-    return again;
 }
 
-/* ---- counts --------------------------------------------------------------------------------------------- */
+/* ---- counts ---- */
 
 static bool counts(const loami_automaton *a, uint32_t lo, uint32_t hi)
 {
@@ -137,14 +146,21 @@ static bool relax(loami_automaton *a, uint32_t s, uint32_t n)
 {
     loami_state *st = &a->states[s];
     uint32_t need = st->need;
-    int64_t most = st->most == LOAMI_NO_LIMIT ? INT64_MAX : (int64_t)st->most - 1; /* kept + 1 here, so that 0 is "no way" */
+    int64_t most = st->most == LOAMI_NO_LIMIT
+                       ? INT64_MAX
+                       : (int64_t)st->most - 1; /* kept + 1 here, so that 0 is "no way" */
     if (st->final) need = 0;
     if (st->final && most < 0) most = 0;
-    uint32_t n_edges = st[1].edges - st->edges, all = n_edges + st[1].calls - st->calls + st[1].tokens - st->tokens;
+    uint32_t n_edges = st[1].edges - st->edges,
+             all = n_edges + st[1].calls - st->calls + st[1].tokens - st->tokens;
     for (uint32_t k = 0; k < all; k++) {
         uint32_t call = k - n_edges, n_calls = st[1].calls - st->calls;
-        uint32_t to = k < n_edges ? a->edges[st->edges + k].to : call < n_calls ? a->calls[st->calls + call].to : a->tokens[st->tokens + call - n_calls].to;
-        uint32_t w = k < n_edges ? a->edges[st->edges + k].counts : call < n_calls ? a->calls[st->calls + call].counts : 0;
+        uint32_t to = k < n_edges      ? a->edges[st->edges + k].to
+                      : call < n_calls ? a->calls[st->calls + call].to
+                                       : a->tokens[st->tokens + call - n_calls].to;
+        uint32_t w = k < n_edges      ? a->edges[st->edges + k].counts
+                     : call < n_calls ? a->calls[st->calls + call].counts
+                                      : 0;
         const loami_state *next = &a->states[to];
         if (next->need != LOAMI_NO_LIMIT && next->need + w < need) need = next->need + w;
         if (next->most == 0) continue;
@@ -169,7 +185,9 @@ static int count_rule(trim *t, uint32_t lo, uint32_t hi)
     }
     if (!counted) return 0;
     if (hi - lo > COUNTED_STATES)
-        return loami_fail(t->err, LOAM_E_UNSUPPORTED, "a pattern of %u states can't be held to a length: put the length into the pattern", hi - lo);
+        return loami_fail(t->err, LOAM_E_UNSUPPORTED,
+                          "a pattern of %u states can't be held to a length: put the length into the pattern",
+                          hi - lo);
     for (bool changed = true; changed;) {
         changed = false;
         for (uint32_t s = hi; s-- > lo;) changed |= relax(a, s, hi - lo);
@@ -179,8 +197,8 @@ static int count_rule(trim *t, uint32_t lo, uint32_t hi)
     return 0;
 }
 
-/* Whether some text of this rule, from some state on, can be k and k + 2 characters long, but not k + 1: then need and most
- * don't tell all. */
+/* Whether some text of this rule, from some state on, can be k and k + 2 characters long, but not k + 1: then
+ * need and most don't tell all. */
 static bool has_gaps(const loami_automaton *a, uint32_t lo, uint32_t hi, uint64_t (*len)[LENGTHS / 64])
 {
     bool changed = true, gap = false;
@@ -195,7 +213,8 @@ static bool has_gaps(const loami_automaton *a, uint32_t lo, uint32_t hi, uint64_
             for (uint32_t i = a->states[s].edges; i < a->states[s + 1].edges; i++) {
                 const uint64_t *from = len[a->edges[i].to - lo];
                 bool one = a->edges[i].counts;
-                for (int w = LENGTHS / 64; w-- > 0;) to[w] |= one ? from[w] << 1 | (w ? from[w - 1] >> 63 : 0) : from[w];
+                for (int w = LENGTHS / 64; w-- > 0;)
+                    to[w] |= one ? from[w] << 1 | (w ? from[w - 1] >> 63 : 0) : from[w];
             }
             for (int w = 0; w < LENGTHS / 64; w++) after += (uint64_t)__builtin_popcountll(to[w]);
             changed |= before != after;
@@ -224,13 +243,15 @@ static int check_lengths(trim *t)
         bool gap = has_gaps(a, lo, hi, len);
         free(len);
         if (gap)
-            return loami_fail(t->err, LOAM_E_UNSUPPORTED, "%s: a length beside a pattern like this can't be held to: put the length into the pattern",
-                              t->d->rules[r].where ? t->d->rules[r].where : "pattern");
+            return loami_fail(
+                t->err, LOAM_E_UNSUPPORTED,
+                "%s: a length beside a pattern like this can't be held to: put the length into the pattern",
+                t->d->rules[r].where ? t->d->rules[r].where : "pattern");
     }
     return 0;
 }
 
-/* ---- what would not end --------------------------------------------------------------------------------- */
+/* ---- what would not end ---- */
 
 /* States that the rule's start reaches without a byte, into todo; how many. */
 static uint32_t reach_empty(trim *t, uint32_t rule, bool *ends)
@@ -268,7 +289,9 @@ static void find_nullable(trim *t)
 static int left_recursive(trim *t, uint32_t rule)
 {
     const char *name = t->d->rules[rule].name;
-    return loami_fail(t->err, LOAM_E_UNSUPPORTED, "the rule %s can begin with itself (left recursion): write it as a repetition", name ? name : "(unnamed)");
+    return loami_fail(t->err, LOAM_E_UNSUPPORTED,
+                      "the rule %s can begin with itself (left recursion): write it as a repetition",
+                      name ? name : "(unnamed)");
 }
 
 /* Depth first over "can begin with": 1 = on the way, 2 = done. */
@@ -341,7 +364,8 @@ int loami_trim(loami_automaton *a, const loami_syntax *d, loam_err *err)
     t.todo = malloc((a->n_states + 1) * sizeof *t.todo);
     t.nullable = calloc(a->n_rules, 1);
     rc = t.alive && t.todo && t.nullable ? settle(&t) : loami_fail_nomem(err);
-    if (rc == 0 && !t.alive[a->starts[a->root]]) rc = loami_fail(err, LOAM_E_ARG, "no text at all can satisfy it");
+    if (rc == 0 && !t.alive[a->starts[a->root]])
+        rc = loami_fail(err, LOAM_E_ARG, "no text at all can satisfy it");
     if (rc == 0) rc = check_lengths(&t);
     if (rc == 0) find_nullable(&t);
     if (rc == 0) rc = check_left_recursion(&t);

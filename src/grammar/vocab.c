@@ -94,7 +94,8 @@ static void make_tree(loami_vocab *v, const entry *e, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t common = 0;
         if (i)
-            while (common < e[i].n && common < e[i - 1].n && e[i].bytes[common] == e[i - 1].bytes[common]) common++;
+            while (common < e[i].n && common < e[i - 1].n && e[i].bytes[common] == e[i - 1].bytes[common])
+                common++;
         if (i && common == e[i].n && common == e[i - 1].n) {
             int32_t *end = &v->nodes[path[depth]].token;
             while (*end >= 0) end = &v->same[*end];
@@ -121,7 +122,8 @@ static bool sort_tokens(loami_vocab *v)
     entry *e = malloc((v->n_tokens + 1) * sizeof *e);
     v->nodes = malloc((total + 1) * sizeof *v->nodes);
     for (uint32_t id = 0; e && id < v->n_tokens; id++)
-        if (v->at[id + 1] > v->at[id]) e[n++] = (entry){ v->bytes + v->at[id], v->at[id + 1] - v->at[id], (int32_t)id };
+        if (v->at[id + 1] > v->at[id])
+            e[n++] = (entry){ v->bytes + v->at[id], v->at[id + 1] - v->at[id], (int32_t)id };
     if (e && v->nodes) {
         qsort(e, n, sizeof *e, by_bytes);
         make_tree(v, e, n);
@@ -146,7 +148,8 @@ int loami_vocab_open(loami_vocab **out, const loami_vocab_source *source, loam_e
         return loami_fail_nomem(err);
     }
     for (uint32_t i = 0; i < source->n_ends; i++)
-        if (source->ends[i] >= 0 && (uint32_t)source->ends[i] < v->n_tokens) v->ends[v->n_ends++] = source->ends[i];
+        if (source->ends[i] >= 0 && (uint32_t)source->ends[i] < v->n_tokens)
+            v->ends[v->n_ends++] = source->ends[i];
     *out = v;
     return 0;
 }

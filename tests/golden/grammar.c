@@ -1,9 +1,10 @@
-/* Walks grammars without a model. First argument: a model folder or tokenizer.json. Each line {"kind", "source", "seed",
- * "most", "text"} gives {"error", "code"} or, with "text", whether the grammar takes it: {"takes", "prefix"}; else a text
- * made by random choices among what the masks allow: {"text", "tokens", "ended", "mask_us", "compile_us"}. "ascii": of
- * tokens of ASCII alone; "hint": what ends free text, written when it has been long enough.
- * Instead of kind and source, {"template", "prompt", "tools", "tool", "content", "must_call", "one_call"} ask for the grammar of an answer.
- * On the way each mask is held against asking for tokens one by one. */
+/* Walks grammars without a model. First argument: a model folder or tokenizer.json. Each line {"kind",
+ * "source", "seed", "most", "text"} gives {"error", "code"} or, with "text", whether the grammar takes it:
+ * {"takes", "prefix"}; else a text made by random choices among what the masks allow: {"text", "tokens",
+ * "ended", "mask_us", "compile_us"}. "ascii": of tokens of ASCII alone; "hint": what ends free text, written
+ * when it has been long enough. Instead of kind and source, {"template", "prompt", "tools", "tool",
+ * "content", "must_call", "one_call"} ask for the grammar of an answer. On the way each mask is held against
+ * asking for tokens one by one. */
 #include "base/json.h"
 #include "grammar/grammar.h"
 #include "text/chat.h"
@@ -67,7 +68,9 @@ static void compare(loami_matcher *m, const loami_vocab *v, const uint64_t *mask
 static int32_t of_bytes(const loami_vocab *v, const uint64_t *mask, const char *s)
 {
     for (uint32_t i = 0; i < v->n_nodes; i += v->nodes[i].skip)
-        if (v->nodes[i].byte == (uint8_t)*s && v->nodes[i].token >= 0 && bit(mask, (uint32_t)v->nodes[i].token)) return v->nodes[i].token;
+        if (v->nodes[i].byte == (uint8_t)*s && v->nodes[i].token >= 0 &&
+            bit(mask, (uint32_t)v->nodes[i].token))
+            return v->nodes[i].token;
     return -1;
 }
 
@@ -137,7 +140,8 @@ static json_t *walk(loam_grammar *g, const loami_vocab *v, uint32_t most, const 
         if (draw(8) == 0) { /* taking it back and giving it again changes nothing */
             if (!loami_matcher_rollback(m, 1)) fail("a token can't be taken back");
             loami_matcher_mask(m, again);
-            if (memcmp(mask, again, v->n_words * sizeof *mask) != 0) fail("after taking back a token the mask is another one");
+            if (memcmp(mask, again, v->n_words * sizeof *mask) != 0)
+                fail("after taking back a token the mask is another one");
             loami_matcher_accept(m, id);
         }
         loami_buf_put(&text, v->bytes + v->at[id], v->at[id + 1] - v->at[id]);
@@ -147,9 +151,11 @@ static json_t *walk(loam_grammar *g, const loami_vocab *v, uint32_t most, const 
     if (n) qsort(us, n, sizeof *us, by_value);
     double sum = 0;
     for (uint32_t i = 0; i < n; i++) sum += us[i];
-    json_t *out = json_pack("{s:o?, s:i, s:b, s:b, s:f, s:f, s:f, s:f}", "text", json_stringn(text.data ? text.data : "", text.len), "tokens", (int)n,
-                            "ended", ended, "stuck", stuck, "mask_us", n ? us[n / 2] : 0.0, "mask_us_most", n ? us[n - 1] : 0.0, "mask_us_mean",
-                            n ? sum / n : 0.0, "mask_us_p99", n ? us[n - 1 - n / 100] : 0.0);
+    json_t *out = json_pack("{s:o?, s:i, s:b, s:b, s:f, s:f, s:f, s:f}", "text",
+                            json_stringn(text.data ? text.data : "", text.len), "tokens", (int)n, "ended",
+                            ended, "stuck", stuck, "mask_us", n ? us[n / 2] : 0.0, "mask_us_most",
+                            n ? us[n - 1] : 0.0, "mask_us_mean", n ? sum / n : 0.0, "mask_us_p99",
+                            n ? us[n - 1 - n / 100] : 0.0);
     free(us);
     free(mask);
     free(again);
@@ -169,10 +175,12 @@ static json_t *take(loam_grammar *g, const loami_vocab *v, const char *s, size_t
         for (uint32_t i = 0; i < v->n_nodes && id < 0; i += v->nodes[i].skip)
             if (v->nodes[i].byte == (uint8_t)s[at]) id = v->nodes[i].token;
         loami_matcher_mask(m, mask);
-        if (id >= 0 && bit(mask, (uint32_t)id) != loami_matcher_allows(m, id)) fail("mask and look-up differ");
+        if (id >= 0 && bit(mask, (uint32_t)id) != loami_matcher_allows(m, id))
+            fail("mask and look-up differ");
         if (id < 0 || !loami_matcher_accept(m, id)) break;
     }
-    json_t *out = json_pack("{s:b, s:I}", "takes", at == n && loami_matcher_may_end(m), "prefix", (json_int_t)at);
+    json_t *out = json_pack("{s:b, s:I}", "takes", at == n && loami_matcher_may_end(m), "prefix",
+                            (json_int_t)at);
     loami_matcher_close(m);
     free(mask);
     return out;
@@ -188,13 +196,17 @@ static loam_grammar_kind kind_of(const char *name)
 }
 
 /* The grammar of an answer to a template that has these words. */
-static int open_rules(loam_grammar **g, const json_t *in, const loami_vocab *v, const loami_tokenizer *t, loam_err *err)
+static int open_rules(loam_grammar **g, const json_t *in, const loami_vocab *v, const loami_tokenizer *t,
+                      loam_err *err)
 {
     const char *template = json_string_value(json_object_get(in, "template"));
     loami_format f = loami_format_detect(template, strlen(template));
-    loami_answer_wish w = { .prompt = json_string_value(json_object_get(in, "prompt")), .tools = json_object_get(in, "tools"),
-                            .tool = json_string_value(json_object_get(in, "tool")), .content = json_string_value(json_object_get(in, "content")),
-                            .must_call = json_is_true(json_object_get(in, "must_call")), .one_call = json_is_true(json_object_get(in, "one_call")) };
+    loami_answer_wish w = { .prompt = json_string_value(json_object_get(in, "prompt")),
+                            .tools = json_object_get(in, "tools"),
+                            .tool = json_string_value(json_object_get(in, "tool")),
+                            .content = json_string_value(json_object_get(in, "content")),
+                            .must_call = json_is_true(json_object_get(in, "must_call")),
+                            .one_call = json_is_true(json_object_get(in, "one_call")) };
     loami_buf rules = { 0 };
     int rc = loami_answer_rules(&rules, &f, t, &w, err);
     if (rc == 0) rc = loami_fail(err, LOAM_E_ARG, "nothing is asked of this answer");
@@ -208,7 +220,8 @@ static int open_source(loam_grammar **g, const json_t *in, const loami_vocab *v,
 {
     const json_t *source = json_object_get(in, "source");
     char *schema = json_is_string(source) ? NULL : loami_json_text(source);
-    int rc = loami_grammar_open(g, v, kind_of(json_string_value(json_object_get(in, "kind"))), schema ? schema : json_string_value(source),
+    int rc = loami_grammar_open(g, v, kind_of(json_string_value(json_object_get(in, "kind"))),
+                                schema ? schema : json_string_value(source),
                                 schema ? strlen(schema) : json_string_length(source), err);
     free(schema);
     return rc;
@@ -225,8 +238,10 @@ static json_t *answer(const json_t *in, const loami_vocab *v, const loami_tokeni
     if (rc < 0) return json_pack("{s:s, s:i, s:f}", "error", err.msg, "code", rc, "compile_us", compile_us);
     random_state = (uint64_t)json_integer_value(json_object_get(in, "seed")) * 2654435761u + 1;
     json_int_t most = json_integer_value(json_object_get(in, "most"));
-    json_t *out = json_is_string(text) ? take(g, v, json_string_value(text), json_string_length(text)) : walk(g, v, most ? (uint32_t)most : 64, json_string_value(json_object_get(in, "hint")),
-                                            json_is_true(json_object_get(in, "ascii")));
+    json_t *out = json_is_string(text)
+                      ? take(g, v, json_string_value(text), json_string_length(text))
+                      : walk(g, v, most ? (uint32_t)most : 64, json_string_value(json_object_get(in, "hint")),
+                             json_is_true(json_object_get(in, "ascii")));
     json_object_set_new(out, "compile_us", json_real(compile_us));
     json_object_set_new(out, "bytes", json_integer((json_int_t)loami_grammar_bytes(g)));
     loami_grammar_unref(g);
@@ -243,10 +258,12 @@ int main(int argc, char **argv)
     loam_err err;
     if (argc != 2) fail("one argument: a model folder or tokenizer.json");
     if (loami_text_open_path(&text, argv[1], &err) < 0) fail(err.msg);
-    loami_vocab_source source = { loami_tokenizer_size(text->tokenizer), token, text, text->eos, text->n_eos };
+    loami_vocab_source source = { loami_tokenizer_size(text->tokenizer), token, text, text->eos,
+                                  text->n_eos };
     double before = now_us();
     if (loami_vocab_open(&v, &source, &err) < 0) fail(err.msg);
-    fprintf(stderr, "vocabulary: %u tokens, %u nodes, %.0f ms\n", v->n_tokens, v->n_nodes, (now_us() - before) * 1e-3);
+    fprintf(stderr, "vocabulary: %u tokens, %u nodes, %.0f ms\n", v->n_tokens, v->n_nodes,
+            (now_us() - before) * 1e-3);
     while ((n = getline(&line, &cap, stdin)) >= 0) {
         json_t *in, *out;
         if (loami_json_parse(&in, line, (size_t)n, "line", &err) < 0) fail(err.msg);

@@ -8,6 +8,7 @@ LOAM_SCHEMAS says how many (300).
 import collections
 import json
 import os
+import re
 
 import jsonschema
 import pytest
@@ -152,6 +153,31 @@ def test_reasoning_comes_first(loam, smollm2):
              ("a <think>\n", "7", False), ("a <think>\n\n</think>\n\n", "7", True), ("a <think>\n\n</think>\n\n", "<think>", False)]
     got = walk(loam, smollm2, [{**form, "prompt": p, "text": t} for p, t, _ in cases])
     assert [g["takes"] for g in got] == [want for _, _, want in cases]
+
+
+REGEXES = ["[a-c]+x?", "(ab|a)(c|bcd)*", "a{2,4}b{0,1}c{3}", "(?:x|yz){2,}", "[^abc]{1,3}", "\\d+(?:\\.\\d*)?", "(?P<n>a*)b|c", "[\\w.-]+@[\\w-]+", "(a|b)*abb", "\\s*[+-]?\\d{1,3}",
+           "a|b|", "[]a-]+", "(?:a?){3}a{3}", "x(?:ab{1,2}?c)*?y", ".a.", "\\x41\\u00e9\\.", "^(a|^b)$", "(a+)+b", "é|[à-ü]{2}", "a{300}|b{2}", "{x}|a{,2}"]
+
+
+@pytest.mark.parametrize("regex", REGEXES)
+def test_regular_expressions_are_pythons(loam, smollm2, regex):
+    """Texts by the masks match; and of random texts the same are taken."""
+    alphabet = "abcdxyz019.-+@ {}é,&]A\n"
+
+    @seed(3)
+    @settings(max_examples=80, database=None, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(st.text(alphabet, max_size=7) | st.from_regex(re.compile(regex, re.ASCII), fullmatch=True, alphabet=st.sampled_from(alphabet + "bcàü")))
+    def collect(text):
+        texts.add(text)
+
+    texts = set()
+    collect()
+    texts = sorted(texts)
+    cases = [{"kind": "regex", "source": regex, "seed": i, "most": 8} for i in range(8)] + [{"kind": "regex", "source": regex, "text": t} for t in texts]
+    made = walk(loam, smollm2, cases)
+    for got in made[:8]:
+        assert not got["stuck"] and (not got["ended"] or re.fullmatch(regex, got["text"])), got
+    assert {t: g["takes"] for t, g in zip(texts, made[8:], strict=True)} == {t: bool(re.fullmatch(regex, t, re.ASCII)) for t in texts}
 
 
 @pytest.mark.heavy

@@ -15,15 +15,18 @@ typedef struct writer {
 
 #define BLANKS "[ \\n]{0,2} "
 
-/* ---- words ---------------------------------------------------------------------------------------------- */
+/* ---- words ---- */
 
 static void put_quoted(loami_buf *out, const char *s, size_t n)
 {
     loami_buf_putc(out, '"');
     for (size_t i = 0; i < n; i++) {
-        if (s[i] == '\n') loami_buf_puts(out, "\\n");
-        else if (s[i] == '"' || s[i] == '\\') loami_buf_printf(out, "\\%c", s[i]);
-        else loami_buf_putc(out, s[i]);
+        if (s[i] == '\n')
+            loami_buf_puts(out, "\\n");
+        else if (s[i] == '"' || s[i] == '\\')
+            loami_buf_printf(out, "\\%c", s[i]);
+        else
+            loami_buf_putc(out, s[i]);
     }
     loami_buf_puts(out, "\" ");
 }
@@ -38,8 +41,10 @@ static void put_marker(const writer *w, const char *marker)
     if (whole) put_quoted(w->out, marker, strlen(marker));
     for (size_t i = 0; i < ids.len && !whole; i++) {
         loami_buf bytes = { 0 };
-        if (loami_tokenizer_is_special(w->t, ids.data[i])) loami_buf_printf(w->out, "<[%d]> ", (int)ids.data[i]);
-        else if (loami_tokenizer_bytes(w->t, &bytes, ids.data[i], NULL) == 0 && bytes.len) put_quoted(w->out, bytes.data, bytes.len);
+        if (loami_tokenizer_is_special(w->t, ids.data[i]))
+            loami_buf_printf(w->out, "<[%d]> ", (int)ids.data[i]);
+        else if (loami_tokenizer_bytes(w->t, &bytes, ids.data[i], NULL) == 0 && bytes.len)
+            put_quoted(w->out, bytes.data, bytes.len);
         loami_buf_free(&bytes);
     }
     free(ids.data);
@@ -74,7 +79,7 @@ static void put_json_key(const writer *w, const char *key)
     loami_buf_free(&text);
 }
 
-/* ---- arguments ------------------------------------------------------------------------------------------ */
+/* ---- arguments ---- */
 
 static const json_t *function_of(const json_t *tool)
 {
@@ -124,16 +129,19 @@ static void put_arguments(const writer *w, const json_t *tool)
     }
 }
 
-/* ---- calls as JSON -------------------------------------------------------------------------------------- */
+/* ---- calls as JSON ---- */
 
 /* How the templates of these formats write a call's object. */
 static const struct {
     const char *format, *id, *name, *arguments;
     bool list;
 } json_shapes[] = {
-    { "cohere", "tool_call_id", "tool_name", "parameters", true }, { "nemotron", NULL, "name", "arguments", true },
-    { "granite", NULL, "name", "arguments", true },                { "apertus", NULL, "", "", true },
-    { "llama", NULL, "name", "parameters", false },                { "mistral", NULL, "name", "arguments", true },
+    { "cohere", "tool_call_id", "tool_name", "parameters", true },
+    { "nemotron", NULL, "name", "arguments", true },
+    { "granite", NULL, "name", "arguments", true },
+    { "apertus", NULL, "", "", true },
+    { "llama", NULL, "name", "parameters", false },
+    { "mistral", NULL, "name", "arguments", true },
     { "", NULL, "name", "arguments", false },
 };
 
@@ -161,14 +169,14 @@ static void put_json_object(const writer *w, const json_t *tool, size_t shape)
     loami_buf_free(&quoted);
 }
 
-static void put_each_tool(const writer *w, void (*put)(const writer *w, const json_t *tool, size_t shape), size_t shape)
+static void put_each_tool(const writer *w, void (*put)(const writer *w, const json_t *tool, size_t shape),
+                          size_t shape)
 {
     size_t i;
     json_t *tool;
     bool first = true;
     loami_buf_puts(w->out, "( ");
-    json_array_foreach(w->w->tools, i, tool)
-    {
+    json_array_foreach(w->w->tools, i, tool) {
         if (!is_wanted(w, tool)) continue;
         if (!first) loami_buf_puts(w->out, "| ");
         put(w, tool, shape);
@@ -187,17 +195,21 @@ static void put_json_calls(const writer *w, const char *open, const char *close)
     loami_buf_puts(w->out, "\nloam-section ::= ");
     if (open) put_marker(w, open);
     loami_buf_puts(w->out, BLANKS);
-    if (json_shapes[shape].list) loami_buf_puts(w->out, w->w->one_call ? "\"[\" loam-one \"]\" " : "\"[\" loam-one ( \",\" " BLANKS "loam-one )* \"]\" ");
-    else loami_buf_puts(w->out, "loam-one ");
+    if (json_shapes[shape].list)
+        loami_buf_puts(w->out, w->w->one_call ? "\"[\" loam-one \"]\" "
+                                              : "\"[\" loam-one ( \",\" " BLANKS "loam-one )* \"]\" ");
+    else
+        loami_buf_puts(w->out, "loam-one ");
     if (close) {
         loami_buf_puts(w->out, BLANKS);
         put_marker(w, close);
     }
     bool once = w->w->one_call || json_shapes[shape].list || !open;
-    loami_buf_printf(w->out, "\nloam-calls ::= %s\n", once ? "loam-section" : "loam-section ( " BLANKS "loam-section )*");
+    loami_buf_printf(w->out, "\nloam-calls ::= %s\n",
+                     once ? "loam-section" : "loam-section ( " BLANKS "loam-section )*");
 }
 
-/* ---- a name, then JSON ---------------------------------------------------------------------------------- */
+/* ---- a name, then JSON ---- */
 
 static void put_named_one(const writer *w, const json_t *tool, size_t which)
 {
@@ -234,11 +246,12 @@ static void put_named_calls(const writer *w, size_t which, const char *open)
     loami_buf_puts(w->out, "\n");
 }
 
-/* ---- argument by argument ------------------------------------------------------------------------------- */
+/* ---- argument by argument ---- */
 
 static bool is_plain_string(const json_t *schema)
 {
-    static const char *const more[] = { "pattern", "format", "minLength", "maxLength", "anyOf", "oneOf", "allOf", "$ref", "const" };
+    static const char *const more[] = { "pattern", "format", "minLength", "maxLength", "anyOf",
+                                        "oneOf",   "allOf",  "$ref",      "const" };
     const char *type = json_string_value(json_object_get(schema, "type"));
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (json_object_get(schema, more[i])) return false;
@@ -254,7 +267,9 @@ static int put_value(const writer *w, const json_t *schema, const char *end)
     json_t *one;
     if (!is_plain_string(schema)) {
         if (type && strcmp(type, "string") == 0)
-            return loami_fail(w->err, LOAM_E_UNSUPPORTED, "this model writes strings without quotes: of them only enum can be promised, no pattern, format or length");
+            return loami_fail(w->err, LOAM_E_UNSUPPORTED,
+                              "this model writes strings without quotes: of them only enum can be promised, "
+                              "no pattern, format or length");
         put_schema(w, schema);
         return 0;
     }
@@ -263,8 +278,7 @@ static int put_value(const writer *w, const json_t *schema, const char *end)
         return 0;
     }
     loami_buf_puts(w->out, "( ");
-    json_array_foreach(list, i, one)
-    {
+    json_array_foreach(list, i, one) {
         if (i) loami_buf_puts(w->out, "| ");
         put_quoted(w->out, json_is_string(one) ? json_string_value(one) : "", json_string_length(one));
     }
@@ -276,7 +290,8 @@ static bool is_required(const json_t *schema, const char *key)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(json_object_get(schema, "required"), i, one) if (json_is_string(one) && strcmp(json_string_value(one), key) == 0) return true;
+    json_array_foreach(json_object_get(schema, "required"), i, one)
+        if (json_is_string(one) && strcmp(json_string_value(one), key) == 0) return true;
     return false;
 }
 
@@ -286,8 +301,7 @@ static int put_parameters(const writer *w, const json_t *tool, const loami_param
     const char *key, *line = c->lines ? "\n" : "";
     json_t *v;
     int rc = 0;
-    json_object_foreach(json_object_get(schema, "properties"), key, v)
-    {
+    json_object_foreach(json_object_get(schema, "properties"), key, v) {
         loami_buf_puts(w->out, "( ");
         put_marker(w, c->param);
         put_quoted(w->out, key, strlen(key));
@@ -311,13 +325,14 @@ static int put_params_calls(const writer *w, size_t which, const char *open)
     int rc = 0;
     loami_buf_puts(w->out, "loam-one ::= ");
     if (c->call) put_marker(w, c->call);
-    json_array_foreach(w->w->tools, i, tool)
-    {
+    json_array_foreach(w->w->tools, i, tool) {
         if (!is_wanted(w, tool)) continue;
         loami_buf_puts(w->out, first ? "( ( " : "| ( ");
         put_quoted(w->out, name_of(tool), strlen(name_of(tool)));
-        if (c->name_end) put_marker(w, c->name_end);
-        else loami_buf_puts(w->out, "\"\\n\" ");
+        if (c->name_end)
+            put_marker(w, c->name_end);
+        else
+            loami_buf_puts(w->out, "\"\\n\" ");
         loami_buf_puts(w->out, BLANKS);
         if (rc == 0) rc = put_parameters(w, tool, c);
         loami_buf_puts(w->out, ") ");
@@ -333,11 +348,13 @@ static int put_params_calls(const writer *w, size_t which, const char *open)
         loami_buf_puts(w->out, BLANKS);
         put_marker(w, c->close);
     }
-    loami_buf_printf(w->out, "\nloam-calls ::= %s\n", w->w->one_call || (c->close && c->call) ? "loam-section" : "loam-section ( " BLANKS "loam-section )*");
+    loami_buf_printf(w->out, "\nloam-calls ::= %s\n",
+                     w->w->one_call || (c->close && c->call) ? "loam-section"
+                                                             : "loam-section ( " BLANKS "loam-section )*");
     return rc;
 }
 
-/* ---- messages with headers (harmony) -------------------------------------------------------------------- */
+/* ---- messages with headers (harmony) ---- */
 
 static void put_channel_call(const writer *w, const json_t *tool, size_t unused)
 {
@@ -374,7 +391,7 @@ static void put_channels(const writer *w, const char *content)
     loami_buf_puts(w->out, ")\n");
 }
 
-/* ---- the answer ----------------------------------------------------------------------------------------- */
+/* ---- the answer ---- */
 
 static bool ends_with(const char *s, const char *word)
 {
@@ -439,15 +456,20 @@ static int put_calls(const writer *w)
         return 0;
     }
     if (style == &loami_style_named) { /* older models of the family have a list of JSON there */
-        if (named->may_be_json && !is_token(w, named->name_end)) put_json_calls(w, c->opens[0].marker, NULL);
-        else put_named_calls(w, 0, c->opens[0].marker);
+        if (named->may_be_json && !is_token(w, named->name_end))
+            put_json_calls(w, c->opens[0].marker, NULL);
+        else
+            put_named_calls(w, 0, c->opens[0].marker);
         return 0;
     }
-    if (style == &loami_style_params && strcmp(c->name, "dsml") != 0) return put_params_calls(w, 0, c->opens[0].marker);
-    return loami_fail(w->err, LOAM_E_UNSUPPORTED, "the model's chat template has no way to call tools that can be forced (%s)", c->name);
+    if (style == &loami_style_params && strcmp(c->name, "dsml") != 0)
+        return put_params_calls(w, 0, c->opens[0].marker);
+    return loami_fail(w->err, LOAM_E_UNSUPPORTED,
+                      "the model's chat template has no way to call tools that can be forced (%s)", c->name);
 }
 
-int loami_answer_rules(loami_buf *out, const loami_format *f, const loami_tokenizer *t, const loami_answer_wish *wish, loam_err *err)
+int loami_answer_rules(loami_buf *out, const loami_format *f, const loami_tokenizer *t,
+                       const loami_answer_wish *wish, loam_err *err)
 {
     writer w = { out, f, t, wish, err };
     const char *content = wish->must_call ? NULL : wish->content;
@@ -455,7 +477,8 @@ int loami_answer_rules(loami_buf *out, const loami_format *f, const loami_tokeni
     int rc = 0;
     if (free_text && (!wish->tools || f->calls->channels || f->calls->bare)) return 0;
     if (f->calls->channels && strcmp(f->name, "harmony") != 0)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "answers in this model's format (%s) can't be held to a grammar", f->name);
+        return loami_fail(err, LOAM_E_UNSUPPORTED,
+                          "answers in this model's format (%s) can't be held to a grammar", f->name);
     loami_buf_puts(out, "%start loam-answer\n");
     if (f->calls->channels) {
         put_channels(&w, content);
@@ -464,8 +487,11 @@ int loami_answer_rules(loami_buf *out, const loami_format *f, const loami_tokeni
         if (wish->tools) rc = put_calls(&w);
         if (rc == 0 && free_text) put_free_text(&w);
         if (content) loami_buf_printf(out, "loam-text ::= ( %s )\n", content);
-        loami_buf_printf(out, "loam-body ::= %s\n", free_text ? wish->one_call ? "loam-text ( loam-calls loam-text )?" : "loam-text ( loam-calls loam-text )*"
-                                                    : content ? wish->tools ? "loam-text | loam-calls" : "loam-text" : BLANKS "loam-calls");
+        loami_buf_printf(out, "loam-body ::= %s\n",
+                         free_text ? wish->one_call ? "loam-text ( loam-calls loam-text )?"
+                                                    : "loam-text ( loam-calls loam-text )*"
+                         : content ? wish->tools ? "loam-text | loam-calls" : "loam-text"
+                                   : BLANKS "loam-calls");
     }
     if (rc == 0 && wish->rules) loami_buf_printf(out, "%s\n", wish->rules);
     if (rc == 0 && out->failed) rc = loami_fail_nomem(err);
