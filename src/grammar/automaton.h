@@ -13,7 +13,7 @@
 enum {
     LOAMI_NFA_STATES = 1 << 18,  /* 2 MiB; what 256 KiB of choices need */
     LOAMI_DFA_STATES = 1 << 16,  /* of all rules */
-    LOAMI_COMPILE_WORK = 1 << 24,/* steps of the subset construction: some tenths of a second */
+    LOAMI_COMPILE_WORK = 1 << 25, /* steps of the subset construction: about a tenth of a second */
 };
 
 typedef struct loami_edge {

@@ -146,7 +146,7 @@ static loami_local_mask *make(loam_grammar *g, const loami_frame *f)
         return NULL;
     }
     w.states[0] = loami_memo_local(&g->memo, f->state, f->lo, f->hi);
-    w.left[0] = w.states[0] && g->memo.states[w.states[0]].leaves;
+    w.left[0] = false; /* what leaves before it reads is for the frames below, which are in the set themselves */
     walk_nodes(&w, 0, g->vocab->n_nodes);
     *l = (loami_local_mask){ .state = f->state,
                              .lo = f->lo,

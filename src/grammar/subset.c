@@ -147,6 +147,8 @@ typedef struct letters {
     uint32_t n_bytes, cap_bytes, n_others, cap_others;
     uint32_t *to; /* targets of one letter */
     uint32_t n_to, cap_to;
+    uint32_t *order; /* [n_bytes] arcs over one byte by that byte, from the end on those over several */
+    uint32_t cap_order, at[257], n_wide;
 } letters;
 
 static bool gather(sets *s, uint32_t which, letters *l)
@@ -165,8 +167,31 @@ static bool gather(sets *s, uint32_t which, letters *l)
             else
                 l->others[l->n_others++] = i;
         }
-    return grow((void **)&l->to, &l->cap_to, l->n_bytes + l->n_others + 1, sizeof *l->to) ||
-           no_memory(s) == 0;
+    bool room = grow((void **)&l->to, &l->cap_to, l->n_bytes + l->n_others + 1, sizeof *l->to) &&
+                grow((void **)&l->order, &l->cap_order, l->n_bytes + 1, sizeof *l->order);
+    return room || no_memory(s) == 0;
+}
+
+/* Fills order, at, n_wide and the borders of what leads to the same. */
+static void sort_arcs(const sets *s, letters *l, bool counts, bool border[257])
+{
+    uint32_t next[257];
+    const loami_arc *arcs = s->nfa->arcs;
+    memset(l->at, 0, sizeof l->at);
+    l->n_wide = 0;
+    for (uint32_t i = 0; i < l->n_bytes; i++) {
+        const loami_arc *a = &arcs[l->bytes[i]];
+        if (a->counts != counts) continue;
+        border[a->lo] = border[a->hi + 1] = true;
+        if (a->lo == a->hi) l->at[a->lo + 1]++;
+        else l->order[l->n_bytes - ++l->n_wide] = l->bytes[i];
+    }
+    for (int c = 0; c < 256; c++) l->at[c + 1] += l->at[c];
+    memcpy(next, l->at, sizeof next);
+    for (uint32_t i = 0; i < l->n_bytes; i++) {
+        const loami_arc *a = &arcs[l->bytes[i]];
+        if (a->counts == counts && a->lo == a->hi) l->order[next[a->lo]++] = l->bytes[i];
+    }
 }
 
 static bool put_edge(sets *s, uint32_t *cap, loami_edge e, bool joins)
@@ -188,16 +213,15 @@ static bool byte_edges(sets *s, letters *l, bool counts, uint32_t *cap)
     bool border[257] = { false };
     uint32_t first = s->a->n_edges;
     const loami_arc *arcs = s->nfa->arcs;
-    for (uint32_t i = 0; i < l->n_bytes; i++)
-        if (arcs[l->bytes[i]].counts == counts)
-            border[arcs[l->bytes[i]].lo] = border[arcs[l->bytes[i]].hi + 1] = true;
+    sort_arcs(s, l, counts, border);
     for (int lo = 0, hi; lo < 256; lo = hi) {
         for (hi = lo + 1; hi < 256 && !border[hi];) hi++;
         l->n_to = 0;
-        if (!spend(s, l->n_bytes + 1)) return false;
-        for (uint32_t i = 0; i < l->n_bytes; i++) {
-            const loami_arc *a = &arcs[l->bytes[i]];
-            if (a->counts == counts && a->lo <= lo && lo <= a->hi) l->to[l->n_to++] = a->to;
+        if (!spend(s, l->n_wide + l->at[lo + 1] - l->at[lo] + 1)) return false;
+        for (uint32_t i = l->at[lo]; i < l->at[lo + 1]; i++) l->to[l->n_to++] = arcs[l->order[i]].to;
+        for (uint32_t i = l->n_bytes - l->n_wide; i < l->n_bytes; i++) {
+            const loami_arc *a = &arcs[l->order[i]];
+            if (a->lo <= lo && lo <= a->hi) l->to[l->n_to++] = a->to;
         }
         if (l->n_to == 0) continue;
         close_set(s, l->to, l->n_to);
@@ -285,5 +309,6 @@ out:
     free(l.bytes);
     free(l.others);
     free(l.to);
+    free(l.order);
     return n->rc;
 }

@@ -11,7 +11,7 @@ enum { WALK_END = 256, WALK_SPECIAL = 257, WALK_TOKENS = 280 };
 
 static inline int walk_token(const void *arg, int32_t id, char **bytes, size_t *n, bool *special)
 {
-    static const char *const words[] = { "", "<|call|>", "\",", "\":", "{\"", "\"}", "true", "null", "[[", "]]", "  ", "ab", "abc", "é", "\xc3", "\xa9x", "\\u", "00", "1.5", "e+", "\n\t", "-1", "aa", "}}" };
+    static const char *const words[] = { "", "<|call|>", "\",", "\":", "{\"", "\"}", "true", "null", "[[", "]]", "  ", "ab", "abc", "é", "\xc3", "\xa9x", "\\u", "00", "1.5", "e+", "\n\t", "-1", "0]", "}}" };
     (void)arg;
     *special = id == WALK_END || id == WALK_SPECIAL;
     *n = id < 256 ? 1 : strlen(words[id - 256]);
