@@ -244,16 +244,15 @@ static bool other_edges(sets *s, letters *l, uint32_t *cap_calls, uint32_t *cap_
     loami_automaton *a = s->a;
     const loami_arc *arcs = s->nfa->arcs;
     for (uint32_t i = 0; i < l->n_others; i++) {
-        bool seen = false;
+        if (!l->others[i]) continue; /* its letter was looked at */
         const loami_arc *x = &arcs[l->others[i]];
         l->n_to = 0;
         if (!spend(s, l->n_others)) return false;
-        for (uint32_t k = 0; k < l->n_others; k++) {
-            if (!same_letter(x, &arcs[l->others[k]])) continue;
-            seen |= k < i;
+        for (uint32_t k = i; k < l->n_others; k++) {
+            if (!l->others[k] || !same_letter(x, &arcs[l->others[k]])) continue;
             l->to[l->n_to++] = arcs[l->others[k]].to;
+            l->others[k] = 0;
         }
-        if (seen) continue;
         close_set(s, l->to, l->n_to);
         uint32_t to = intern(s);
         if (to == UINT32_MAX) return false;
