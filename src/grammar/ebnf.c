@@ -1,5 +1,6 @@
 /* EBNF as llama.cpp writes it (GBNF), with four words more: %json, %regex and %text, and tokens. */
 #include "grammar/syntax.h"
+#include "grammar/vocab.h"
 
 #include "base/json.h"
 #include "base/utf8.h"
@@ -188,24 +189,36 @@ static loami_expr *class(reader *r)
     return loami_x_chars(r->d, other, n, false);
 }
 
+/* A token that is text is its text: it may be written with other tokens, too. */
+static loami_expr *token_numbered(reader *r, int32_t id)
+{
+    const loami_vocab *v = r->d->vocab;
+    if (id < 0 || (uint32_t)id >= v->n_tokens)
+        return wrong(r, LOAM_E_ARG, "the model has no token of this number or spelling");
+    if (v->at[id + 1] > v->at[id]) return loami_x_bytes(r->d, v->bytes + v->at[id], v->at[id + 1] - v->at[id]);
+    return loami_x_token(r->d, id);
+}
+
 /* <[123]> by number, <|name|> as it is spelt. */
 static loami_expr *token(reader *r)
 {
     const char *s = r->s + r->at, *end;
     size_t left = r->n - r->at;
     if (left > 2 && s[1] == '[') {
-        char *stop = NULL;
-        long id = s[2] >= '0' && s[2] <= '9' ? strtol(s + 2, &stop, 10) : -1; /* the source ends in a NUL */
-        if (id < 0 || id > INT32_MAX || stop[0] != ']' || stop[1] != '>')
+        int64_t id = s[2] >= '0' && s[2] <= '9' ? 0 : -1;
+        size_t i = 2;
+        for (; i < left && s[i] >= '0' && s[i] <= '9'; i++)
+            if (id < INT32_MAX) id = id * 10 + (s[i] - '0'); /* more is none, however it goes on */
+        if (id < 0 || i + 1 >= left || s[i] != ']' || s[i + 1] != '>')
             return wrong(r, LOAM_E_ARG, "a token is written <[123]> or as it is spelt, <|name|>");
-        r->at = (size_t)(stop + 2 - r->s);
-        return loami_x_token(r->d, (int32_t)id);
+        loami_expr *x = token_numbered(r, id < INT32_MAX ? (int32_t)id : -1);
+        r->at += i + 2;
+        return x;
     }
     end = memchr(s, '>', left < NAME ? left : NAME);
-    int32_t id = end && r->d->token ? r->d->token(r->d->token_arg, s, (size_t)(end - s) + 1) : -1;
-    if (id < 0) return wrong(r, LOAM_E_ARG, "the model has no special token of this spelling");
-    r->at += (size_t)(end - s) + 1;
-    return loami_x_token(r->d, id);
+    loami_expr *x = token_numbered(r, end ? loami_vocab_special(r->d->vocab, s, (size_t)(end - s) + 1) : -1);
+    if (x) r->at += (size_t)(end - s) + 1;
+    return x;
 }
 
 /* ---- %words ---- */

@@ -3,11 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int32_t special_token(const void *vocab, const char *text, size_t n)
-{
-    return loami_vocab_special(vocab, text, n);
-}
-
 /* The root for a source that is one expression. */
 static int one_rule(loami_syntax *d, int rc, loami_expr *const *expr)
 {
@@ -35,7 +30,7 @@ static int read_source(loami_syntax *d, loam_grammar_kind kind, const char *s, s
 int loami_grammar_open(loam_grammar **out, const loami_vocab *v, loam_grammar_kind kind, const char *source,
                        size_t n, loam_err *err)
 {
-    loami_syntax d = { .token = special_token, .token_arg = v };
+    loami_syntax d = { .vocab = v };
     loam_grammar *g = calloc(1, sizeof *g);
     if (!g) return loami_fail_nomem(err);
     memcpy(d.absent, v->absent, sizeof d.absent);

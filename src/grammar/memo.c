@@ -315,14 +315,14 @@ static uint32_t move_state(loami_memo *to, const loami_memo *from, uint32_t numb
     work w;
     const loami_stacks *s = &from->states[number];
     if (number == LOAMI_STATE_NONE) return number;
-    w.n_found = 0;
+    w.n_todo = w.n_seen = w.n_found = 0;
     w.ends = s->ends;
     w.leaves = s->leaves;
     for (uint32_t i = 0; i < s->n; i++) {
         uint32_t f = move_frame(to, from, from->list[s->first + i]);
         if (f) w.found[w.n_found++] = f;
     }
-    return intern(to, &w);
+    return intern(to, &w); /* cppcheck-suppress ctuuninitvar */
 }
 
 void loami_memo_clean(loami_memo *m, uint32_t *const *roots, uint32_t n)

@@ -81,9 +81,7 @@ typedef struct loami_syntax {
     bool failed;                 /* memory or a limit ran out */
     loami_expr *any_char;        /* of a JSON string; made once, so that all strings share its masks */
     uint32_t string, value, object, number, integer, space; /* JSON's rules, 0 = not made yet */
-    /* The id of the special token spelt so, or -1. NULL: there are none. */
-    int32_t (*token)(const void *arg, const char *text, size_t n);
-    const void *token_arg;
+    const struct loami_vocab *vocab; /* for tokens asked for by number or spelling */
     bool absent[256];            /* bytes that no token has: what needs them can't be written */
 } loami_syntax;
 

@@ -175,10 +175,10 @@ static bool relax(loami_automaton *a, uint32_t s, uint32_t n)
     return changed;
 }
 
-static int count_rule(trim *t, uint32_t lo, uint32_t hi)
+static int count_rule(trim *t, const loami_rule *rule, uint32_t lo, uint32_t hi)
 {
     loami_automaton *a = t->a;
-    bool counted = counts(a, lo, hi);
+    bool counted = rule->counts_chars || rule->is_loop || counts(a, lo, hi);
     for (uint32_t s = lo; s < hi; s++) {
         a->states[s].need = counted ? LOAMI_NO_LIMIT : 0;
         a->states[s].most = counted ? 0 : LOAMI_NO_LIMIT;
@@ -344,7 +344,8 @@ static int settle(trim *t)
         if (!find_alive(t)) return loami_fail_nomem(t->err);
         drop_dead(t);
         for (uint32_t r = 1; r < a->n_rules; r++) {
-            int rc = count_rule(t, a->starts[r], r + 1 < a->n_rules ? a->starts[r + 1] : a->n_states);
+            int rc = count_rule(t, &t->d->rules[r], a->starts[r],
+                                r + 1 < a->n_rules ? a->starts[r + 1] : a->n_states);
             if (rc < 0) return rc;
         }
         bool fits = true;

@@ -13,7 +13,8 @@ typedef struct loami_vocab_node {
     uint8_t byte, depth;         /* depth: bytes from the root, 1 for its children */
 } loami_vocab_node;
 
-typedef struct loami_vocab {
+typedef struct loami_vocab loami_vocab;
+struct loami_vocab {
     uint32_t n_tokens;           /* ids are below */
     uint32_t n_words;            /* 64-bit words of a mask */
     loami_vocab_node *nodes;     /* [n_nodes] */
@@ -27,7 +28,7 @@ typedef struct loami_vocab {
     char **spelling;
     uint32_t n_special;
     bool absent[256];            /* bytes that no token has */
-} loami_vocab;
+};
 
 /* What a vocabulary is made of. */
 typedef struct loami_vocab_source {

@@ -108,6 +108,7 @@ static const example examples[] = {
       "root ::= %text(\"END\", \"ENx\") \"END\"",
       { "END", "EEEND", "ENEND", "a\nEND" },
       { "", "ENDEND", "ENxEND", "EN" } },
+    { LOAM_GRAMMAR_EBNF, "root ::= <[97]> <[262]>", { "atrue" }, { "a", "true" } },
     { LOAM_GRAMMAR_EBNF,
       "root ::= %json {\"type\":\"null\"} ( \",\" %regex /a\\/b|c/ )?",
       { "null", "null,a/b", "null,c" },
@@ -165,6 +166,11 @@ static const struct {
     { LOAM_GRAMMAR_JSON_SCHEMA,
       "{\"$defs\":{\"a\":{\"allOf\":[{\"$ref\":\"#/$defs/a\"},{\"minimum\":1}]}},\"$ref\":\"#/$defs/a\"}",
       "deep", LOAM_E_UNSUPPORTED },
+    { LOAM_GRAMMAR_JSON_SCHEMA, "{\"pattern\":\"^\",\"minLength\":1}", "no text at all", LOAM_E_ARG },
+    { LOAM_GRAMMAR_EBNF, "root ::= ( \"a\" none ){3,600}\nnone ::= \"b\" none", "no text at all", LOAM_E_ARG },
+    { LOAM_GRAMMAR_EBNF, "root ::= <[280]>", "no token of this number", LOAM_E_ARG },
+    { LOAM_GRAMMAR_EBNF, "root ::= <[99999999999]>", "no token of this number", LOAM_E_ARG },
+    { LOAM_GRAMMAR_EBNF, "root ::= <|x|>", "spelling", LOAM_E_ARG },
     { LOAM_GRAMMAR_JSON_SCHEMA, "[1", "line 1", LOAM_E_FORMAT },
 };
 
