@@ -44,7 +44,7 @@ $(BUILD)/obj/src/substrate/cpu/arm/dot%.o:    ISA := $(DOTPROD)
 $(BUILD)/obj/src/substrate/cpu/arm/i8mm%.o:   ISA := $(I8MM)
 
 sources = $(wildcard $(addsuffix /*.c,$(addprefix src/,$(1))))
-LIB_SRC  := $(call sources,base file text text/* substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))
+LIB_SRC  := $(call sources,base file text text/* grammar substrate substrate/reference substrate/cpu model engine) $(if $(ARCH),$(call sources,substrate/cpu/$(ARCH)))
 PROG_SRC := $(call sources,net api rollout gateway store web sandbox cmd)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 PROG_OBJ := $(PROG_SRC:%.c=$(BUILD)/obj/%.o)

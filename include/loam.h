@@ -143,6 +143,28 @@ typedef struct loam_model_info {
 /* Filled at open, constant until close; strings belong to the engine. */
 const loam_model_info *loam_engine_info(const loam_engine *e);
 
+/* ---- grammars ------------------------------------------------------------------------------------------- */
+
+/* What an answer has to look like: a text of a grammar. While it is made, only tokens are chosen with which it can still
+ * become one, and it may end only where it is one. docs/structured-output.md says what each kind understands. */
+typedef struct loam_grammar loam_grammar;
+
+typedef enum loam_grammar_kind {
+    LOAM_GRAMMAR_JSON_OBJECT = 1, /* any JSON object; source is ignored */
+    LOAM_GRAMMAR_JSON_SCHEMA,  /* source is a JSON Schema, as JSON */
+    LOAM_GRAMMAR_REGEX,        /* the whole answer matches this regular expression */
+    LOAM_GRAMMAR_CHOICE,       /* source is a JSON array of strings: one of them */
+    LOAM_GRAMMAR_EBNF,         /* rules as llama.cpp's GBNF writes them, starting with root */
+} loam_grammar_kind;
+
+/* Compiles source[0..n) for an engine's vocabulary; the same source again is taken from a cache. LOAM_E_ARG: source is
+ * not what kind says; LOAM_E_UNSUPPORTED: it is, and can't be honoured; the message names place and keyword. Any thread.
+ * *out is the caller's to close, before the engine is. It may be used by many requests at the same time. */
+int loam_grammar_open(loam_grammar **out, loam_engine *e, loam_grammar_kind kind, const char *source, size_t n, loam_err *err);
+
+/* Gives the caller's reference back; requests that use the grammar hold their own. NULL is fine. */
+void loam_grammar_close(loam_grammar *g);
+
 /* ---- requests and streams ------------------------------------------------------------------------------ */
 
 enum { LOAM_MAX_STOP = 16, LOAM_MAX_LOGPROBS = 20 };
@@ -180,6 +202,7 @@ typedef struct loam_request {
     uint32_t n_stop_tokens;
     bool ignore_eos;
     bool keep_special;         /* special tokens appear in the text */
+    loam_grammar *grammar;     /* what the answer has to look like, or NULL. A reference is taken */
     uint32_t n_logprobs;       /* 0 = none; k = the chosen token's and the k most likely ones' */
     bool want_logprobs;        /* the chosen token's alone counts too */
     uint64_t cache_salt;       /* requests share cached prefixes only with those of the same salt */
@@ -287,6 +310,24 @@ unsigned loam_text_offers(const loam_text *t);
 
 /* Whether the markers are special tokens, so that a parser needs an answer with loam_request.keep_special. */
 bool loam_parser_wants_special(const loam_text *t, const char *tools_json);
+
+/* What an answer is to be made of, when it is more than text: see loam_answer_grammar. */
+typedef struct loam_answer_form {
+    const char *prompt;        /* as rendered: its end may have begun the reasoning */
+    loam_grammar_kind kind;    /* of the text; 0: any text */
+    const char *source;        /* [source_len] likewise, as for loam_grammar_open */
+    size_t source_len;
+    const char *tools_json;    /* the tools that may be called, an array; NULL: none */
+    bool must_call;            /* one of them has to be called; there is no text */
+    const char *tool;          /* ... this one; NULL: whichever */
+    bool one_call;             /* no more than one call */
+} loam_answer_form;
+
+/* The grammar for the answer to a chat: reasoning first, if the model's template lets it reason; then text of that form, or
+ * calls in the family's own format, whose arguments are valid JSON of the tools' schemas. Where nothing is
+ * asked of it, *out is NULL. Where a call need not come, a tool whose schema can't be honoured may get any JSON
+ * object, unless it says "strict": true. Otherwise as loam_grammar_open. */
+int loam_answer_grammar(loam_grammar **out, loam_engine *e, const loam_answer_form *form, loam_err *err);
 
 /* ---- state, checking ------------------------------------------------------------------------------------ */
 

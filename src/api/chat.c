@@ -1,6 +1,7 @@
 /* POST /v1/chat/completions */
 #include "api/endpoints.h"
 #include "api/prompt.h"
+#include "api/structure.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,21 +9,11 @@
 typedef struct chat_request {
     loami_params p;
     loami_dialogue d;
+    loami_structure s;
     bool logprobs;
     uint32_t top_logprobs;
     bool one_call, hide_reasoning, echo;
 } chat_request;
-
-static int read_response_format(void *to, const json_t *v, const char *where, loami_fault *f)
-{
-    const char *type = json_string_value(json_object_get(v, "type"));
-    (void)to;
-    if (type && strcmp(type, "text") == 0) return 0;
-    if (type && (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0))
-        return loami_fault_set(f, 400, "unsupported_parameter", where,
-                               "'%s' of type \"%s\" is not supported: only \"text\" is.", where, type);
-    return loami_field_wrong(f, where, "an object with \"type\": \"text\"");
-}
 
 static int read_modalities(void *to, const json_t *v, const char *where, loami_fault *f)
 {
@@ -47,7 +38,7 @@ static const loami_field fields[] = {
     LOAMI_FIELD(BOOL, "logprobs", chat_request, logprobs),
     LOAMI_RANGE(U32, "top_logprobs", chat_request, top_logprobs, 0, LOAM_MAX_LOGPROBS),
     LOAMI_FIELD(BOOL, "echo", chat_request, echo),
-    LOAMI_READ("response_format", read_response_format),
+    LOAMI_STRUCTURE_FIELDS(offsetof(chat_request, s)),
     LOAMI_READ("modalities", read_modalities),
     LOAMI_READ("service_tier", read_service_tier),
     LOAMI_REFUSE_TRUE("store", "no answer is stored"),
@@ -89,7 +80,8 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     run->hide_reasoning = q->hide_reasoning;
     if (loami_dialogue_has_tools(&q->d) && !(run->tools = loami_json_text(q->d.tools)))
         return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
-    return 0;
+    loami_structure_calls calls = { p->text, q->d.tools, q->d.tool_choice, q->d.tool, q->one_call };
+    return loami_structure_open(run, &q->s, &calls, f);
 }
 
 /* ---- the answer --------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* POST /v1/completions */
 #include "api/endpoints.h"
+#include "api/structure.h"
 
 #include "base/utf8.h"
 
@@ -16,6 +17,7 @@ enum {
 typedef struct text_request {
     loami_params p;
     const json_t *prompt;
+    loami_structure s;
     bool echo, has_logprobs;
     uint32_t logprobs;
 } text_request;
@@ -47,6 +49,7 @@ static const loami_field fields[] = {
       .read = read_prompt,
       .required = true },
     LOAMI_FIELD(BOOL, "echo", text_request, echo),
+    LOAMI_STRUCTURE_FIELDS(offsetof(text_request, s)),
     LOAMI_READ("logprobs", read_logprobs),
     LOAMI_REFUSE("suffix", "text is only added at the end"),
     LOAMI_REFUSE("messages", "for a chat use /v1/chat/completions"),
@@ -108,7 +111,8 @@ static int parse(loami_run *run, const json_t *body, loami_fault *f)
     if (!q->p.max_tokens && !a->config.max_tokens) q->p.max_tokens = DEFAULT_TOKENS;
     q->p.want_logprobs = q->has_logprobs;
     q->p.n_logprobs = q->logprobs;
-    return add_prompts(run, q->prompt, f);
+    if (add_prompts(run, q->prompt, f) < 0) return -1;
+    return loami_structure_open(run, &q->s, NULL, f);
 }
 
 /* ---- the answer --------------------------------------------------------------------------------------- */

@@ -294,17 +294,41 @@ static int check_tools(const json_t *tools, loami_fault *f)
     return 0;
 }
 
-int loami_read_tool_choice(void *to, const json_t *v, const char *where, loami_fault *f)
+typedef struct choice {
+    const char *type, *name;
+    const json_t *function;
+} choice;
+
+static const loami_field choice_fields[] = {
+    { .name = "type", .kind = LOAMI_F_CHOICE, .at = offsetof(choice, type), .words = "function", .required = true },
+    { .name = "function", .kind = LOAMI_F_OBJECT, .at = offsetof(choice, function), .required = true },
+    { 0 },
+};
+
+static const loami_field chosen_fields[] = {
+    { .name = "name", .kind = LOAMI_F_STRING, .at = offsetof(choice, name), .required = true },
+    { 0 },
+};
+
+int loami_read_tool_choice(void *dialogue, const json_t *v, const char *where, loami_fault *f)
 {
+    static const char *const words[] = { "none", "auto", "required" };
+    loami_dialogue *d = dialogue;
     const char *s = json_string_value(v);
-    if (s && (strcmp(s, "none") == 0 || strcmp(s, "auto") == 0)) {
-        *(const char **)to = s;
-        return 0;
-    }
-    if ((s && strcmp(s, "required") == 0) || json_is_object(v))
-        return loami_fault_set(f, 400, "unsupported_parameter", where,
-                               "'%s' can be \"none\" or \"auto\": a call cannot be forced.", where);
-    return loami_field_wrong(f, where, "\"none\" or \"auto\"");
+    choice c = { 0 };
+    char path[128];
+    for (size_t i = 0; s && i < 3; i++)
+        if (strcmp(s, words[i]) == 0) {
+            d->tool_choice = words[i];
+            return 0;
+        }
+    if (!json_is_object(v)) return loami_field_wrong(f, where, "\"none\", \"auto\", \"required\" or a tool: {\"type\": \"function\", \"function\": {\"name\": ...}}");
+    if (loami_fields_read(choice_fields, v, where, false, &c, f) < 0) return -1;
+    loami_field_path(path, where, "function");
+    if (loami_fields_read(chosen_fields, c.function, path, false, &c, f) < 0) return -1;
+    d->tool_choice = "named";
+    d->tool = c.name;
+    return 0;
 }
 
 int loami_read_not(void *to, const json_t *v, const char *where, loami_fault *f)

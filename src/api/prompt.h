@@ -11,7 +11,8 @@ typedef struct loami_dialogue {
     const json_t *messages, *tools;
     const json_t *kwargs; /* chat_template_kwargs: more variables for the template */
     const char *reasoning_effort;
-    const char *tool_choice;   /* "none": the template gets no tools */
+    const char *tool_choice;   /* "none": the template gets no tools; "auto", "required", "named" */
+    const char *tool;          /* named so */
     bool no_generation_prompt; /* add_generation_prompt: false */
     bool continue_final;       /* the answer goes on where the last message stops */
 } loami_dialogue;
@@ -19,14 +20,14 @@ typedef struct loami_dialogue {
 /* The rows of a field table, for a struct that has a loami_dialogue at the offset base. */
 #define LOAMI_DIALOGUE_FIELDS(base) \
     LOAMI_READ_AT("add_generation_prompt", (base) + offsetof(loami_dialogue, no_generation_prompt), loami_read_not), \
-    LOAMI_READ_AT("tool_choice", (base) + offsetof(loami_dialogue, tool_choice), loami_read_tool_choice), \
+    LOAMI_READ_AT("tool_choice", (base), loami_read_tool_choice), \
     { .name = "messages", .kind = LOAMI_F_ARRAY, .at = (base) + offsetof(loami_dialogue, messages) }, \
     { .name = "tools", .kind = LOAMI_F_ARRAY, .at = (base) + offsetof(loami_dialogue, tools) }, \
     { .name = "chat_template_kwargs", .kind = LOAMI_F_OBJECT, .at = (base) + offsetof(loami_dialogue, kwargs) }, \
     { .name = "reasoning_effort", .kind = LOAMI_F_STRING, .at = (base) + offsetof(loami_dialogue, reasoning_effort) }, \
     { .name = "continue_final_message", .kind = LOAMI_F_BOOL, .at = (base) + offsetof(loami_dialogue, continue_final) }
 
-int loami_read_tool_choice(void *to, const json_t *v, const char *where, loami_fault *f);
+int loami_read_tool_choice(void *dialogue, const json_t *v, const char *where, loami_fault *f);
 /* A boolean, stored as its opposite, so that an absent one is true. */
 int loami_read_not(void *to, const json_t *v, const char *where, loami_fault *f);
 

@@ -106,6 +106,7 @@ void loami_run_forget_request(loami_run *run)
     free(run->request);
     free(run->prompts);
     free(run->tools);
+    loam_grammar_close(run->grammar);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------ */
@@ -418,6 +419,7 @@ static int submit(loami_run *run, loami_fault *f)
 
     loami_params_request(run->request, run->api->config.max_tokens, &request);
     if (run->parsed && loam_parser_wants_special(run->hold.served->text, run->tools)) request.keep_special = true;
+    request.grammar = run->grammar;
     request.on_ready = on_ready;
     request.on_ready_arg = run;
     request.client = run->client;

@@ -112,6 +112,7 @@ struct loami_run {
     bool one_call;         /* no more than one call of a tool is wanted */
     bool hide_reasoning;
     char *tools;           /* JSON for the parser, malloc'd, or NULL */
+    loam_grammar *grammar; /* that the answers keep to, or NULL */
 
     loami_fault fault; /* failed: what is wrong */
     bool failed;

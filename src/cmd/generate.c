@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROMPT_BYTES_MAX = 64 << 20 };
+enum { PROMPT_BYTES_MAX = 64 << 20, GRAMMAR_BYTES_MAX = 1 << 20 };
 
 typedef struct generate {
     loami_model_opts run;
     loam_sampling how;
     loami_opt_list stop;
     const char *prompt, *system;
+    const char *schema, *regex, *grammar; /* what the answer has to look like, one of them */
     uint32_t max_tokens;
     bool raw, ignore_eos, verbose, json;
 } generate;
@@ -81,16 +82,34 @@ static int follow(const generate *g, loam_stream *s)
     return rc;
 }
 
+/* 0 and *out NULL: nothing was asked for. */
+static int open_grammar(const generate *g, loam_engine *e, loam_grammar **out, loam_err *err)
+{
+    const char *path = g->schema ? g->schema : g->grammar;
+    char *text = NULL;
+    size_t n;
+    int rc = 0;
+    if (g->regex) return loam_grammar_open(out, e, LOAM_GRAMMAR_REGEX, g->regex, strlen(g->regex), err);
+    if (path) rc = loami_file_read(&text, &n, path, GRAMMAR_BYTES_MAX, err);
+    if (path && rc == 0) rc = loam_grammar_open(out, e, g->schema ? LOAM_GRAMMAR_JSON_SCHEMA : LOAM_GRAMMAR_EBNF, text, n, err);
+    free(text);
+    return rc;
+}
+
 static int run(const generate *g, loam_engine *e, const char *prompt)
 {
     loam_err err;
+    loam_grammar *grammar = NULL;
     int32_t *ids = NULL;
     loam_stream *s;
+    if (open_grammar(g, e, &grammar, &err) < 0) return loami_cmd_fail("generate", &err);
     int n = prompt_ids(g, e, prompt, &ids, &err);
+    if (n < 0) loam_grammar_close(grammar);
     if (n < 0) return loami_cmd_fail("generate", &err);
     loam_request r = { .tokens = ids, .n_tokens = (uint32_t)n, .max_new = g->max_tokens, .how = g->how, .stop = g->stop.item,
-                       .n_stop = g->stop.n, .ignore_eos = g->ignore_eos };
+                       .n_stop = g->stop.n, .ignore_eos = g->ignore_eos, .grammar = grammar };
     int rc = loam_submit(e, &s, &r, &err);
+    loam_grammar_close(grammar);
     free(ids);
     if (rc < 0) return loami_cmd_fail("generate", &err);
     rc = follow(g, s);
@@ -109,6 +128,9 @@ int loami_cmd_generate(int argc, char **argv)
         { "--max-tokens", 'n', "N", "tokens to generate at most (default 256)", LOAMI_OPT_U32, &g.max_tokens, NULL, 1, 1 << 20 },
         LOAMI_SAMPLING_OPTS(g.how),
         { "--stop", 0, "TEXT", "end before this text (may be given 16 times)", LOAMI_OPT_LIST, &g.stop, NULL, 0, 0 },
+        { "--json-schema", 0, "FILE", "the answer is JSON of this schema", LOAMI_OPT_STRING, &g.schema, NULL, 0, 0 },
+        { "--regex", 0, "RE", "the whole answer matches this regular expression", LOAMI_OPT_STRING, &g.regex, NULL, 0, 0 },
+        { "--grammar", 0, "FILE", "the answer is a text of this grammar (GBNF)", LOAMI_OPT_STRING, &g.grammar, NULL, 0, 0 },
         { "--ignore-eos", 0, NULL, "go on after the model's end of text", LOAMI_OPT_FLAG, &g.ignore_eos, NULL, 0, 0 },
         { "--verbose", 'v', NULL, "print tokens per second and peak memory", LOAMI_OPT_FLAG, &g.verbose, NULL, 0, 0 },
         { "--json", 0, NULL, "print one JSON object: text, tokens, finish_reason, prompt_tps, ...", LOAMI_OPT_FLAG, &g.json, NULL, 0, 0 },
@@ -118,6 +140,10 @@ int loami_cmd_generate(int argc, char **argv)
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
     if (!g.prompt) {
         fprintf(stderr, "loam generate: --prompt is missing (see loam generate --help)\n");
+        return LOAMI_EXIT_USAGE;
+    }
+    if (!!g.schema + !!g.regex + !!g.grammar > 1) {
+        fprintf(stderr, "loam generate: only one of --json-schema, --regex and --grammar can hold\n");
         return LOAMI_EXIT_USAGE;
     }
     char *in = NULL;

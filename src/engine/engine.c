@@ -63,7 +63,7 @@ static bool sample(loam_engine *e, loam_stream *s, const float *row)
 {
     const loam_request *r = &s->request;
     uint32_t vocab = e->info.vocab_tokens, n_new = s->n_tokens - s->n_prompt;
-    bool early = n_new < r->min_new && e->text;
+    bool early = (n_new < r->min_new || (r->grammar && r->ignore_eos)) && e->text;
     loam_logprob top[LOAM_MAX_LOGPROBS];
     loami_ring_item item = { .n_top = r->n_logprobs < vocab ? r->n_logprobs : vocab };
 
@@ -77,6 +77,10 @@ static bool sample(loam_engine *e, loam_stream *s, const float *row)
     s->last_token_s = now;
     memcpy(e->logits, row, vocab * sizeof *row);
     item.id = loami_sample(&s->sampler, e->logits, early ? e->text->eos : NULL, early ? e->text->n_eos : 0, e->scratch);
+    if (item.id < 0) {
+        release(e, s, LOAM_FINISH_ERROR, LOAM_E_UNSUPPORTED, "no token of the model's vocabulary goes on as the grammar asks");
+        return false;
+    }
     if (r->want_logprobs || r->n_logprobs) item.logprob = (float)(row[item.id] - loami_log_sum_exp(row, vocab));
     if (item.n_top) loami_top_logprobs(row, vocab, top, item.n_top, e->scratch);
     item.silent = ends(e, s, item.id);
@@ -84,7 +88,7 @@ static bool sample(loam_engine *e, loam_stream *s, const float *row)
     loami_sampler_accept(&s->sampler, item.id);
     e->meter.new_tokens++;
     loami_stream_push(s, &item, top);
-    if (item.silent) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
+    if (item.silent || loami_sampler_over(&s->sampler)) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
     else if (n_new + 1 == r->max_new) release(e, s, LOAM_FINISH_LENGTH, LOAM_OK, "");
     else return true;
     return false;
@@ -309,6 +313,7 @@ static int copy_options(loam_engine *e, const loam_options *o, loam_err *err)
 
 static void destroy(loam_engine *e)
 {
+    loami_compiler_close(e->compiler);
     loam_text_close(e->text);
     loami_pages_close(e->pages);
     loami_shares_close(&e->shares);

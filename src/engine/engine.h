@@ -1,10 +1,12 @@
 /* engine/engine.h: one thread that owns a model and its KV cache, and the requests that travel through it.
  *
  * Requests come down one bounded queue (submit), tokens go up one bounded ring a request (stream.c). Each step of
- * the engine thread: admit, plan, forward, sample, emit. Nothing is allocated in a step. */
+ * the engine thread: admit, plan, forward, sample, emit. Nothing is allocated in a step,
+ * but for what grammars remember. */
 #ifndef LOAMI_ENGINE_H
 #define LOAMI_ENGINE_H
 
+#include "engine/compiler.h"
 #include "engine/disk.h"
 #include "engine/meter.h"
 #include "engine/draft.h"
@@ -110,6 +112,7 @@ struct loam_engine {
     loami_model *model;
     loam_pooling pooling;      /* the model's own, or LOAM_POOL_MODEL: it does not say */
     struct loam_text *text;    /* NULL: a folder without a tokenizer, good for ids only */
+    loami_compiler *compiler;  /* NULL likewise */
     loam_model_info info;
     loam_sub_info sub_info;
 

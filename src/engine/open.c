@@ -22,7 +22,8 @@ static int open_text(loam_engine *e, loam_err *err)
     char path[LOAMI_PATH_MAX];
     int rc = loami_path_join(path, e->options.model, "tokenizer.json", err);
     if (rc < 0 || !loami_file_exists(path)) return rc;
-    return loami_text_open_path(&e->text, e->options.model, err);
+    rc = loami_text_open_path(&e->text, e->options.model, err);
+    return rc < 0 ? rc : loami_compiler_open(&e->compiler, e->text, e->model->config.vocab, err);
 }
 
 /* ---- memory --------------------------------------------------------------------------------------------- */

@@ -27,6 +27,8 @@ void loami_sampler_close(loami_sampler *s)
 {
     free(s->seen);
     free(s->count);
+    free(s->mask);
+    loami_matcher_close(s->matcher);
     *s = (loami_sampler){ 0 };
 }
 
@@ -48,6 +50,33 @@ void loami_sampler_prompt(loami_sampler *s, const int32_t *ids, uint32_t n)
 void loami_sampler_accept(loami_sampler *s, int32_t id)
 {
     see(s, id, 1);
+    if (s->matcher) loami_matcher_accept(s->matcher, id);
+}
+
+int loami_sampler_keep_to(loami_sampler *s, loam_grammar *g, loam_err *err)
+{
+    int rc = loami_matcher_open(&s->matcher, g, err);
+    if (rc < 0) return rc;
+    s->mask = malloc(loami_matcher_words(s->matcher) * sizeof *s->mask);
+    return s->mask ? 0 : loami_fail_nomem(err);
+}
+
+bool loami_sampler_over(const loami_sampler *s)
+{
+    return s->matcher && loami_matcher_must_end(s->matcher);
+}
+
+/* Takes what the grammar forbids out of the logits. False: that is all. */
+static bool forbid(const loami_sampler *s, float *logits)
+{
+    if (!loami_matcher_mask(s->matcher, s->mask)) return false;
+    for (uint32_t i = 0; i < s->vocab; i += 64) {
+        uint64_t bits = s->mask[i / 64];
+        uint32_t n = s->vocab - i < 64 ? s->vocab - i : 64;
+        if (bits == UINT64_MAX) continue;
+        for (uint32_t k = 0; k < n; k++) logits[i + k] = bits >> k & 1 ? logits[i + k] : -INFINITY;
+    }
+    return true;
 }
 
 static void penalise(const loami_sampler *s, float *logits)
@@ -189,16 +218,27 @@ static uint32_t weigh(const loami_sampler *s, const float *logits, loami_candida
     return n;
 }
 
+/* Most of the time the likeliest token is allowed, and no mask is needed. */
+static int32_t greedy(const loami_sampler *s, float *logits)
+{
+    int32_t id = loami_argmax(logits, s->vocab);
+    if (!s->matcher || (logits[id] > -INFINITY && loami_matcher_allows(s->matcher, id))) return id;
+    if (!forbid(s, logits)) return -1;
+    id = loami_argmax(logits, s->vocab);
+    return logits[id] > -INFINITY ? id : -1;
+}
+
 int32_t loami_sample(loami_sampler *s, float *logits, const int32_t *banned, uint32_t n_banned, loami_candidate *c)
 {
     const loam_sampling *h = &s->how;
     penalise(s, logits);
     for (uint32_t i = 0; i < n_banned; i++)
         if (banned[i] >= 0 && (uint32_t)banned[i] < s->vocab) logits[banned[i]] = -INFINITY;
-    if (!(h->temperature > 0)) return loami_argmax(logits, s->vocab);
+    if (!(h->temperature > 0)) return greedy(s, logits);
+    if (s->matcher && !forbid(s, logits)) return -1;
 
     uint32_t n = weigh(s, logits, c);
-    if (n == 0) return loami_argmax(logits, s->vocab);
+    if (n == 0) return greedy(s, logits);
     if (h->top_k && h->top_k < n) {
         keep_top(c, n, h->top_k);
         n = h->top_k;

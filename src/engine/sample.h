@@ -1,11 +1,11 @@
 /* engine/sample.h: choosing the next token from logits.
  *
- * Order: bias, repetition, presence and frequency penalties, then temperature, min_p, top_k, top_p, and a draw. Equal
+ * Order: bias, repetition, presence and frequency penalties, then what a grammar forbids, temperature, min_p, top_k, top_p, and a draw. Equal
  * logits are ordered by id, so that the same seed gives the same text everywhere the logits are the same. */
 #ifndef LOAMI_SAMPLE_H
 #define LOAMI_SAMPLE_H
 
-#include "loam.h"
+#include "grammar/grammar.h"
 
 typedef struct loami_candidate {
     float weight;             /* proportional to its probability */
@@ -19,17 +19,24 @@ typedef struct loami_sampler {
     uint32_t *seen;           /* [n_seen] ids in prompt or answer, each once; with penalties only */
     uint32_t n_seen;
     uint32_t *count;          /* [vocab] 1 + times in the answer; 0 = not seen at all */
+    loami_matcher *matcher;   /* of the grammar, or NULL */
+    uint64_t *mask;           /* room for one of its masks */
 } loami_sampler;
 
 /* Prepares for a request; allocates only if there are penalties. */
 int loami_sampler_open(loami_sampler *s, const loam_sampling *how, uint32_t vocab, loam_err *err);
 void loami_sampler_close(loami_sampler *s);
 
+/* From now on only what keeps to g is chosen. After open. */
+int loami_sampler_keep_to(loami_sampler *s, loam_grammar *g, loam_err *err);
+/* The grammar's text is complete: nothing may follow. */
+bool loami_sampler_over(const loami_sampler *s);
+
 void loami_sampler_prompt(loami_sampler *s, const int32_t *ids, uint32_t n); /* counts for repetition_penalty */
 void loami_sampler_accept(loami_sampler *s, int32_t id);                      /* a token of the answer */
 
 /* Chooses. logits[vocab] are changed in place by bias and penalties; banned[n_banned] are never chosen;
- * scratch[vocab]. */
+ * scratch[vocab]. -1: the grammar leaves no token. */
 int32_t loami_sample(loami_sampler *s, float *logits, const int32_t *banned, uint32_t n_banned, loami_candidate *scratch);
 
 /* The largest logit, ties to the smaller id. NaN is never the largest; all NaN gives 0. */

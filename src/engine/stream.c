@@ -90,6 +90,7 @@ int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, l
     pthread_cond_init(&s->ready, NULL);
     if (!take_copies(s, r, e->info.context_tokens, e->sub_info.page_tokens)) rc = loami_fail_nomem(err);
     if (rc == 0) rc = loami_sampler_open(&s->sampler, &s->request.how, e->info.vocab_tokens, err);
+    if (rc == 0 && r->grammar && job == LOAMI_JOB_GENERATE) rc = loami_sampler_keep_to(&s->sampler, r->grammar, err);
     if (rc == 0 && s->n_pages_most > loami_pages_count(e->pages))
         rc = loami_fail(err, LOAM_E_TOO_LONG, "prompt and answer of %u tokens do not fit into the KV cache of %u", s->n_reserved,
                         loami_pages_count(e->pages) * e->sub_info.page_tokens);

@@ -12,7 +12,7 @@ struct loam_parser {
     void *arg;
 };
 
-static loami_format format_of(const loam_text *t, bool tools)
+loami_format loami_text_format(const loam_text *t, bool tools)
 {
     const loami_chat_template *c = tools && t->tools.text ? &t->tools : &t->chat;
     return loami_format_detect(c->text ? c->text : "", c->text ? strlen(c->text) : 0);
@@ -45,7 +45,7 @@ int loam_parser_open(loam_parser **out, const loam_text *t, const char *prompt, 
     if (!p) return loami_fail_nomem(err);
     p->emit = emit;
     p->arg = arg;
-    loami_format f = format_of(t, tools_json != NULL);
+    loami_format f = loami_text_format(t, tools_json != NULL);
     int rc = tools_json ? loami_json_parse(&p->tools, tools_json, strlen(tools_json), "tools", err) : 0;
     if (rc == 0) rc = loami_format_open(&p->format, &f, prompt, p->tools, pass_on, p, err);
     if (rc < 0)
@@ -75,5 +75,5 @@ void loam_parser_close(loam_parser *p)
 
 bool loam_parser_wants_special(const loam_text *t, const char *tools_json)
 {
-    return format_of(t, tools_json != NULL).keep_special;
+    return loami_text_format(t, tools_json != NULL).keep_special;
 }

@@ -36,6 +36,9 @@ bool loami_text_is_eos(const struct loam_text *t, int32_t id);
 /* The template that is rendered with these variables; NULL: the model has none. */
 const loami_chat_template *loami_text_template(const struct loam_text *t, const json_t *vars);
 
+/* How answers are written that may (tools) or may not call tools. */
+loami_format loami_text_format(const struct loam_text *t, bool tools);
+
 /* ---- the files of a folder, but for tokenizer.json (chat_files.c) -------------------------------------- */
 
 /* Fills chat, tools and special. Files that are absent are not an error. */

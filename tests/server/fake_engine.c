@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "grammar/grammar.h"
 #include "text/chat.h"
 
 #include <arpa/inet.h>
@@ -51,6 +52,7 @@ struct loam_stream {
 struct loam_engine {
     struct loam_text text;
     loam_model_info info;
+    loami_vocab *vocab; /* a token a byte */
     pthread_mutex_t lock; /* over everything */
     pthread_cond_t change;
     pthread_t thread;
@@ -285,6 +287,15 @@ static long long told(const char *folder, const char *name)
     return n;
 }
 
+static int byte_token(const void *arg, int32_t id, char **bytes, size_t *n, bool *special)
+{
+    (void)arg, (void)special;
+    *n = id < EOS;
+    if (!(*bytes = calloc(1, 2))) return -1;
+    (*bytes)[0] = (char)id;
+    return 0;
+}
+
 int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *err)
 {
     const char *ms = getenv("LOAM_FAKE_LOAD_MS");
@@ -313,6 +324,10 @@ int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *e
                                  .context_tokens = options->context_tokens ? options->context_tokens
                                                                            : CONTEXT };
     e->text.chat.text = markers;
+    if (loami_vocab_open(&e->vocab, &(loami_vocab_source){ .n_tokens = VOCAB, .token = byte_token }, err) < 0) {
+        free(e);
+        return LOAM_E_NOMEM;
+    }
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->change, NULL);
     pthread_create(&e->thread, NULL, engine, e);
@@ -333,7 +348,25 @@ void loam_engine_close(loam_engine *e)
         e->streams = s->next;
         free_stream(s);
     }
+    loami_vocab_close(e->vocab);
     free(e);
+}
+
+/* Grammars are compiled, so that what is wrong with them is said; what the fake answers does not keep to them. */
+int loam_grammar_open(loam_grammar **out, loam_engine *e, loam_grammar_kind kind, const char *source, size_t n, loam_err *err)
+{
+    return loami_grammar_open(out, e->vocab, kind, source, n, err);
+}
+
+int loam_answer_grammar(loam_grammar **out, loam_engine *e, const loam_answer_form *form, loam_err *err)
+{
+    *out = NULL;
+    return form->kind ? loam_grammar_open(out, e, form->kind, form->source, form->source_len, err) : 0;
+}
+
+void loam_grammar_close(loam_grammar *g)
+{
+    loami_grammar_unref(g);
 }
 
 const loam_text *loam_engine_text(const loam_engine *e)

@@ -141,7 +141,7 @@ def test_reasoning_can_be_left_out(server):
     ("max_tokens", 2.5), ("max_tokens", "ten"), ("max_completion_tokens", 0), ("n", 0), ("n", 1000), ("n", True), ("stream", "yes"), ("stream", 1),
     ("seed", "x"), ("seed", 1.5), ("stop", 5), ("stop", [""]), ("stop", ""), ("top_k", -2), ("min_p", 1.5), ("presence_penalty", 3), ("frequency_penalty", "a"),
     ("repetition_penalty", 0), ("logit_bias", []), ("logprobs", 3), ("top_logprobs", 21), ("top_logprobs", -1), ("tools", {}), ("tool_choice", "maybe"),
-    ("response_format", "text"), ("response_format", {"type": "xml"}), ("user", 5), ("metadata", "x"), ("model", 7), ("messages", "hello"), ("messages", []),
+    ("response_format", "text"), ("user", 5), ("metadata", "x"), ("model", 7), ("messages", "hello"), ("messages", []),
     ("messages", {}), ("chat_template_kwargs", []), ("add_generation_prompt", "no"), ("stream_options", True), ("stop_token_ids", ["a"]),
     ("stop_token_ids", [-1]), ("ignore_eos", 1), ("parallel_tool_calls", "x"), ("reasoning_effort", 3), ("service_tier", "gold"), ("modalities", ["audio"]),
     ("priority", 1.5), ("priority", 2**31), ("cache_salt", ""), ("cache_salt", 5), ("prompt_logprobs", -1), ("prompt_logprobs", 21), ("prompt_logprobs", True), ("echo", "yes"),
@@ -152,12 +152,48 @@ def test_wrong_values_name_their_field(server, field, value):
 
 
 @pytest.mark.parametrize("field, value", [
-    ("response_format", {"type": "json_object"}), ("response_format", {"type": "json_schema", "json_schema": {}}), ("tool_choice", "required"),
-    ("tool_choice", {"type": "function", "function": {"name": "f"}}), ("store", True), ("audio", {}), ("prediction", {}), ("web_search_options", {}),
+    ("store", True), ("audio", {}), ("prediction", {}), ("web_search_options", {}),
     ("functions", []), ("function_call", "auto"), ("best_of", 2), ("use_beam_search", True), ("modalities", ["text", "audio"]),
 ])
 def test_what_is_not_offered_is_refused_by_name(server, field, value):
     refused(server.post("/v1/chat/completions", {"messages": HELLO, field: value}), 400, field, "unsupported_parameter", f"'{field}'")
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+NOT = {"type": "object", "properties": {"a": {"items": {"not": {}}}}}
+
+
+def json_schema(schema, **more):
+    return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, **more}}
+
+
+@pytest.mark.parametrize("extra, param, words", [
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name", "Missing"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "Missing"),
+    ({"response_format": json_schema(SCHEMA, colour=1)}, "response_format.json_schema.colour", "colour"),
+    ({"response_format": json_schema(NOT)}, "response_format", '"/properties/a/items/not"'),
+    ({"response_format": json_schema({"$ref": "#/$defs/x"})}, "response_format", '"/$ref": there is nothing'),
+    ({"response_format": json_schema({"type": "integer", "minimum": 3, "maximum": 2})}, "response_format", "no text at all"),
+    ({"guided_json": {"type": "text"}}, "guided_json", '"/type"'), ({"guided_regex": "(a"}, "guided_regex", "character 1"), ({"guided_regex": "a(?=b)"}, "guided_regex", "character 2"),
+    ({"guided_choice": []}, "guided_choice", "array"), ({"guided_grammar": "root ::= a"}, "guided_grammar", "the rule a"), ({"guided_grammar": "x"}, "guided_grammar", "line 1"),
+    ({"structured_outputs": {}}, "structured_outputs", "one of"), ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "contradict"),
+    ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag", "tools"), ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "response_format", "contradict"), ({"response_format": {"type": "xml"}}, "response_format.type", "json_schema"),
+    ({"tool_choice": "required"}, "tool_choice", "no tools"), ({"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": TOOLS}, "tool_choice", "'g'"),
+    ({"tool_choice": {"type": "function"}}, "tool_choice.function", "Missing"), ({"tool_choice": {"type": "custom", "function": {}}}, "tool_choice.type", "function"),
+])
+def test_forms_that_cannot_be_honoured(server, extra, param, words):
+    error = refused(server.post("/v1/chat/completions", {"messages": HELLO, **extra}), 400, param)
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize("extra", [
+    {"response_format": {"type": "json_object"}}, {"response_format": json_schema(SCHEMA, strict=True)}, {"response_format": json_schema(SCHEMA, strict=None, description="x")},
+    {"guided_json": json.dumps(SCHEMA)}, {"guided_regex": "a+"}, {"guided_choice": ["a", "b"]}, {"guided_grammar": 'root ::= "a"'}, {"structured_outputs": {"json": SCHEMA}},
+    {"structured_outputs": {"json_object": True}}, {"structured_outputs": {"choice": ["x"]}}, {"structured_outputs": {"grammar": "root ::= [a-z]+"}},
+])
+def test_forms_that_are_taken(server, extra):
+    assert server.post("/v1/chat/completions", {"messages": HELLO, **extra})[0] == 200
+    assert server.post("/v1/completions", {"prompt": "x", **extra})[0] == 200
 
 
 def test_unknown_fields(server, start):

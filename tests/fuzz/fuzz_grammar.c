@@ -1,0 +1,8 @@
+/* A grammar in EBNF: compiled or refused, and what compiled is walked. */
+#include "fuzz/grammar_walk.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    walk_grammar(LOAM_GRAMMAR_EBNF, data, size);
+    return 0;
+}
