@@ -20,7 +20,7 @@ loami_format loami_text_format(const loam_text *t, bool tools)
 
 unsigned loam_text_offers(const loam_text *t)
 {
-    loami_format f = format_of(t, true);
+    loami_format f = loami_text_format(t, true);
     unsigned what = t->chat.text ? LOAM_OFFERS_CHAT : 0;
     if (f.calls) what |= LOAM_OFFERS_TOOLS;
     if (f.think) what |= LOAM_OFFERS_REASONING;
