@@ -89,8 +89,9 @@ def test_verbose_and_json_agree(loam, model):
 
 
 def test_bench_reports(loam, model):
-    out = loam.json("bench", "--model", model, "-p", 32, "-n", 8, "--runs", 1, "--json")
+    out = loam.json("bench", "--model", model, "-p", 200, "-n", 8, "--runs", 2, "--json")
     assert out["prompt_tps"] > 0 and out["generation_tps"] > 0
+    assert out["cached_tokens"] == 0, "a run measured what an earlier one left in the cache"
     assert 0 < out["weight_bytes"] and 0 < out["peak_memory_bytes"]
 
 
