@@ -35,7 +35,7 @@ typedef struct sight {
 typedef struct audit {
     const settings *settings;
     char model[LOAMI_PATH_MAX], program[LOAMI_PATH_MAX], settings_file[LOAMI_PATH_MAX + 2];
-    loami_sandbox_rules rules; /* read: the model, and what its links name */
+    loami_sandbox_rules rules; /* read: the model, what its links name, and folders of libraries */
     pthread_mutex_t lock;      /* over what follows until url: the watch has a thread of its own */
     sight sights[MAX_SIGHTS];
     uint32_t n_sights, n_lost, n_execs;
@@ -287,6 +287,22 @@ static int print_json(const audit *a, double seconds, uint32_t unexpected)
                                           (int)unexpected, "seen", list));
 }
 
+/* As they are spelt by who loads them: that is how the watch sees them. */
+static void expect_library(void *arg, const char *folder)
+{
+    loami_sandbox_rules *r = &((audit *)arg)->rules;
+    char *copy = r->n_read < LOAMI_SANDBOX_PATHS ? strdup(folder) : NULL;
+    if (copy) r->read[r->n_read++] = copy;
+}
+
+/* A substrate in an object of its own is looked at by the server, too, and so are the libraries it needs. */
+static void expect_libraries(audit *a)
+{
+    loam_err unused;
+    loam_preload(a->settings->substrate, &unused);
+    loami_watch_libraries(expect_library, a);
+}
+
 static int run(audit *a)
 {
     const settings *s = a->settings;
@@ -299,6 +315,7 @@ static int run(audit *a)
     if (loami_store_find(a->model, s->model, &err) < 0 ||
         loami_sandbox_add_folder(&a->rules, a->model, &err) < 0)
         return loami_cmd_fail("audit", &err);
+    expect_libraries(a);
     const char *file = getenv("LOAM_SETTINGS");
     char here[LOAMI_PATH_MAX / 2] = "";
     if (file && *file && (*file == '/' || getcwd(here, sizeof here)))

@@ -63,6 +63,7 @@ struct loami_server {
     struct evhttp_bound_socket *bound;
     struct event *on_term, *on_int, *on_hup;
     loami_timer drain_timer, accept_timer;
+    uint32_t accepted;     /* since others had their turn */
     uint16_t port;
     char host[256];
     bool loopback; /* bound to this machine alone */

@@ -17,6 +17,7 @@
 
 enum {
     BACKLOG = 512,
+    ACCEPTS_A_TURN = 64, /* of new connections, before the open ones have their turn */
     RETIRE_S = 3, /* clients that keep a connection may use it once more */
     LATE_S = 2,       /* cancelled answers may still say so that long */
     SPARE_FILES = 64, /* of the process, besides connections: model files, logs, pipes */
@@ -138,6 +139,17 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
     loami_server *s = arg;
     if (loami_timer_set(s->loop, &s->accept_timer, ACCEPT_PAUSE_S, accept_again, s))
         evconnlistener_disable(listener);
+}
+
+/* libevent accepts as long as there is somebody, and who opens connections without a pause would keep it from all else. */
+static struct bufferevent *on_accept(struct event_base *base, void *arg)
+{
+    loami_server *s = arg;
+    if (++s->accepted >= ACCEPTS_A_TURN && s->bound && loami_timer_set(s->loop, &s->accept_timer, 0, accept_again, s)) {
+        s->accepted = 0;
+        evconnlistener_disable(evhttp_bound_socket_get_listener(s->bound));
+    }
+    return loami_conn_new(base, s);
 }
 
 /* ---- requests ----------------------------------------------------------------------------------------- */
@@ -351,7 +363,7 @@ int loami_server_open(loami_server **out, loami_loop *loop, const loami_server_c
         loami_fail_nomem(err);
         goto out;
     }
-    evhttp_set_bevcb(s->http, loami_conn_new, s);
+    evhttp_set_bevcb(s->http, on_accept, s);
     evhttp_set_gencb(s->http, on_request, s);
     evhttp_set_max_body_size(s->http, (ev_ssize_t)s->config.max_body_bytes);
     evhttp_set_max_headers_size(s->http, (ev_ssize_t)s->config.max_header_bytes);

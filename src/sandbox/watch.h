@@ -39,4 +39,8 @@ void loami_watch_signal(loami_watch *w, int number);
  * any more. */
 int loami_watch_end(loami_watch *w);
 
+/* Calls fn with the folder of every shared object that this process has loaded: a program that loads the same looks for
+ * them there. Elsewhere than on Linux never. */
+void loami_watch_libraries(void (*fn)(void *arg, const char *folder), void *arg);
+
 #endif

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -324,5 +325,32 @@ int loami_watch_end(loami_watch *w)
     for (uint32_t i = 0; i < w->n_open; i++) free(w->open[i].what);
     free(w);
     return status;
+}
+
+/* ---- what is loaded here --------------------------------------------------------------------------- */
+
+typedef struct telling {
+    void (*fn)(void *arg, const char *folder);
+    void *arg;
+} telling;
+
+static int tell_folder(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    const telling *t = arg;
+    char folder[LOAMI_PATH_MAX];
+    const char *slash = strrchr(info->dlpi_name, '/');
+    size_t n = slash ? (size_t)(slash - info->dlpi_name) : 0;
+    (void)size;
+    if (n && n < sizeof folder) {
+        memcpy(folder, info->dlpi_name, n);
+        folder[n] = 0;
+        t->fn(t->arg, folder);
+    }
+    return 0;
+}
+
+void loami_watch_libraries(void (*fn)(void *arg, const char *folder), void *arg)
+{
+    dl_iterate_phdr(tell_folder, &(telling){ fn, arg });
 }
 #endif

@@ -27,4 +27,9 @@ int loami_watch_end(loami_watch *w)
     (void)w;
     return -1;
 }
+
+void loami_watch_libraries(void (*fn)(void *arg, const char *folder), void *arg)
+{
+    (void)fn, (void)arg;
+}
 #endif

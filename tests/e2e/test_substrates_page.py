@@ -16,7 +16,7 @@ TEST = ROOT / "build" / "tests" / "kern" / "test_loaded"
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S)
+    return re.findall(rf"^```{language}(?: [^\n]*)?\n(.*?)^```", PAGE, re.M | re.S)
 
 
 @pytest.fixture(scope="module")

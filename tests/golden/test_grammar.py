@@ -198,5 +198,5 @@ def test_random_schemas(loam, smollm2):
         else:
             why["did not end"] += 1
     print(f"{len(schemas)} schemas, {valid} valid texts;", dict(why))
-    assert why["did not end"] <= len(schemas) * 0.02
+    assert why["did not end"] <= len(schemas) * 0.05  # of 60 tokens drawn at random
     assert valid >= len(schemas) * LEAST_HONOURED

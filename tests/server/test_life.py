@@ -1,5 +1,6 @@
 """A server's life: loading, two things at once, clients that leave or do not read, draining."""
 
+import contextlib
 import json
 import os
 import signal
@@ -197,21 +198,45 @@ def test_drain(start):
 def test_drain_refuses_new_requests_on_open_connections(start):
     s = start()
     running, open_ = s.connect(), s.connect()
-    running.sendall(chat_bytes("[fake tokens=200 delay=5]", stream=True))
+    running.sendall(chat_bytes("[fake tokens=5000 delay=5]", stream=True))
     read_until(running, b'"content":"c"')
-    open_.sendall(chat_bytes("hello")[:20])  # begun, so not idle
-    s.until("both connections", lambda h: h["running"] == 1)
+    head, _, body = chat_bytes("hello").partition(b"\r\n\r\n")
+    open_.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+    assert b" 100 " in read_until(open_, b"\r\n\r\n")  # begun, so not idle, and the server knows
     s.signal()
     while True:  # until the listener is gone the drain has not begun
         try:
             s.connect().close()
         except (ConnectionRefusedError, ConnectionResetError):
             break
-    open_.sendall(chat_bytes("hello")[20:])
+    open_.sendall(body)
     status, headers, body = read_answer(open_)
     assert status == 503 and headers["connection"] == "close" and json.loads(body)["error"]["code"] == "shutting_down"
-    read_all(running)
+    running.close()
     assert s.wait() == 0
+
+
+def test_who_connects_without_a_pause_keeps_nobody_from_their_turn(start):
+    s = start()
+    ending = threading.Event()
+
+    def storm():
+        while not ending.is_set():
+            with contextlib.suppress(OSError):
+                s.connect().close()
+
+    storms = [threading.Thread(target=storm) for _ in range(3)]
+    for t in storms:
+        t.start()
+    try:
+        for _ in range(20):
+            assert s.get("/livez")[0] == 200
+        s.signal()
+        assert s.wait() == 0
+    finally:
+        ending.set()
+        for t in storms:
+            t.join()
 
 
 def test_drain_timeout_ends_what_still_runs(start):
