@@ -412,12 +412,13 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
     r->n_said = 0;
 }
 
-/* Connections are made a few at a time, as a listen queue takes them. */
+/* Connections are made a few at a time, as a listen queue takes them; streams evenly over their pace. */
 static void on_more(evutil_socket_t fd, short what, void *arg)
 {
     run *r = arg;
     (void)fd, (void)what;
-    for (int i = 0; i < 50 && r->n_started < r->connections; i++) {
+    int most = is(r, "stream") ? 1 : 50;
+    for (int i = 0; i < most && r->n_started < r->connections; i++) {
         client *c = &r->clients[r->n_started];
         c->run = r;
         c->timer = evtimer_new(r->base, on_due, c);
@@ -470,6 +471,7 @@ int main(int argc, char **argv)
     r.start_s = loami_now_s();
 
     struct event *more = event_new(r.base, -1, EV_PERSIST, on_more, &r), *looking = NULL, *input = NULL;
+    if (is(&r, "stream")) often.tv_usec = (suseconds_t)(r.pace * 1000 / (r.connections ? r.connections : 1)) + 1;
     event_add(more, &often);
     if (is(&r, "idle")) {
         looking = event_new(r.base, -1, EV_PERSIST, on_look, &r);
