@@ -8,8 +8,8 @@
  * connections=1000 pace=50 seconds=10: streams of one token every pace ms, each token the time it was sent;
  * the delay of each. idle:    connections=10000: streams that say one token and then nothing; prints a line
  * when all have, and holds them until its input ends. chaos:   connections=50 requests=100000 tokens=12:
- * streams and whole answers in turn, each with a seed of its own and checked against what fake_backend says with
- * that: an answer to another request is wrong too.
+ * streams and whole answers in turn, each with a seed of its own and checked against what fake_backend says
+ * with that: an answer to another request is wrong too.
  *
  * Prints one line of JSON. */
 #include "base/buf.h"
@@ -471,7 +471,7 @@ int main(int argc, char **argv)
     r.start_s = loami_now_s();
 
     struct event *more = event_new(r.base, -1, EV_PERSIST, on_more, &r), *looking = NULL, *input = NULL;
-    if (is(&r, "stream")) often.tv_usec = (suseconds_t)(r.pace * 1000 / (r.connections ? r.connections : 1)) + 1;
+    if (is(&r, "stream") && r.connections) often.tv_usec = (suseconds_t)(r.pace * 1000 / r.connections) + 1;
     event_add(more, &often);
     if (is(&r, "idle")) {
         looking = event_new(r.base, -1, EV_PERSIST, on_look, &r);
