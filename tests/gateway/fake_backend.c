@@ -51,6 +51,7 @@ typedef struct answer {
     long created;
     char *prompt;
     loami_timer timer;
+    double due_s; /* of the next token */
     uint32_t held; /* tokens whose text is held back */
 } answer;
 
@@ -175,6 +176,16 @@ static bool accident(answer *a)
     return false;
 }
 
+static void step(void *arg);
+
+/* At times of the stream's own: those counted from the last token would let streams drift into one burst. */
+static bool wait_for_next(answer *a)
+{
+    double now = loami_now_s();
+    a->due_s = (a->due_s ? a->due_s : now) + a->delay_ms * 1e-3;
+    return loami_timer_set(a->b->loop, &a->timer, a->due_s > now ? a->due_s - now : 0, step, a);
+}
+
 static void step(void *arg)
 {
     answer *a = arg;
@@ -207,7 +218,7 @@ static void step(void *arg)
         loami_buf_clear(&out);
     } while (!a->delay_ms && !a->paused);
     loami_buf_free(&out);
-    if (!a->paused) loami_timer_set(a->b->loop, &a->timer, a->delay_ms * 1e-3, step, a);
+    if (!a->paused) wait_for_next(a);
 }
 
 /* ---- whole answers ------------------------------------------------------------------------------- */
@@ -245,7 +256,9 @@ static void on_gone(void *arg)
 static void on_drained(void *arg)
 {
     answer *a = arg;
-    if (a->paused) a->paused = !loami_timer_set(a->b->loop, &a->timer, a->delay_ms * 1e-3, step, a);
+    if (!a->paused) return;
+    a->due_s = 0;
+    a->paused = !wait_for_next(a);
 }
 
 static uint32_t count_words(const char *s)

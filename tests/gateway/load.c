@@ -8,7 +8,8 @@
  * connections=1000 pace=50 seconds=10: streams of one token every pace ms, each token the time it was sent;
  * the delay of each. idle:    connections=10000: streams that say one token and then nothing; prints a line
  * when all have, and holds them until its input ends. chaos:   connections=50 requests=100000 tokens=12:
- * streams and whole answers in turn, every one checked against what fake_backend says at temperature 0.
+ * streams and whole answers in turn, each with a seed of its own and checked against what fake_backend says
+ * with that: an answer to another request is wrong too.
  *
  * Prints one line of JSON. */
 #include "base/buf.h"
@@ -80,9 +81,9 @@ static void finish(run *r)
 
 /* ---- answers ------------------------------------------------------------------------------------- */
 
-static uint32_t hash_of(uint32_t i) /* fake_backend's, of seed 0 */
+static uint32_t hash_of(uint64_t seed, uint32_t i) /* fake_backend's */
 {
-    uint64_t z = (i + 1) * 0x9e3779b97f4a7c15u;
+    uint64_t z = seed + (i + 1) * 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return (uint32_t)((z ^ z >> 31) >> 33) % 1000;
@@ -121,7 +122,7 @@ static void check(client *c)
     run *r = c->run;
     loami_buf text = { 0 }, want = { 0 };
     if (!is(r, "chaos")) return;
-    for (uint32_t i = 0; i < r->tokens; i++) loami_buf_printf(&want, " %u.%03u", i, hash_of(i));
+    for (uint32_t i = 0; i < r->tokens; i++) loami_buf_printf(&want, " %u.%03u", i, hash_of(c->index, i));
     collect_text(&c->body, &text);
     if (c->status != 200)
         r->bad_status++;
@@ -306,9 +307,9 @@ static void send_request(client *c)
                      "\"content\":\"[fake stamp=1 delay=3600000]\"}]}");
     else if (is(r, "chaos"))
         n = snprintf(body, sizeof body,
-                     "{\"model\":\"m\",\"stream\":%s,\"temperature\":0,\"max_tokens\":%u,\"messages\":[{"
+                     "{\"model\":\"m\",\"stream\":%s,\"seed\":%llu,\"max_tokens\":%u,\"messages\":[{"
                      "\"role\":\"user\",\"content\":\"[fake delay=%u]\"}]}",
-                     c->streaming ? "true" : "false", r->tokens, r->pace);
+                     c->streaming ? "true" : "false", (unsigned long long)c->index, r->tokens, r->pace);
     else
         n = snprintf(body, sizeof body,
                      "{\"model\":\"m\",\"max_tokens\":%u,\"messages\":[{\"role\":\"user\",\"content\":\"What "
@@ -411,12 +412,13 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
     r->n_said = 0;
 }
 
-/* Connections are made a few at a time, as a listen queue takes them. */
+/* Connections are made a few at a time, as a listen queue takes them; streams evenly over their pace. */
 static void on_more(evutil_socket_t fd, short what, void *arg)
 {
     run *r = arg;
     (void)fd, (void)what;
-    for (int i = 0; i < 50 && r->n_started < r->connections; i++) {
+    int most = is(r, "stream") ? 1 : 50;
+    for (int i = 0; i < most && r->n_started < r->connections; i++) {
         client *c = &r->clients[r->n_started];
         c->run = r;
         c->timer = evtimer_new(r->base, on_due, c);
@@ -469,6 +471,7 @@ int main(int argc, char **argv)
     r.start_s = loami_now_s();
 
     struct event *more = event_new(r.base, -1, EV_PERSIST, on_more, &r), *looking = NULL, *input = NULL;
+    if (is(&r, "stream") && r.connections) often.tv_usec = (suseconds_t)(r.pace * 1000 / r.connections) + 1;
     event_add(more, &often);
     if (is(&r, "idle")) {
         looking = event_new(r.base, -1, EV_PERSIST, on_look, &r);
