@@ -266,7 +266,7 @@ int loami_ask_once(const char *url, const char *method, const char *body, const 
     loami_client *client = NULL;
     loami_buf bearer = { 0 };
     int rc = loami_loop_open(&f.loop, err);
-    out->limit = ANSWER_BYTES;
+    if (!out->limit) out->limit = ANSWER_BYTES;
     if (rc == 0) rc = loami_client_open(&client, f.loop, 4, err);
     loami_buf_printf(&bearer, "Authorization: Bearer %s", key ? key : "");
     const char *headers[] = { "Content-Type: application/json", bearer.data };

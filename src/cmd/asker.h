@@ -37,7 +37,7 @@ typedef struct loami_ask_how {
 int loami_ask_all(loami_ask *asks, uint32_t n, const loami_ask_how *how, loam_err *err);
 void loami_asks_free(loami_ask *asks, uint32_t n);
 
-/* One request for something else; *status is what it answered. out is the caller's. */
+/* One request for something else; *status is what it answered. out is the caller's; its limit, if it has one, holds. */
 int loami_ask_once(const char *url, const char *method, const char *body, const char *key, double timeout_s,
                    loami_buf *out, int *status, loam_err *err);
 

@@ -1,8 +1,8 @@
 #include "base/json.h"
+#include "cmd/asker.h"
 #include "cmd/cmd.h"
 #include "cmd/open.h"
 #include "cmd/work.h"
-#include "net/client.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,67 +11,24 @@
 static const double ANSWER_S = 10;
 enum { ANSWER_BYTES = 16 << 20 };
 
-typedef struct asking {
-    loami_loop *loop;
-    loami_buf answer;
-    int status;
-    bool reached;
-    char msg[200];
-} asking;
-
-static bool on_data(void *arg, const char *bytes, size_t n)
-{
-    loami_buf_put(&((asking *)arg)->answer, bytes, n);
-    return true;
-}
-
-static void on_done(void *arg, loami_call_fate fate, int status, const char *msg)
-{
-    asking *a = arg;
-    a->status = status;
-    a->reached = fate == LOAMI_CALL_OK;
-    snprintf(a->msg, sizeof a->msg, "%s", msg);
-    loami_loop_stop(a->loop);
-}
-
 /* The answer to GET url, parsed; the caller's. */
 static int ask(json_t **out, const char *url, loam_err *err)
 {
-    asking a = { .answer = { .limit = ANSWER_BYTES } };
-    loami_client *client = NULL;
-    loami_buf key = { 0 };
+    loami_buf answer = { .limit = ANSWER_BYTES };
     const char *secret = getenv("LOAM_API_KEY");
-    int rc = loami_loop_open(&a.loop, err);
-    if (rc == 0) rc = loami_client_open(&client, a.loop, 0, err);
-    if (rc < 0) goto out;
-    loami_buf_printf(&key, "Authorization: Bearer %s", secret ? secret : "");
-    const char *headers[] = { key.data };
-    loami_call_request q = { .url = url,
-                             .headers = headers,
-                             .n_headers = secret && secret[0],
-                             .total_s = ANSWER_S,
-                             .data = on_data,
-                             .done = on_done,
-                             .arg = &a };
-    if (key.failed || !loami_call_start(client, &q)) {
-        rc = loami_fail_nomem(err);
-        goto out;
-    }
-    loami_loop_run(a.loop);
-    if (!a.reached)
-        rc = loami_fail(err, LOAM_E_IO, "no answer from %s: %s (is loam serve running there?)", url, a.msg);
+    loam_err why;
+    int status = 0;
+    int rc = loami_ask_once(url, "GET", NULL, secret && secret[0] ? secret : NULL, ANSWER_S, &answer, &status, &why);
+    if (rc < 0)
+        loami_fail(err, rc, rc == LOAM_E_IO ? "%s (is loam serve running there?)" : "%s", why.msg);
     else
-        rc = loami_json_parse(out, a.answer.data ? a.answer.data : "", a.answer.len, url, err);
-    if (rc == 0 && a.status != 200) {
+        rc = loami_json_parse(out, answer.data ? answer.data : "", answer.len, url, err);
+    if (rc == 0 && status != 200) {
         const char *words = json_string_value(json_object_get(json_object_get(*out, "error"), "message"));
         rc = loami_fail(err, LOAM_E_IO, "%s: %s", url, words ? words : "it answers with an error");
         json_decref(*out);
     }
-out:
-    loami_client_close(client);
-    loami_loop_close(a.loop);
-    loami_buf_free(&a.answer);
-    loami_buf_free(&key);
+    loami_buf_free(&answer);
     return rc;
 }
 
