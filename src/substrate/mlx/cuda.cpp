@@ -29,19 +29,37 @@ struct launch {
     int shared_bytes;
 };
 
-static std::vector<mx::array> run(const launch &l, const std::vector<mx::array> &inputs, const std::vector<mx::Shape> &shapes,
+/* What a launch depends on beside the inputs' contents. */
+static std::pair<const char *, std::vector<int>> key_of(const launch &l, const std::vector<mx::array> &inputs, const std::vector<mx::Dtype> &types_out,
+                                                        std::tuple<int, int, int> blocks, int threads, const template_args &args)
+{
+    auto [x, y, z] = blocks;
+    std::vector<int> key = { l.shared_bytes, threads, x, y, z };
+    key.reserve(key.size() + args.size() + inputs.size() + types_out.size());
+    for (const auto &arg : args) {
+        if (const int *n = std::get_if<int>(&arg.second)) key.push_back(*n);
+        else if (const bool *b = std::get_if<bool>(&arg.second)) key.push_back(*b);
+        else key.push_back((int)std::get<mx::Dtype>(arg.second).val());
+    }
+    for (const mx::array &a : inputs) key.push_back((int)a.dtype().val() * 8 + (int)a.ndim());
+    for (const mx::Dtype &t : types_out) key.push_back((int)t.val());
+    return { l.name, std::move(key) };
+}
+
+/* MLX writes out a kernel's source at every call, which takes longer than the kernel runs: its operation is made once for
+ * each key and serves all later calls. */
+static std::vector<mx::array> run(loam_sub *s, const launch &l, const std::vector<mx::array> &inputs, const std::vector<mx::Shape> &shapes,
                                   const std::vector<mx::Dtype> &types_out, std::tuple<int, int, int> blocks, int threads, const template_args &args)
 {
-    static std::map<std::pair<std::string, int>, mx::fast::CustomKernelFunction> made;
-    auto key = std::make_pair(std::string(l.name), l.shared_bytes);
-    auto at = made.find(key);
-    if (at == made.end()) {
-        auto f = mx::fast::cuda_kernel("loam_" + key.first + "_" + std::to_string(l.shared_bytes), l.inputs, l.outputs, l.body,
-                                       std::string(types) + l.text, true, l.shared_bytes);
-        at = made.emplace(key, std::move(f)).first;
-    }
+    auto key = key_of(l, inputs, types_out, blocks, threads, args);
+    auto at = s->made.find(key);
+    if (at != s->made.end()) return mx::array::make_arrays(shapes, types_out, at->second, inputs);
+    auto f = mx::fast::cuda_kernel("loam_" + std::string(l.name) + "_" + std::to_string(l.shared_bytes), l.inputs, l.outputs, l.body,
+                                   std::string(types) + l.text, true, l.shared_bytes);
     auto [x, y, z] = blocks;
-    return at->second(inputs, shapes, types_out, { x * threads, y, z }, { threads, 1, 1 }, args, std::nullopt, false, {});
+    std::vector<mx::array> out = f(inputs, shapes, types_out, { x * threads, y, z }, { threads, 1, 1 }, args, std::nullopt, false, {});
+    s->made.emplace(std::move(key), out[0].primitive_ptr());
+    return out;
 }
 
 /* Constants, once on the device. */
@@ -128,7 +146,7 @@ mx::array loami_mlx_cuda_multiply(loam_sub *s, const loami_mlx_part &p, const mx
     shape b = shape_of(rows, outputs, act);
     l.shared_bytes = b.staged;
     mx::array weight = norm ? loami_mlx_vector(const_cast<loam_weight *>(norm->weight), norm->offset) : no;
-    return run(l, { x, p.data, *p.scales, *p.biases, p.bias ? *p.bias : no, weight, numbers(s, { norm ? norm->eps : 0 }), old ? *old : no },
+    return run(s, l, { x, p.data, *p.scales, *p.biases, p.bias ? *p.bias : no, weight, numbers(s, { norm ? norm->eps : 0 }), old ? *old : no },
                { { rows, outputs } }, { *s->type }, { (rows + b.nt * 8 - 1) / (b.nt * 8), (outputs + b.outputs - 1) / b.outputs, 1 }, 256,
                args_of(s, p, b, act))[0];
 }
@@ -159,7 +177,7 @@ static mx::array apply_experts(loam_sub *s, const loami_mlx_part &p, const mx::a
     l.shared_bytes = b.staged;
     template_args args = args_of(s, p, b, act);
     args.push_back({ "EACH", std::max(each, 1) });
-    return run(l, { x, p.data, *p.scales, *p.biases, p.bias ? *p.bias : none(s), which }, { { pairs, outputs } }, { *s->type },
+    return run(s, l, { x, p.data, *p.scales, *p.biases, p.bias ? *p.bias : none(s), which }, { { pairs, outputs } }, { *s->type },
                { each ? pairs : (pairs + b.nt * 8 - 1) / (b.nt * 8), (outputs + b.outputs - 1) / b.outputs, 1 }, 256, args)[0];
 }
 
@@ -171,7 +189,7 @@ mx::array loami_mlx_cuda_moe(loam_sub *s, const loam_moe *moe, const mx::array &
                                 "loam_mix<T, TOP>(parts, shares, SORTED ? where : nullptr, nullptr, y, parts_shape[1]);", 0 };
     int rows = x.shape(0), k = (int)moe->top_k, n = (int)moe->router->rows, dim = (int)moe->down->rows, pairs = rows * k;
     const loami_mlx_part &gate_up = moe->gate_up->parts[0], &down = moe->down->parts[0];
-    std::vector<mx::array> r = run(route, { logits }, { { pairs }, { rows, k } }, { mx::uint32, mx::float32 }, { (rows + 3) / 4, 1, 1 }, 128,
+    std::vector<mx::array> r = run(s, route, { logits }, { { pairs }, { rows, k } }, { mx::uint32, mx::float32 }, { (rows + 3) / 4, 1, 1 }, 128,
                                    { { "T", *s->type }, { "EACH", (n + 31) / 32 }, { "TOP", k }, { "FIRST", moe->how == LOAM_ROUTE_SOFTMAX_TOPK },
                                      { "RENORMALISE", moe->renormalise } });
     mx::array which = r[0], where = which, y = x;
@@ -184,7 +202,7 @@ mx::array loami_mlx_cuda_moe(loam_sub *s, const loam_moe *moe, const mx::array &
     }
     y = apply_experts(s, gate_up, y, which, sorts ? 0 : k, 1 + moe->act);
     y = apply_experts(s, down, y, which, sorts ? 0 : 1, 0);
-    return run(mix, { y, r[1], where }, { { rows, dim } }, { *s->type }, { (dim / 2 + 127) / 128, rows, 1 }, 128,
+    return run(s, mix, { y, r[1], where }, { { rows, dim } }, { *s->type }, { (dim / 2 + 127) / 128, rows, 1 }, 128,
                { { "T", *s->type }, { "TOP", k }, { "SORTED", sorts } })[0];
 }
 
@@ -221,7 +239,7 @@ mx::array loami_mlx_cuda_store(loam_sub *s, const mx::array &qkv, uint32_t layer
     mx::array k_norm = normed ? loami_mlx_vector(const_cast<loam_weight *>(heads->k_norm->weight), heads->k_norm->offset) : no;
     const mx::array &constants = numbers(s, { normed ? heads->q_norm->eps : 0, rope ? rope->scale : 1, heads->q_growth, (float)heads->q_growth_tokens });
     mx::Shape kv = in_place ? mx::Shape{ 1 } : mx::Shape{ rows, n_kv, dim };
-    std::vector<mx::array> r = run(l, { qkv, *s->positions, *s->slots, rope ? loami_mlx_freqs(s, rope, true) : constants, q_norm, k_norm, constants,
+    std::vector<mx::array> r = run(s, l, { qkv, *s->positions, *s->slots, rope ? loami_mlx_freqs(s, rope, true) : constants, q_norm, k_norm, constants,
                                         in_place ? *c.k : no, in_place ? *c.v : no },
                                    { { rows, n_q, dim }, kv, kv }, { *s->type, *s->type, *s->type }, { rows, (n_q + 2 * n_kv + 3) / 4, 1 }, 128,
                                    { { "T", *s->type }, { "DIM", dim }, { "DIMS", rope ? (int)rope->dims : 0 }, { "INTERLEAVED", rope && rope->interleaved },
@@ -250,11 +268,11 @@ mx::array loami_mlx_cuda_attend(loam_sub *s, const mx::array &q, uint32_t layer,
     int splits = std::min({ (most + TOKENS - 1) / TOKENS, (BLOCKS + rows * (n_q / rep) - 1) / (rows * (n_q / rep)), (int)SPLITS_MAX });
     const loami_mlx_cache &c = s->cache.at(layer);
     const mx::array &constants = numbers(s, { attn->scale, attn->softcap });
-    std::vector<mx::array> r = run(part, { q, *c.k, *c.v, *s->pages, *s->lengths, constants }, { { rows, n_q, splits, dim + 2 } }, { mx::float32 },
+    std::vector<mx::array> r = run(s, part, { q, *c.k, *c.v, *s->pages, *s->lengths, constants }, { { rows, n_q, splits, dim + 2 } }, { mx::float32 },
                                    { splits, n_q / rep, rows }, 128,
                                    { { "T", *s->type }, { "DIM", dim }, { "REP", rep }, { "PAGE", s->page_tokens }, { "CAPPED", attn->softcap != 0 },
                                      { "N_Q", n_q }, { "N_KV", n_kv }, { "WINDOW", (int)attn->window } });
     mx::array sinks = attn->sinks ? loami_mlx_vector(const_cast<loam_weight *>(attn->sinks), 0) : none(s);
-    return run(whole, { r[0], sinks }, { { rows, n_q * dim } }, { *s->type }, { n_q, rows, 1 }, dim,
+    return run(s, whole, { r[0], sinks }, { { rows, n_q * dim } }, { *s->type }, { n_q, rows, 1 }, dim,
                { { "T", *s->type }, { "DIM", dim }, { "SINKS", attn->sinks != nullptr } })[0];
 }

@@ -10,6 +10,7 @@
 
 #include "loam_substrate.h"
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <mlx/mlx.h>
@@ -88,6 +89,8 @@ struct loam_sub {
     std::string failed;          /* why the step is lost; empty: it isn't */
     bool nomem;
     std::vector<mx::array> read; /* by tensor: float32, row-major */
+    std::optional<mx::array> pick; /* [rows] int32 */
+    std::deque<mx::array> under_way; /* picks of steps launched and not collected */
 
     /* across steps */
     struct rope_table {
@@ -97,6 +100,7 @@ struct loam_sub {
     std::vector<rope_table> ropes;
     std::map<std::vector<float>, mx::array> numbers; /* constants on the device */
     std::optional<mx::array> nothing; /* [1] */
+    std::map<std::pair<const char *, std::vector<int>>, std::shared_ptr<mx::Primitive>> made; /* see cuda.cpp */
 };
 
 /* ---- shim.cpp ---- */
@@ -129,6 +133,9 @@ loam_tensor loami_mlx_gather(loam_sub *s, loam_tensor x);
 
 /* ---- moe.cpp ---- */
 loam_tensor loami_mlx_moe(loam_sub *s, loam_tensor x, const loam_moe *moe);
+
+/* ---- pick.cpp ---- */
+void loami_mlx_pick(loam_sub *s, loam_tensor x, const loam_pick *how);
 
 /* ---- cache.cpp ---- */
 int loami_mlx_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err);
