@@ -243,7 +243,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof geometries / sizeof geometries[0]; i++)
         if (!strcmp(geometries[i].name, name)) m.g = geometries[i];
     if (!m.g.dim) die("no such geometry");
-    if (loami_substrate_find(&m.f, sub, &err) < 0 || m.f->open(&m.s, &(loam_sub_options){ .threads = threads, .max_rows = batch, .exact = exact }, &err) < 0)
+    if (loami_substrate_find(&m.f, sub, &err) < 0 || m.f->open(&m.s, &(loam_sub_options){ .threads = threads, .exact = exact }, &err) < 0)
         die(err.msg);
     load(&m);
     m.f->info(m.s, &info);

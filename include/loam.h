@@ -353,7 +353,7 @@ typedef struct loam_engine_state {
     double phase_s;                 /* it has been in this phase for so long */
     double step_s;                  /* age of the step running now; 0 when none is. One that grows without end: stalled */
     double step_max_s;              /* the longest step so far */
-    uint64_t steps;
+    uint64_t steps, steps_ahead;    /* steps_ahead of them were begun before the one before them was done */
 
     /* since open */
     uint64_t prompt_tokens, new_tokens; /* run (not those found in the cache); chosen */

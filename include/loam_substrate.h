@@ -13,6 +13,8 @@
  *  - Values between operations are float32 or better in `reference`; other substrates may carry less and say how
  *    close they are in the conformance run.
  *  - Only results that no other operation took can be read after `end`: a substrate may reuse the memory of others.
+ *  - Steps whose tokens are chosen on the device (pick, launch, collect) may overlap; see launch. All else happens between
+ *    steps.
  *  - A failed operation returns LOAM_NO_TENSOR, operations on it do nothing, and `end` reports it. What can be
  *    refused (a type, a shape, a mode) is refused by `weight` or `kv_open`, at load, never in mid-run.
  *  - The engine decides which page belongs to which sequence; the substrate owns the bytes and says how many
@@ -28,7 +30,7 @@
 extern "C" {
 #endif
 
-enum { LOAM_SUBSTRATE_ABI = 2 };
+enum { LOAM_SUBSTRATE_ABI = 3 };
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
@@ -80,7 +82,7 @@ typedef struct loam_seq_rows {
 /* The rows of one step. Decoding sequences have one row, those in prefill many. */
 typedef struct loam_batch {
     uint32_t n_rows;
-    const int32_t *tokens;       /* [n_rows] */
+    const int32_t *tokens;       /* [n_rows]; NULL: row i's is what the step before picked for its result i; see launch */
     uint32_t n_seqs;
     const loam_seq_rows *seqs;   /* [n_seqs], in order of first_row, covering all rows */
     uint32_t n_wanted;
@@ -88,6 +90,17 @@ typedef struct loam_batch {
     bool steady;                 /* each row's results must be, to the last bit, what they would be in any other steady batch,
                                     whatever else is in it and however the row's sequence is cut into steps */
 } loam_batch;
+
+/* How a token is chosen from a row of logits x. temperature 0: the largest, of equal ones the first. Otherwise of the weights
+ * e^((x - max x) / temperature) those below min_p are left out, then all but the top_k largest, then all but the fewest largest
+ * that reach top_p of the sum so far; of the rest, in order of id, the first at which the running sum passes draw times their
+ * sum. Equal weights at a limit may all stay. */
+typedef struct loam_pick {
+    float temperature;
+    float min_p, top_p;          /* 0: no limit */
+    uint32_t top_k;              /* 0: no limit */
+    float draw;                  /* in [0, 1) */
+} loam_pick;
 
 /* ---- parameters of operations; they belong to the caller and stay valid until end ---------------------- */
 
@@ -155,7 +168,6 @@ typedef struct loam_kv_config {
 
 typedef struct loam_sub_options {
     uint32_t threads;            /* 0 = physical cores */
-    uint32_t max_rows;           /* the longest batch that will be begun */
     bool exact;                  /* float activations, no integer shortcuts */
 } loam_sub_options;
 
@@ -163,6 +175,7 @@ typedef struct loam_sub_info {
     char device[96];             /* for people: "cpu (avx512-vnni)" */
     uint32_t page_tokens;        /* tokens a KV page holds */
     uint32_t threads;
+    uint32_t rows;               /* of a step: as many as it takes to keep the machine busy; of more it gains nothing */
     bool steady;                 /* it can do what loam_batch.steady asks for; otherwise it does not mind it */
     uint64_t scratch_bytes;      /* what steps so far have taken beside weights and pages; kept for those to come */
     double tolerance;            /* largest |difference| of logits from reference, relative to their spread,
@@ -200,7 +213,8 @@ typedef struct loam_substrate {
     bool (*kv_read)(loam_sub *s, uint32_t page, void *bytes);
     bool (*kv_write)(loam_sub *s, uint32_t page, const void *bytes);
 
-    /* Starts a step. b and what it points to stay valid until end. */
+    /* Starts a step. b and what it points to stay valid until end or launch. With tokens of the batch's own, steps launched and
+     * not yet collected are forgotten. */
     void (*begin)(loam_sub *s, const loam_batch *b);
 
     loam_tensor (*embed)(loam_sub *s, const loam_weight *table, float scale);   /* [n_rows][dim] rows of the batch's tokens */
@@ -228,6 +242,16 @@ typedef struct loam_substrate {
     /* Instead of end: takes the memory that this step needs and computes nothing; no page is touched. NULL: steps take what
      * they need when they need it. */
     int (*rehearse)(loam_sub *s, loam_err *err);
+
+    /* The three of them or, in a substrate that leaves the choice to its caller, none.
+     *
+     * pick: the last operation of a step; chooses a token for each row of x. how[rows of x] stays valid until launch.
+     * launch instead of end: the step runs, and another may be begun before it is done, without tokens: it goes on with
+     * what this one picks. At most two are under way; nothing of them can be read.
+     * collect: waits for the first of them; tokens[rows of x]. A step that fails takes those after it along. */
+    void (*pick)(loam_sub *s, loam_tensor x, const loam_pick *how);
+    int (*launch)(loam_sub *s, loam_err *err);
+    int (*collect)(loam_sub *s, int32_t *tokens, loam_err *err);
 
     /* After end: row-major floats of x, which no other operation took; valid until the next begin. *rows and *cols may
      * be NULL. */

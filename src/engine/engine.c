@@ -1,4 +1,5 @@
 #include "engine/engine.h"
+#include "engine/chain.h"
 #include "engine/sched.h"
 #include "engine/tier.h"
 #include "base/clock.h"
@@ -58,6 +59,24 @@ static bool ends(const loam_engine *e, const loam_stream *s, int32_t id)
     return false;
 }
 
+bool loami_engine_emit(loam_engine *e, loam_stream *s, loami_ring_item *item, const loam_logprob *top)
+{
+    uint32_t n_new = s->n_tokens - s->n_prompt;
+    double now = loami_now_s();
+    if (n_new == 0) s->first_token_s = now;
+    else item->gap_s = now - s->last_token_s;
+    s->last_token_s = now;
+    item->silent = ends(e, s, item->id);
+    s->tokens[s->n_tokens++] = item->id;
+    loami_sampler_accept(&s->sampler, item->id);
+    e->meter.new_tokens++;
+    loami_stream_push(s, item, top);
+    if (item->silent || loami_sampler_over(&s->sampler)) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
+    else if (n_new + 1 == s->request.max_new) release(e, s, LOAM_FINISH_LENGTH, LOAM_OK, "");
+    else return true;
+    return false;
+}
+
 /* Chooses a token from a row of logits and sends it up. True: the answer goes on, and s is still there. */
 static bool sample(loam_engine *e, loam_stream *s, const float *row)
 {
@@ -67,14 +86,7 @@ static bool sample(loam_engine *e, loam_stream *s, const float *row)
     loam_logprob top[LOAM_MAX_LOGPROBS];
     loami_ring_item item = { .n_top = r->n_logprobs < vocab ? r->n_logprobs : vocab };
 
-    double now = loami_now_s();
-    if (n_new == 0) {
-        s->first_token_s = now;
-        loami_sampler_prompt(&s->sampler, s->tokens, s->n_prompt);
-    } else {
-        item.gap_s = now - s->last_token_s;
-    }
-    s->last_token_s = now;
+    if (n_new == 0) loami_sampler_prompt(&s->sampler, s->tokens, s->n_prompt);
     memcpy(e->logits, row, vocab * sizeof *row);
     item.id = loami_sample(&s->sampler, e->logits, early ? e->text->eos : NULL, early ? e->text->n_eos : 0, e->scratch);
     if (item.id < 0) {
@@ -83,15 +95,7 @@ static bool sample(loam_engine *e, loam_stream *s, const float *row)
     }
     if (r->want_logprobs || r->n_logprobs) item.logprob = (float)(row[item.id] - loami_log_sum_exp(row, vocab));
     if (item.n_top) loami_top_logprobs(row, vocab, top, item.n_top, e->scratch);
-    item.silent = ends(e, s, item.id);
-    s->tokens[s->n_tokens++] = item.id;
-    loami_sampler_accept(&s->sampler, item.id);
-    e->meter.new_tokens++;
-    loami_stream_push(s, &item, top);
-    if (item.silent || loami_sampler_over(&s->sampler)) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
-    else if (n_new + 1 == r->max_new) release(e, s, LOAM_FINISH_LENGTH, LOAM_OK, "");
-    else return true;
-    return false;
+    return loami_engine_emit(e, s, &item, top);
 }
 
 /* The same for a row and the guesses behind it, up to the first that is not what the sampler chose. */
@@ -145,28 +149,39 @@ static uint32_t rows_wanted(const loam_stream *s)
     return s->n_past + s->n_rows >= s->n_tokens ? 1 + s->n_drafted : 0;
 }
 
+void loami_engine_ran(loam_engine *e, loam_stream *s, uint32_t n_rows)
+{
+    enum { ANSWER_COSTS = 2 }; /* a row of an answer, in rows of a prompt: what Sheng et al. take */
+    s->share->got += s->n_rows * (double)(s->n_past < s->n_prompt ? 1 : ANSWER_COSTS);
+    s->n_past += n_rows;
+    loami_sched_passed(e, s);
+}
+
 /* Hands each sequence of the step its rows of logits or hidden states. */
 static void take_results(loam_engine *e, const loam_batch *b, const float *logits)
 {
-    enum { ANSWER_COSTS = 2 }; /* a row of an answer, in rows of a prompt: what Sheng et al. take */
     uint32_t width = e->model->hidden ? e->info.embed_dims : e->info.vocab_tokens;
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         loam_stream *s = e->step_seqs[i];
         bool prompt = s->n_past < s->n_prompt, whole = s->n_past + s->n_rows >= s->n_tokens;
         uint32_t n_wanted = rows_wanted(s);
-        s->share->got += s->n_rows * (double)(prompt ? 1 : ANSWER_COSTS);
         if (i >= e->n_decode_seqs) e->prompts_run += s->n_rows;
         if (prompt) e->meter.prompt_tokens += s->n_rows;
         if (s->job == LOAMI_JOB_SCORE) score(e, s, logits);
         if (s->job == LOAMI_JOB_EMBED) pool_rows(e, s, logits, n_wanted);
         if (s->job == LOAMI_JOB_LOGITS && whole) memcpy(s->out.floats, logits, width * sizeof *logits);
-        s->n_past += s->n_rows - s->n_drafted;
-        loami_sched_passed(e, s);
+        loami_engine_ran(e, s, s->n_rows - s->n_drafted);
         if (prompt && whole) loami_sched_twins(e, s, sample, logits);
         if (whole && s->job == LOAMI_JOB_GENERATE) sample_drafted(e, s, logits);
         else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
         logits += (size_t)n_wanted * width;
     }
+}
+
+void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err)
+{
+    for (uint32_t i = 0; i < n_seqs; i++)
+        if (e->step_seqs[i]) release(e, e->step_seqs[i], LOAM_FINISH_ERROR, LOAM_E_MACHINE, err->msg);
 }
 
 /* Every runnable sequence advances by one token or one slice of its prompt. */
@@ -178,7 +193,7 @@ static void step(loam_engine *e, const loam_batch *b)
     m->api->begin(m->sub, b);
     loam_tensor logits = e->model->family->forward(e->model);
     if (m->api->end(m->sub, &err) < 0) {
-        for (uint32_t i = 0; i < b->n_seqs; i++) release(e, e->step_seqs[i], LOAM_FINISH_ERROR, LOAM_E_MACHINE, err.msg);
+        loami_engine_lose(e, b->n_seqs, &err);
         return;
     }
     take_results(e, b, b->n_wanted ? m->api->read(m->sub, logits, NULL, NULL) : NULL);
@@ -205,6 +220,15 @@ static void publish(loam_engine *e)
     e->stat.pages = loami_pages_count(e->pages);
     e->stat.pages_used = loami_pages_used(e->pages);
     e->stat.pages_kept = loami_pages_kept(e->pages);
+}
+
+bool loami_engine_glance(loam_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    publish(e);
+    bool quiet = !e->kicked && !e->closing;
+    pthread_mutex_unlock(&e->lock);
+    return quiet;
 }
 
 static void fail_all(loam_engine *e)
@@ -259,7 +283,8 @@ static void serve(loam_engine *e)
         publish(e);
         if (idle) continue;
         pthread_mutex_unlock(&e->lock);
-        if (b.n_rows) step_timed(e, &b);
+        if (loami_chain_fits(e, &b)) loami_chain_run(e, &b);
+        else if (b.n_rows) step_timed(e, &b);
         loami_tier_save(e);
         pthread_mutex_lock(&e->lock);
     }

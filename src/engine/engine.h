@@ -21,7 +21,6 @@
 
 enum {
     RING_CAP = 64,             /* tokens a reader may lag behind; then its sequence rests. About a second's worth */
-    ROWS_MAX = 512,            /* rows of a step: enough to make prefill compute-bound */
     ROWS_SCORED = 64,          /* rows of a step whose every logit is wanted: their logits are vocab floats each */
     ROWS_DRAFTED = 32,         /* rows of a step with guesses among them: with so many, arithmetic is what takes time, not weights */
 };
@@ -143,10 +142,12 @@ struct loam_engine {
     loami_shares shares;
     loami_pace pace;
     loami_meter meter;
-    int32_t *row_tokens;       /* [ROWS_MAX] of the step */
-    uint32_t *row_wanted;      /* [ROWS_MAX] */
+    int32_t *row_tokens;       /* [sub_info.rows] of the step */
+    uint32_t *row_wanted;      /* likewise */
     loam_seq_rows *row_seqs;   /* [max_running] */
     loam_stream **step_seqs;   /* [max_running] whose rows row_seqs[i] are */
+    loam_pick *picks;          /* [max_running] */
+    int32_t *picked;           /* [max_running] */
     loami_candidate *scratch;  /* [vocab] */
     float *logits;             /* [vocab] of the row being sampled */
 };
@@ -160,6 +161,19 @@ void loami_engine_kick(loam_engine *e);
 /* engine.c: tells the reader that it is over, and everybody else who counts. For a stream that is in no list. */
 void loami_engine_finish(loam_engine *e, loam_stream *s, loam_finish finish, int code, const char *msg);
 void loami_engine_timeout(loam_engine *e, loam_stream *s, const char *where);
+
+/* engine.c: s has run n rows. */
+void loami_engine_ran(loam_engine *e, loam_stream *s, uint32_t n_rows);
+
+/* engine.c: a token of s's answer goes up; of item its end and its time are filled in. True: the answer goes on, and s is
+ * still there. */
+bool loami_engine_emit(loam_engine *e, loam_stream *s, loami_ring_item *item, const loam_logprob *top);
+
+/* engine.c: the step is lost, and with it the answers it was for; NULL among step_seqs is passed over. */
+void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err);
+
+/* engine.c: between two steps of one turn: others see how it stands. False: somebody wants something. */
+bool loami_engine_glance(loam_engine *e);
 
 /* embed.c: what 1_Pooling/config.json says, if it is there. */
 int loami_embed_pooling(loam_pooling *out, const char *dir, loam_err *err);

@@ -57,6 +57,7 @@ void loami_meter_read(const loami_meter *m, double now, loam_engine_state *out)
     out->step_s = m->step_at > 0 ? now - m->step_at : 0;
     out->step_max_s = m->step_max_s;
     out->steps = m->steps;
+    out->steps_ahead = m->steps_ahead;
     out->prompt_tokens = m->prompt_tokens;
     out->new_tokens = m->new_tokens;
     out->prefix_queries = m->prefix_queries;

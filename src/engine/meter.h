@@ -10,7 +10,7 @@ typedef struct loami_meter {
     loam_phase phase;
     double phase_at, step_at;  /* when the phase and the step running now began; step_at 0: none runs */
     double step_max_s;
-    uint64_t steps;
+    uint64_t steps, steps_ahead;
     uint64_t prompt_tokens, new_tokens, prefix_queries, prefix_hits, disk_hits, preemptions, timeouts, refused;
     uint64_t drafted, drafted_right;
     uint64_t finished[LOAM_FINISHES];

@@ -13,7 +13,7 @@ enum {
     CONTEXT_LEAST = 256,        /* below, a memory limit is too small to be meant */
     CONTEXTS_DEFAULT = 8,       /* whole ones that the KV cache has room for; most requests need far less than one */
     RUNNING_DEFAULT = 32,
-    RUNNING_MAX = 256,          /* with prompts beside, they still fit into ROWS_MAX */
+    RUNNING_MAX = 256,          /* with prompts beside, they still fit into a step */
     STEP_MS_DEFAULT = 150,      /* six tokens a second while somebody else's prompt is being read: still as fast as one reads */
 };
 
@@ -82,12 +82,12 @@ static int rehearse(loam_engine *e, uint32_t n_seqs, uint32_t n_rows, uint32_t n
  * any size. */
 static int rehearse_all(loam_engine *e, loam_err *err)
 {
-    uint32_t page = e->sub_info.page_tokens, n_pages = (e->info.context_tokens + page - 1) / page, most = e->max_running;
+    uint32_t page = e->sub_info.page_tokens, n_pages = (e->info.context_tokens + page - 1) / page, most = e->max_running, rows = e->sub_info.rows;
     uint32_t *pages = loami_arena_array(&e->arena, n_pages, sizeof *pages);
     if (!pages) return loami_fail_nomem(err);
-    int rc = rehearse(e, 1, ROWS_MAX, 1, pages, true, err);
+    int rc = rehearse(e, 1, rows, 1, pages, true, err);
     if (rc == 0) rc = rehearse(e, 1, ROWS_SCORED, ROWS_SCORED, pages, true, err);
-    if (rc == 0) rc = rehearse(e, most, ROWS_MAX, most, pages, true, err);
+    if (rc == 0) rc = rehearse(e, most, rows, most, pages, true, err);
     if (rc == 0 && e->options.speculate_tokens) rc = rehearse(e, 1, ROWS_DRAFTED, ROWS_DRAFTED, pages, e->options.batch_invariant, err);
     for (uint32_t n = 1; rc == 0 && n < most; n *= 2) rc = rehearse(e, n, n, n, pages, e->options.batch_invariant, err);
     if (rc == 0) rc = rehearse(e, most, most, most, pages, e->options.batch_invariant, err);
@@ -151,13 +151,16 @@ static int open_step(loam_engine *e, loam_err *err)
     uint32_t vocab = e->model->config.vocab;
     e->running = loami_arena_array(&e->arena, e->max_running, sizeof *e->running);
     e->by_due = loami_arena_array(&e->arena, e->max_running, sizeof *e->by_due);
-    e->row_tokens = loami_arena_array(&e->arena, ROWS_MAX, sizeof *e->row_tokens);
-    e->row_wanted = loami_arena_array(&e->arena, ROWS_MAX, sizeof *e->row_wanted);
+    e->row_tokens = loami_arena_array(&e->arena, e->sub_info.rows, sizeof *e->row_tokens);
+    e->row_wanted = loami_arena_array(&e->arena, e->sub_info.rows, sizeof *e->row_wanted);
     e->row_seqs = loami_arena_array(&e->arena, e->max_running, sizeof *e->row_seqs);
     e->step_seqs = loami_arena_array(&e->arena, e->max_running, sizeof *e->step_seqs);
+    e->picks = loami_arena_array(&e->arena, e->max_running, sizeof *e->picks);
+    e->picked = loami_arena_array(&e->arena, e->max_running, sizeof *e->picked);
     e->scratch = loami_arena_array(&e->arena, vocab, sizeof *e->scratch);
     e->logits = loami_arena_array(&e->arena, vocab, sizeof *e->logits);
-    bool ok = e->running && e->by_due && e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs && e->scratch && e->logits;
+    bool rows = e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs, ok = rows && e->running && e->by_due && e->picks && e->picked &&
+                                                                                    e->scratch && e->logits;
     uint32_t ms = e->options.step_ms ? e->options.step_ms : STEP_MS_DEFAULT;
     e->pace.step_s = ms * 1e-3;
     return ok ? loami_shares_open(&e->shares, e->max_queued + e->max_running, err) : loami_fail_nomem(err);
@@ -188,7 +191,7 @@ static void describe(loam_engine *e)
 int loami_engine_load(loam_engine *e, loam_err *err)
 {
     const loam_options *o = &e->options;
-    loam_sub_options so = { .threads = o->threads, .max_rows = ROWS_MAX, .exact = o->exact };
+    loam_sub_options so = { .threads = o->threads, .exact = o->exact };
     int rc = loami_substrate_find(&e->machine.api, o->substrate, err);
     if (rc == 0) rc = e->machine.api->open(&e->machine.sub, &so, err);
     if (rc < 0) return rc;

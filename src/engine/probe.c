@@ -14,7 +14,7 @@ static void look(loam_device *d, const char *chosen)
     loam_sub *s = NULL;
     loam_sub_info info;
     loam_err err = { 0 };
-    loam_sub_options o = { .max_rows = 1 };
+    loam_sub_options o = { .threads = 0 };
     d->chosen = chosen && strcmp(chosen, d->name) == 0;
     if (loami_substrate_find(&f, d->name, &err) < 0 || f->open(&s, &o, &err) < 0) {
         snprintf(d->why, sizeof d->why, "%.399s", err.msg);
@@ -70,7 +70,7 @@ static int multiply(product *p, double *seconds, loam_err *err)
 
 static int open_product(product *p, const char *substrate, uint32_t n, loam_err *err)
 {
-    loam_sub_options o = { .max_rows = n };
+    loam_sub_options o = { .threads = 0 };
     *p = (product){ .n = n };
     int rc = loami_substrate_find(&p->f, substrate, err);
     if (rc == 0) rc = p->f->open(&p->s, &o, err);

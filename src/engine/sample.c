@@ -199,23 +199,32 @@ static double sum_of(const loami_candidate *c, uint32_t n)
 }
 
 /* Uniform in [0, 1): splitmix64 (Steele et al. 2014) of seed and the number of the draw. */
-static double draw(loami_sampler *s)
+static double drawn(const loami_sampler *s, uint64_t nth)
 {
-    uint64_t z = s->seed + ++s->n_draws * 0x9e3779b97f4a7c15u;
+    uint64_t z = s->seed + nth * 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
-static uint32_t weigh(const loami_sampler *s, const float *logits, loami_candidate *c)
+/* Candidates in order of id; of those after `last` (in order of `before`) none. */
+static uint32_t weigh(const loami_sampler *s, const float *logits, loami_candidate *c, loami_candidate last)
 {
     float top = logits[loami_argmax(logits, s->vocab)], scale = 1 / s->how.temperature;
-    float least = s->how.min_p > 0 ? s->how.min_p : 0;
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->vocab; i++) c[i].weight = exp_negative((logits[i] - top) * scale);
-    for (uint32_t i = 0; i < s->vocab; i++)
-        if (c[i].weight >= least && logits[i] > -INFINITY) c[n++] = (loami_candidate){ c[i].weight, (int32_t)i };
+    for (uint32_t i = 0; i < s->vocab; i++) {
+        loami_candidate it = { c[i].weight, (int32_t)i };
+        if (it.weight >= last.weight && !before(last, it) && logits[i] > -INFINITY) c[n++] = it;
+    }
     return n;
+}
+
+static loami_candidate last_of(const loami_candidate *c, uint32_t n)
+{
+    loami_candidate last = c[0];
+    for (uint32_t i = 1; i < n; i++) last = before(last, c[i]) ? c[i] : last;
+    return last;
 }
 
 /* Most of the time the likeliest token is allowed, and no mask is needed. */
@@ -237,19 +246,41 @@ int32_t loami_sample(loami_sampler *s, float *logits, const int32_t *banned, uin
     if (!(h->temperature > 0)) return greedy(s, logits);
     if (s->matcher && !forbid(s, logits)) return -1;
 
-    uint32_t n = weigh(s, logits, c);
+    uint32_t all = weigh(s, logits, c, (loami_candidate){ h->min_p > 0 ? h->min_p : 0, INT32_MAX }), n = all;
     if (n == 0) return greedy(s, logits);
     if (h->top_k && h->top_k < n) {
         keep_top(c, n, h->top_k);
         n = h->top_k;
     }
     if (h->top_p > 0 && h->top_p < 1) n = keep_mass(c, n, h->top_p * sum_of(c, n));
-    double r = draw(s) * sum_of(c, n);
+    if (n < all) n = weigh(s, logits, c, last_of(c, n));
+    double r = drawn(s, ++s->n_draws) * sum_of(c, n);
     for (uint32_t i = 0; i + 1 < n; i++) {
         r -= c[i].weight;
         if (r < 0) return c[i].id;
     }
     return c[n - 1].id;
+}
+
+/* ---- elsewhere ------------------------------------------------------------------------------------------ */
+
+bool loami_sampler_plain(const loami_sampler *s)
+{
+    return !s->count && s->how.n_bias == 0 && !s->matcher;
+}
+
+loam_pick loami_sampler_pick(const loami_sampler *s, uint32_t ahead)
+{
+    const loam_sampling *h = &s->how;
+    const float below_one = 0x1.fffffep-1f;
+    if (!(h->temperature > 0)) return (loam_pick){ 0 };
+    double r = drawn(s, s->n_draws + 1 + ahead);
+    return (loam_pick){ h->temperature, h->min_p, h->top_p, h->top_k, r < (double)below_one ? (float)r : below_one };
+}
+
+void loami_sampler_drew(loami_sampler *s)
+{
+    if (s->how.temperature > 0) s->n_draws++;
 }
 
 /* ---- log-probabilities ---------------------------------------------------------------------------------- */

@@ -1,11 +1,13 @@
 /* engine/sample.h: choosing the next token from logits.
  *
- * Order: bias, repetition, presence and frequency penalties, then what a grammar forbids, temperature, min_p, top_k, top_p, and a draw. Equal
- * logits are ordered by id, so that the same seed gives the same text everywhere the logits are the same. */
+ * Order: bias, repetition, presence and frequency penalties, then what a grammar forbids, temperature, min_p, top_k, top_p, and a draw from
+ * what is left, in order of id. Equal logits are ordered by id, so that the same seed gives the same text everywhere the
+ * logits are the same. */
 #ifndef LOAMI_SAMPLE_H
 #define LOAMI_SAMPLE_H
 
 #include "grammar/grammar.h"
+#include "loam_substrate.h"
 
 typedef struct loami_candidate {
     float weight;             /* proportional to its probability */
@@ -34,6 +36,12 @@ bool loami_sampler_over(const loami_sampler *s);
 
 void loami_sampler_prompt(loami_sampler *s, const int32_t *ids, uint32_t n); /* counts for repetition_penalty */
 void loami_sampler_accept(loami_sampler *s, int32_t id);                      /* a token of the answer */
+
+/* Whether a substrate can choose for s as it is: no penalties, no bias, no grammar. */
+bool loami_sampler_plain(const loami_sampler *s);
+/* How, for the draw that comes `ahead` draws after the next; and that the next is done. */
+loam_pick loami_sampler_pick(const loami_sampler *s, uint32_t ahead);
+void loami_sampler_drew(loami_sampler *s);
 
 /* Chooses. logits[vocab] are changed in place by bias and penalties; banned[n_banned] are never chosen;
  * scratch[vocab]. -1: the grammar leaves no token. */

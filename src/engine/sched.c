@@ -20,7 +20,7 @@ static uint32_t pages_for(const loam_engine *e, uint32_t n_tokens)
 uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens)
 {
     uint32_t all = pages_for(e, n_tokens), seen = pages_for(e, e->window);
-    uint64_t window = 2 * (uint64_t)seen + pages_for(e, ROWS_MAX) + 2; /* what it shares, what it looks back at, a step's rows */
+    uint64_t window = 2 * (uint64_t)seen + pages_for(e, e->sub_info.rows) + 2; /* what it shares, what it looks back at, a step's rows */
     return e->window && window < all ? (uint32_t)window : all;
 }
 
@@ -34,6 +34,11 @@ void loami_sched_passed(loam_engine *e, loam_stream *s)
 uint32_t loami_sched_shared(const loam_engine *e, uint32_t n_tokens)
 {
     return e->window && n_tokens > e->window ? e->window : n_tokens;
+}
+
+bool loami_sched_reach(loam_engine *e, loam_stream *s, uint32_t n_tokens)
+{
+    return loami_pages_grow(e->pages, &s->holding, pages_for(e, n_tokens));
 }
 
 static bool decodes(const loam_stream *s)
@@ -180,14 +185,21 @@ static void preempt(loam_engine *e, loam_stream *s)
 
 /* ---- a step --------------------------------------------------------------------------------------------- */
 
+/* Some steps make an opinion, one alone does not; but one that was quick shows what can be done, and the first of their kind are
+ * slow where kernels are still being compiled. */
+static void learn(double *opinion, double took)
+{
+    double weight = took < *opinion / 2 ? 1 : 0.25;
+    *opinion += *opinion > 0 ? weight * (took - *opinion) : took;
+}
+
 void loami_pace_learn(loami_pace *p, double took, uint32_t n_decode, uint32_t n_prompt)
 {
-    const double weight = 0.25; /* of the newest: some steps make an opinion, one alone does not */
     if (n_prompt == 0) {
-        p->decode_s += p->decode_s > 0 ? weight * (took - p->decode_s) : took;
+        learn(&p->decode_s, took);
     } else if (n_prompt >= ROWS_LEAST / 2) {
-        double rows_s = n_decode && took > p->decode_s ? took - p->decode_s : took, row_s = rows_s / n_prompt;
-        p->row_s += p->row_s > 0 ? weight * (row_s - p->row_s) : row_s;
+        double rows_s = n_decode && took > p->decode_s ? took - p->decode_s : took;
+        learn(&p->row_s, rows_s / n_prompt);
     }
 }
 
@@ -201,8 +213,9 @@ static uint32_t room_for_prompts(const loam_engine *e, uint32_t n_decode)
         time = p->step_s - p->decode_s;
         if (time < p->decode_s) time = p->decode_s; /* a machine that is slow anyway: half the time each */
     }
+    uint32_t most = e->sub_info.rows - n_decode;
     double rows = time / p->row_s;
-    return rows < ROWS_LEAST ? ROWS_LEAST : rows < ROWS_MAX - n_decode ? (uint32_t)rows : ROWS_MAX - n_decode;
+    return rows < ROWS_LEAST ? ROWS_LEAST : rows < most ? (uint32_t)rows / ROWS_LEAST * ROWS_LEAST : most;
 }
 
 /* Adds the next n rows of s to the batch. */
@@ -231,7 +244,7 @@ static uint32_t guess(loam_engine *e, const loam_batch *b, loam_stream *s, uint3
     if (b->n_rows + others + most > ROWS_DRAFTED) most = b->n_rows + others < ROWS_DRAFTED ? ROWS_DRAFTED - b->n_rows - others : 0;
     most = most ? loami_draft_length(&s->draft, most) : 0;
     uint32_t n = most ? loami_draft_guess(s->tokens, s->n_tokens, most) : 0;
-    return n && loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_tokens + n)) ? n : 0;
+    return n && loami_sched_reach(e, s, s->n_tokens + n) ? n : 0;
 }
 
 static void plan_decodes(loam_engine *e, loam_batch *b)
@@ -241,7 +254,7 @@ static void plan_decodes(loam_engine *e, loam_batch *b)
         bool here = true;
         uint32_t room = decodes(s) ? loami_stream_room(s) : 0;
         if (room == 0) continue;
-        while (here && !loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_past + 1))) {
+        while (here && !loami_sched_reach(e, s, s->n_past + 1)) {
             loam_stream *last = e->running[e->n_running - 1];
             here = last != s;
             preempt(e, last);
@@ -304,7 +317,7 @@ static void plan_prompts(loam_engine *e, loam_batch *b, uint32_t beside)
         uint32_t n = s->n_tokens - s->n_past, page = e->sub_info.page_tokens;
         if (s->job == LOAMI_JOB_SCORE && n > ROWS_SCORED) n = ROWS_SCORED;
         if (n > room) n = room;
-        if (!loami_pages_grow(e->pages, &s->holding, pages_for(e, s->n_past + n))) n = s->holding.n_pages * page - s->n_past;
+        if (!loami_sched_reach(e, s, s->n_past + n)) n = s->holding.n_pages * page - s->n_past;
         if (n == 0) continue;
         take_rows(e, b, s, n);
         room -= n;
@@ -370,7 +383,7 @@ static bool join(loam_engine *e, const loam_stream *s, loam_stream *t)
     uint32_t page = e->sub_info.page_tokens, rest = s->n_past % page;
     if (t->holding.n_pages != t->holding.n_shared) return false;
     extend(e, t, true);
-    if (t->holding.n_shared != s->n_past / page || !loami_pages_grow(e->pages, &t->holding, pages_for(e, s->n_past))) return false;
+    if (t->holding.n_shared != s->n_past / page || !loami_sched_reach(e, t, s->n_past)) return false;
     if (rest) e->machine.api->kv_copy(e->machine.sub, t->holding.pages[t->holding.n_shared], s->holding.pages[t->holding.n_shared], rest);
     e->meter.prefix_hits += t->n_prompt - t->n_cached;
     t->n_cached = t->n_past = t->n_prompt;

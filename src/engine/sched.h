@@ -22,6 +22,9 @@ void loami_sched_admit(loam_engine *e, double now);
 /* The rows of the next step. */
 loam_batch loami_sched_plan(loam_engine *e);
 
+/* Pages for the first n_tokens of s. False: there are none left that could be taken without harm to others. */
+bool loami_sched_reach(loam_engine *e, loam_stream *s, uint32_t n_tokens);
+
 /* A step of so many rows took so long. */
 void loami_pace_learn(loami_pace *p, double took, uint32_t n_decode, uint32_t n_prompt);
 

@@ -117,7 +117,7 @@ void compare(conformance *c, world *w, steps_fn *steps)
 {
     side want, got;
     if (!c->only || strstr(w->name, c->only)) {
-        open_side(&want, w, &loami_reference, &(loam_sub_options){ .max_rows = 4096 });
+        open_side(&want, w, &loami_reference, &(loam_sub_options){ .threads = 0 });
         if (good(&want)) steps(w, &want);
         open_side(&got, w, c->sub, &c->options);
         if (good(&got)) steps(w, &got);
@@ -387,6 +387,7 @@ unsigned conformance_run(conformance *c)
     extreme_cases(c);
     attend_cases(c);
     model_cases(c);
+    pick_cases(c);
     if (is_steady(c)) {
         steady_models(c);
         steady_experts(c);

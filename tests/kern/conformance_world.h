@@ -69,6 +69,9 @@ void compare(conformance *c, world *w, steps_fn *steps);
 /* Whether the last `n` numbers that a kept, from `at` before its end, are those at the end of what b kept. */
 void same_bits(conformance *c, const world *w, const side *a, size_t at, const side *b, size_t n);
 
+/* conformance_picks.c */
+void pick_cases(conformance *c);
+
 /* conformance_models.c */
 void attend_cases(conformance *c);
 void model_cases(conformance *c);

@@ -20,7 +20,7 @@ static void hold(const char *name, bool exact, double tolerance)
         print_message("  %s: %s\n", name, err.msg);
         skip();
     }
-    c.options = (loam_sub_options){ .max_rows = 1024, .exact = exact };
+    c.options = (loam_sub_options){ .exact = exact };
     unsigned failed = conformance_run(&c);
     print_message("  %s%s: %u cases, %u refused, %u failed; worst %.2g: %s\n", name, exact ? " exact" : "", c.run, c.refused, failed, c.worst,
                   c.worst_name);

@@ -184,7 +184,7 @@ static void without_engine(const char *dir, const char *substrate, const int32_t
     uint64_t bytes;
     uint32_t pages[TINY_CONTEXT], wanted = 0;
     CHECK_OK(loami_substrate_find(&m.api, substrate, &err), err, 0);
-    CHECK_OK(m.api->open(&m.sub, &(loam_sub_options){ .threads = 2, .max_rows = 512 }, &err), err, 0);
+    CHECK_OK(m.api->open(&m.sub, &(loam_sub_options){ .threads = 2 }, &err), err, 0);
     m.api->info(m.sub, &info);
     CHECK_OK(loami_model_open(&model, dir, m, &err), err, 0);
     const loami_config *c = &model->config;

@@ -49,7 +49,7 @@ static int cpu_open(loam_sub **out, const loam_sub_options *options, loam_err *e
 
 static void cpu_info(const loam_sub *s, loam_sub_info *out)
 {
-    *out = (loam_sub_info){ .page_tokens = LOAMI_PAGE, .threads = s->threads, .steady = true, .tolerance = s->exact ? 2e-3 : 5e-2 };
+    *out = (loam_sub_info){ .page_tokens = LOAMI_PAGE, .threads = s->threads, .rows = 512, .steady = true, .tolerance = s->exact ? 2e-3 : 5e-2 };
     out->scratch_bytes = loami_store_bytes(s) + s->notes_bytes + s->cap_nodes * sizeof *s->node + s->cap_phases * sizeof *s->phase;
     for (uint32_t i = 0; i < s->threads; i++) out->scratch_bytes += s->scratch[i].raw_size;
     snprintf(out->device, sizeof out->device, "cpu (%s)", s->k->name);

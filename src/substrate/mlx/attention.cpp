@@ -126,11 +126,11 @@ static mx::array attend_seq(loam_sub *s, const loami_mlx_seq &seq, const mx::arr
 }
 
 /* While few rows are run, the machine is as quick as the graph grows: it starts on the first layers before the last are
- * there. Many rows keep it busy anyway, and would keep their memory. */
+ * there. Many rows keep it busy anyway, and would keep their memory; so does the step before, if it is under way. */
 static void start_early(const loam_sub *s, uint32_t layer, const mx::array &x)
 {
     enum { ROWS = 64, EVERY = 4 };
-    if (s->gpu && s->batch->n_rows <= ROWS && layer % EVERY == 0) mx::async_eval(x);
+    if (s->gpu && s->batch->tokens && s->batch->n_rows <= ROWS && layer % EVERY == 0) mx::async_eval(x);
 }
 
 loam_tensor loami_mlx_attend(loam_sub *s, loam_tensor q, uint32_t layer, const loam_heads *heads, const loam_attn *attn)

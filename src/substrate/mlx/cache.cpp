@@ -90,10 +90,12 @@ static mx::array unpack(const mx::array &all, const mx::Shape &range)
     return mx::slice(all, { range[0] }, { range[1] });
 }
 
-/* The first sequences that have few rows: of each row how many keys it sees, and its pages. */
+/* The first sequences that have few rows: of each row how many keys it sees, and its pages. Few: for so many our kernel, which
+ * reads the keys again for every row, takes less than cuDNN needs to prepare for numbers of rows and keys that it has not
+ * met (85 ms a step on an H100). */
 static void plan_single(loam_sub *s, std::vector<int> &lengths, std::vector<int> &pages)
 {
-    enum { FEW = 4 };
+    enum { FEW = 64 };
     const loam_batch *b = s->batch;
     size_t most = 1;
     s->n_single = s->n_single_rows = s->longest = 0;
@@ -142,8 +144,8 @@ static int plan_seqs(loam_sub *s, std::vector<int> &positions, std::vector<int> 
 void loami_mlx_cache_begin(loam_sub *s)
 {
     const loam_batch *b = s->batch;
-    std::vector<int> positions(b->n_rows), slots(b->n_rows), lengths, pages, tokens(b->tokens, b->tokens + b->n_rows),
-        wanted(b->wanted, b->wanted + b->n_wanted);
+    std::vector<int> positions(b->n_rows), slots(b->n_rows), lengths, pages, tokens, wanted(b->wanted, b->wanted + b->n_wanted);
+    if (b->tokens) tokens.assign(b->tokens, b->tokens + b->n_rows);
     shipment cargo;
 
     int most = plan_seqs(s, positions, slots);
@@ -154,7 +156,7 @@ void loami_mlx_cache_begin(loam_sub *s)
     mx::Shape r[] = { cargo.put(tokens), cargo.put(positions), cargo.put(slots), cargo.put(wanted), cargo.put(lengths), cargo.put(pages) };
     mx::array all(cargo.all.begin(), { (int)cargo.all.size() }, mx::int32);
     if (s->kernels) all = mx::copy(all);
-    s->tokens = unpack(all, r[0]);
+    s->tokens = b->tokens ? unpack(all, r[0]) : s->under_way.back();
     s->positions = unpack(all, r[1]);
     s->slots = unpack(all, r[2]);
     s->wanted = unpack(all, r[3]);

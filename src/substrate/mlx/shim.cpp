@@ -99,6 +99,7 @@ static void info(const loam_sub *s, loam_sub_info *out)
     *out = loam_sub_info();
     out->page_tokens = (uint32_t)s->page_tokens;
     out->threads = 1;
+    out->rows = s->gpu ? 2048 : 512;
     bool wide = s->type ? *s->type == mx::float32 : s->options.exact;
     out->tolerance = wide ? 1e-3 : 0.3;
     guarded(nullptr, [&] {
@@ -153,6 +154,8 @@ static void begin(loam_sub *s, const loam_batch *b)
     s->masks.clear();
     s->seqs.clear();
     s->failed.clear();
+    s->pick.reset();
+    if (b->tokens) s->under_way.clear();
     s->batch = b;
     recorded(s, [&] {
         loami_mlx_cache_begin(s);
@@ -160,9 +163,9 @@ static void begin(loam_sub *s, const loam_batch *b)
     });
 }
 
-/* Everything that can still be read, and the cache. What was an operation's input only is let go of first, so that its
- * memory serves the operations after it. */
-static void evaluate(loam_sub *s)
+/* Everything that can still be read. What was an operation's input only is let go of, so that its memory serves the operations
+ * after it. */
+static std::vector<mx::array> readable(loam_sub *s)
 {
     std::vector<mx::array> wanted;
     for (loami_mlx_value &v : s->values) {
@@ -172,20 +175,27 @@ static void evaluate(loam_sub *s)
         v.parts.clear();
         v.x.reset();
     }
+    return wanted;
+}
+
+/* What the step leaves: wanted, and the cache. */
+static std::vector<mx::array> with_cache(loam_sub *s, std::vector<mx::array> wanted)
+{
     s->masks.clear();
     s->seqs.clear();
     for (loami_mlx_cache &c : s->cache) {
         if (c.k && c.k->status() == mx::array::unscheduled) wanted.push_back(*c.k);
         if (c.v && c.v->status() == mx::array::unscheduled) wanted.push_back(*c.v);
     }
-    mx::eval(std::move(wanted));
+    return wanted;
 }
 
-static int end(loam_sub *s, loam_err *err)
+/* Runs f, which evaluates. If anything of the step failed, nothing of it is left. */
+template <typename F> static int finish(loam_sub *s, loam_err *err, F f)
 {
     s->batch = nullptr;
     recorded(s, [&] {
-        evaluate(s);
+        f();
         return LOAM_NO_TENSOR;
     });
     if (s->failed.empty()) return 0;
@@ -200,6 +210,33 @@ static int end(loam_sub *s, loam_err *err)
         snprintf(err->msg, sizeof err->msg, "%s", s->failed.c_str());
     }
     return s->nomem ? LOAM_E_NOMEM : LOAM_E_MACHINE;
+}
+
+static int end(loam_sub *s, loam_err *err)
+{
+    return finish(s, err, [&] { mx::eval(with_cache(s, readable(s))); });
+}
+
+static int launch(loam_sub *s, loam_err *err)
+{
+    return finish(s, err, [&] {
+        if (!s->pick) throw std::runtime_error("a step was launched that picks nothing");
+        s->values.clear();
+        mx::async_eval(with_cache(s, { *s->pick }));
+        s->under_way.push_back(*s->pick);
+    });
+}
+
+static int collect(loam_sub *s, int32_t *tokens, loam_err *err)
+{
+    return guarded(err, [&] {
+        if (s->under_way.empty()) throw std::runtime_error("no step is under way");
+        mx::array first = s->under_way.front();
+        s->under_way.pop_front();
+        first.eval();
+        memcpy(tokens, first.data<int32_t>(), first.nbytes());
+        return 0;
+    });
 }
 
 static const float *read(loam_sub *s, loam_tensor x, uint32_t *rows, uint32_t *cols)
@@ -306,6 +343,14 @@ static loam_tensor gather(loam_sub *s, loam_tensor x)
     return recorded(s, [&] { return loami_mlx_gather(s, x); });
 }
 
+static void pick(loam_sub *s, loam_tensor x, const loam_pick *how)
+{
+    recorded(s, [&] {
+        loami_mlx_pick(s, x, how);
+        return LOAM_NO_TENSOR;
+    });
+}
+
 static const loam_substrate seam = {
     .abi = LOAM_SUBSTRATE_ABI,
     .name = "mlx",
@@ -331,6 +376,9 @@ static const loam_substrate seam = {
     .gather = gather,
     .end = end,
     .rehearse = nullptr,
+    .pick = pick,
+    .launch = launch,
+    .collect = collect,
     .read = read,
 };
 

@@ -26,6 +26,8 @@ static void ref_close(loam_sub *s)
         free(w);
     }
     loami_arena_free(&s->step);
+    free(s->picks[0].ids);
+    free(s->picks[1].ids);
     free(s->k);
     free(s->v);
     free(s);
@@ -34,7 +36,7 @@ static void ref_close(loam_sub *s)
 static void ref_info(const loam_sub *s, loam_sub_info *out)
 {
     (void)s;
-    *out = (loam_sub_info){ .page_tokens = LOAMI_REF_PAGE, .threads = 1, .steady = true };
+    *out = (loam_sub_info){ .page_tokens = LOAMI_REF_PAGE, .threads = 1, .rows = 512, .steady = true };
     snprintf(out->device, sizeof out->device, "cpu (reference)");
 }
 
@@ -125,6 +127,8 @@ static void ref_begin(loam_sub *s, const loam_batch *b)
     s->batch = b;
     s->n_tensors = 0;
     s->failed = NULL;
+    if (b->tokens) s->n_picks = 0;
+    s->tokens = b->tokens ? b->tokens : s->picks[0].ids;
 }
 
 loam_tensor loami_ref_new(loam_sub *s, uint32_t rows, uint32_t cols, float **data)
@@ -166,7 +170,7 @@ static loam_tensor ref_embed(loam_sub *s, const loam_weight *table, float scale)
     float *y;
     loam_tensor out = loami_ref_new(s, s->batch->n_rows, table->cols, &y);
     for (uint32_t r = 0; y && r < s->batch->n_rows; r++) {
-        loami_dequant_row(&table->part[0], 0, (uint32_t)s->batch->tokens[r], y + (size_t)r * table->cols);
+        loami_dequant_row(&table->part[0], 0, (uint32_t)s->tokens[r], y + (size_t)r * table->cols);
         for (uint32_t i = 0; i < table->cols; i++) y[(size_t)r * table->cols + i] *= scale;
     }
     return out;
@@ -329,5 +333,8 @@ const loam_substrate loami_reference = {
     .moe = loami_ref_moe,
     .gather = ref_gather,
     .end = ref_end,
+    .pick = loami_ref_pick,
+    .launch = loami_ref_launch,
+    .collect = loami_ref_collect,
     .read = ref_read,
 };

@@ -19,6 +19,11 @@ typedef struct loami_ref_tensor {
     float *data;                 /* [rows][cols], of the step's arena */
 } loami_ref_tensor;
 
+typedef struct loami_ref_picks {
+    int32_t *ids;                /* [n] */
+    uint32_t n;
+} loami_ref_picks;
+
 enum { LOAMI_REF_TENSORS = 16384, LOAMI_REF_PAGE = 16 /* tokens: small, so that tests cross pages */ };
 
 struct loam_sub {
@@ -26,10 +31,13 @@ struct loam_sub {
     loam_kv_config kv;
     float *k, *v;                /* [layer][page][page_tokens][n_kv][head_dim] */
     const loam_batch *batch;
+    const int32_t *tokens;       /* [batch->n_rows] of the batch, or picked */
     loami_arena step;
     loami_ref_tensor tensor[LOAMI_REF_TENSORS];
     uint32_t n_tensors;
     const char *failed;          /* why this step is lost, or NULL */
+    loami_ref_picks picks[2];    /* of the steps launched and not collected, and of this one */
+    uint32_t n_picks;
 };
 
 /* A new tensor of this step, zeroed; LOAM_NO_TENSOR (and failed) when there is no memory. */
@@ -49,6 +57,11 @@ float loami_ref_act(loam_act act, float gate, float up);
 /* attention.c */
 loam_tensor loami_ref_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const loam_heads *heads);
 loam_tensor loami_ref_attend(loam_sub *s, loam_tensor q, uint32_t layer, const loam_heads *heads, const loam_attn *attn);
+
+/* pick.c */
+void loami_ref_pick(loam_sub *s, loam_tensor x, const loam_pick *how);
+int loami_ref_launch(loam_sub *s, loam_err *err);
+int loami_ref_collect(loam_sub *s, int32_t *tokens, loam_err *err);
 
 /* moe.c */
 loam_tensor loami_ref_moe(loam_sub *s, loam_tensor x, const loam_moe *moe);
