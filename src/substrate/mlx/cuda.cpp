@@ -82,6 +82,16 @@ static const mx::array &none(loam_sub *s)
     return *s->nothing;
 }
 
+/* n zeros that kernels count in, and leave as they were. */
+static const mx::array &done(loam_sub *s, int n)
+{
+    if (!s->done || s->done->shape(0) < n) {
+        s->done = mx::zeros({ n }, mx::int32);
+        mx::eval(*s->done);
+    }
+    return *s->done;
+}
+
 static bool is_half(const loam_sub *s)
 {
     return *s->type == mx::float16 || *s->type == mx::bfloat16;
@@ -118,7 +128,7 @@ struct shape {
 
 static shape shape_of(int rows, int outputs, bool gated)
 {
-    enum { MANY = 8192, ONE_ROW = 24576, SOME_ROWS = 66560 };
+    enum { MANY = 8192, ONE_ROW = 24832, SOME_ROWS = 66560 }; /* a row of 12,288 is staged at once */
     int nt = rows <= 8 ? 1 : rows <= 16 ? 2 : 4, staged = rows == 1 ? ONE_ROW : SOME_ROWS;
     if (gated || outputs > MANY) return { nt, 2, 2, 4, staged, gated ? 32 : 64 };
     if (nt > 1) return { nt, 2, 1, 8, staged, 32 };
@@ -256,23 +266,20 @@ bool loami_mlx_cuda_can_attend(const loam_sub *s, const loam_heads *heads)
 
 mx::array loami_mlx_cuda_attend(loam_sub *s, const mx::array &q, uint32_t layer, const loam_heads *heads, const loam_attn *attn)
 {
-    static const launch part = { "attend", { "q", "k_cache", "v_cache", "pages", "lengths", "numbers" }, { "parts" }, attention,
-                                 "loam_attend<T, DIM, REP, PAGE, 4, CAPPED>(q, k_cache, v_cache, pages, lengths, numbers, parts, N_Q, N_KV,"
-                                 " pages_shape[0] / lengths_shape[0], WINDOW, gridDim.x);", 0 };
-    static const launch whole = { "combine", { "parts", "sinks" }, { "y" }, attention,
-                                  "loam_combine<T, DIM, SINKS>(parts, sinks, y, parts_shape[1], parts_shape[2]);", 0 };
-    enum { BLOCKS = 264, TOKENS = 64, SPLITS_MAX = 32 }; /* about two blocks a multiprocessor; a split is worth so many tokens */
+    static const launch l = { "attend", { "q", "k_cache", "v_cache", "pages", "lengths", "numbers", "sinks", "done" }, { "parts", "y" }, attention,
+                              "loam_attend<T, DIM, REP, PAGE, 4, CAPPED>(q, k_cache, v_cache, pages, lengths, numbers, SINKS ? sinks : nullptr,"
+                              " const_cast<int *>(done), parts, y, N_Q, N_KV, pages_shape[0] / lengths_shape[0], WINDOW, gridDim.x);", 0 };
+    enum { BLOCKS = 528, TOKENS = 64, SPLITS_MAX = 64 }; /* about four blocks a multiprocessor; a split is worth so many tokens */
     int rows = q.shape(0), n_q = (int)heads->n_q, n_kv = (int)heads->n_kv, dim = (int)heads->head_dim, rep = n_q / n_kv;
     int most = attn->window ? std::min(s->longest, (int)attn->window) : s->longest;
     while (rep > 8) rep = rep % 2 ? 1 : rep / 2;
     int splits = std::min({ (most + TOKENS - 1) / TOKENS, (BLOCKS + rows * (n_q / rep) - 1) / (rows * (n_q / rep)), (int)SPLITS_MAX });
     const loami_mlx_cache &c = s->cache.at(layer);
     const mx::array &constants = numbers(s, { attn->scale, attn->softcap });
-    std::vector<mx::array> r = run(s, part, { q, *c.k, *c.v, *s->pages, *s->lengths, constants }, { { rows, n_q, splits, dim + 2 } }, { mx::float32 },
-                                   { splits, n_q / rep, rows }, 128,
-                                   { { "T", *s->type }, { "DIM", dim }, { "REP", rep }, { "PAGE", s->page_tokens }, { "CAPPED", attn->softcap != 0 },
-                                     { "N_Q", n_q }, { "N_KV", n_kv }, { "WINDOW", (int)attn->window } });
     mx::array sinks = attn->sinks ? loami_mlx_vector(const_cast<loam_weight *>(attn->sinks), 0) : none(s);
-    return run(s, whole, { r[0], sinks }, { { rows, n_q * dim } }, { *s->type }, { n_q, rows, 1 }, dim,
-               { { "T", *s->type }, { "DIM", dim }, { "SINKS", attn->sinks != nullptr } })[0];
+    std::vector<mx::array> r = run(s, l, { q, *c.k, *c.v, *s->pages, *s->lengths, constants, sinks, done(s, rows * (n_q / rep)) },
+                                   { { rows, n_q, splits, dim + 2 }, { rows, n_q * dim } }, { mx::float32, *s->type }, { splits, n_q / rep, rows }, 128,
+                                   { { "T", *s->type }, { "DIM", dim }, { "REP", rep }, { "PAGE", s->page_tokens }, { "CAPPED", attn->softcap != 0 },
+                                     { "SINKS", attn->sinks != nullptr }, { "N_Q", n_q }, { "N_KV", n_kv }, { "WINDOW", (int)attn->window } });
+    return r[1];
 }

@@ -60,6 +60,14 @@ template <typename T> static T device(const char *key)
     return T();
 }
 
+/* What MLX reads of the environment once, if nobody has said otherwise. CUDA graphs: with few large kernels a step they cost more than
+ * they save. TF32 rounds float32 to 10 bits. */
+static void prepare(bool exact)
+{
+    setenv("MLX_USE_CUDA_GRAPHS", "0", 0);
+    if (exact) setenv("MLX_ENABLE_TF32", "0", 0);
+}
+
 static int open(loam_sub **out, const loam_sub_options *options, loam_err *err)
 {
     return guarded(err, [&] {
@@ -67,6 +75,7 @@ static int open(loam_sub **out, const loam_sub_options *options, loam_err *err)
         if (!loami_mlx_type_wish(&s->wish)) return fail(err, LOAM_E_ARG, "LOAM_MLX_TYPE must be f16, bf16 or f32");
         const char *page = getenv("LOAM_MLX_PAGE");
         s->options = *options;
+        prepare(options->exact);
         s->gpu = mx::is_available(mx::Device::gpu);
         s->metal = s->gpu && mx::metal::is_available();
         s->kernels = s->gpu && !s->metal && !(getenv("LOAM_MLX_KERNELS") && atoi(getenv("LOAM_MLX_KERNELS")) == 0);

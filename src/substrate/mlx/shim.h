@@ -100,6 +100,7 @@ struct loam_sub {
     std::vector<rope_table> ropes;
     std::map<std::vector<float>, mx::array> numbers; /* constants on the device */
     std::optional<mx::array> nothing; /* [1] */
+    std::optional<mx::array> done; /* see cuda.cpp */
     std::map<std::pair<const char *, std::vector<int>>, std::shared_ptr<mx::Primitive>> made; /* see cuda.cpp */
 };
 

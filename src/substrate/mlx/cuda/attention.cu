@@ -66,14 +66,36 @@ template <int EACH> struct loam_soft {
     }
 };
 
+/* The splits of one number of one head together, with a sink if there is one. part: the head's [splits][DIM + 2]. */
+template <int DIM> static __device__ float loam_combine(const float *part, int splits, int i, const float *sink)
+{
+    loam_soft<1> all = { -LOAM_INFINITY, 0, { 0 } };
+    for (int first = 0; first < splits; first += 8) { /* eight are loaded before any is needed */
+        float top[8], sum[8], value[8];
+#pragma unroll
+        for (int s = 0; s < 8; s++) {
+            const float *p = part + (long)min(first + s, splits - 1) * (DIM + 2);
+            top[s] = first + s < splits ? __ldcg(p + DIM) : -LOAM_INFINITY;
+            sum[s] = __ldcg(p + DIM + 1);
+            value[s] = __ldcg(p + i);
+        }
+#pragma unroll
+        for (int s = 0; s < 8; s++) all.merge(top[s], sum[s], &value[s]);
+    }
+    const float none = 0;
+    if (sink) all.merge(*sink, 1, &none);
+    return all.value[0] / all.sum;
+}
+
 /* Block (split, heads, row): the tokens of one split for REP heads that share a kv head. DIM / 8 lanes have a token
- * together. parts[row][head][splits][DIM + 2]: values, top, sum. numbers: scale, softcap. */
+ * together. parts[row][head][splits][DIM + 2]: values, top, sum. Of a row and its heads the block that is done last puts the
+ * splits together: y[row][head][DIM]. done: zeros, and left so. numbers: scale, softcap. sinks may be null. */
 template <typename T, int DIM, int REP, int PAGE, int WARPS, bool CAPPED>
 static __device__ void loam_attend(const T *q, const T *k_cache, const T *v_cache, const int *pages, const int *lengths, const float *numbers,
-                                   float *parts, int n_q, int n_kv, int n_pages, int window, int splits)
+                                   const T *sinks, int *done, float *parts, T *y, int n_q, int n_kv, int n_pages, int window, int splits)
 {
     using P = loam_pair<T>;
-    constexpr int LANES = DIM / 8, TOKENS = 32 / LANES;
+    constexpr int LANES = DIM / 8, TOKENS = 32 / LANES, AHEAD = 4; /* loads that are under way at once */
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, sub = lane / LANES, at = lane % LANES * 8;
     const int head = blockIdx.y * REP, kv = head / (n_q / n_kv), row = blockIdx.z, split = blockIdx.x;
     const int end = lengths[row], begin = window && end > window ? end - window : 0;
@@ -95,33 +117,40 @@ static __device__ void loam_attend(const T *q, const T *k_cache, const T *v_cach
 #pragma unroll
         for (int i = 0; i < 8; i++) soft[r].value[i] = 0;
     }
-    for (int base = from; base < to; base += WARPS * TOKENS) {
-        const int token = base + warp * TOKENS + sub;
-        const bool real = token < to;
-        const int where = real ? token : from;
-        const long offset = (((long)page[where / PAGE] * PAGE + where % PAGE) * n_kv + kv) * DIM + at;
-        const uint4 kw = *(const uint4 *)(k_cache + offset), vw = *(const uint4 *)(v_cache + offset);
-        const uint32_t *kp = (const uint32_t *)&kw, *vp = (const uint32_t *)&vw;
-        float value[8];
+    for (int base = from; base < to; base += AHEAD * WARPS * TOKENS) {
+        uint4 kw[AHEAD], vw[AHEAD];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            value[2 * i] = P::low(vp[i]);
-            value[2 * i + 1] = P::high(vp[i]);
+        for (int u = 0; u < AHEAD; u++) {
+            const int token = base + (u * WARPS + warp) * TOKENS + sub, where = token < to ? token : from;
+            const long offset = (((long)page[where / PAGE] * PAGE + where % PAGE) * n_kv + kv) * DIM + at;
+            kw[u] = *(const uint4 *)(k_cache + offset);
+            vw[u] = *(const uint4 *)(v_cache + offset);
         }
 #pragma unroll
-        for (int r = 0; r < REP; r++) {
-            float score = 0;
+        for (int u = 0; u < AHEAD; u++) {
+            const bool real = base + (u * WARPS + warp) * TOKENS + sub < to;
+            const uint32_t *kp = (const uint32_t *)&kw[u], *vp = (const uint32_t *)&vw[u];
+            float value[8];
 #pragma unroll
-            for (int i = 0; i < 4; i++) score += query[r][2 * i] * P::low(kp[i]) + query[r][2 * i + 1] * P::high(kp[i]);
+            for (int i = 0; i < 4; i++) {
+                value[2 * i] = P::low(vp[i]);
+                value[2 * i + 1] = P::high(vp[i]);
+            }
 #pragma unroll
-            for (int d = LANES / 2; d > 0; d /= 2) score += __shfl_xor_sync(0xffffffffu, score, d);
-            if (CAPPED) score = numbers[1] * tanhf(score / numbers[1]);
-            if (!real) continue;
-            const float top = fmaxf(soft[r].top, score), old = __expf(soft[r].top - top), p = __expf(score - top);
-            soft[r].top = top;
-            soft[r].sum = soft[r].sum * old + p;
+            for (int r = 0; r < REP; r++) {
+                float score = 0;
 #pragma unroll
-            for (int i = 0; i < 8; i++) soft[r].value[i] = soft[r].value[i] * old + p * value[i];
+                for (int i = 0; i < 4; i++) score += query[r][2 * i] * P::low(kp[i]) + query[r][2 * i + 1] * P::high(kp[i]);
+#pragma unroll
+                for (int d = LANES / 2; d > 0; d /= 2) score += __shfl_xor_sync(0xffffffffu, score, d);
+                if (CAPPED) score = numbers[1] * tanhf(score / numbers[1]);
+                if (!real) continue;
+                const float top = fmaxf(soft[r].top, score), old = __expf(soft[r].top - top), p = __expf(score - top);
+                soft[r].top = top;
+                soft[r].sum = soft[r].sum * old + p;
+#pragma unroll
+                for (int i = 0; i < 8; i++) soft[r].value[i] = soft[r].value[i] * old + p * value[i];
+            }
         }
     }
     __shared__ float merged[WARPS][REP][DIM + 2];
@@ -151,17 +180,20 @@ static __device__ void loam_attend(const T *q, const T *k_cache, const T *v_cach
         out[i] = all.value[0];
         if (i == 0) out[DIM] = all.top, out[DIM + 1] = all.sum;
     }
-}
-
-/* Block (head, row), DIM threads: the splits together, with a sink if there are any. */
-template <typename T, int DIM, bool SINKS>
-static __device__ void loam_combine(const float *parts, const T *sinks, T *out, int n_q, int splits)
-{
-    const int h = blockIdx.x, row = blockIdx.y, i = threadIdx.x;
-    const float *part = parts + ((long)row * n_q + h) * splits * (DIM + 2);
-    loam_soft<1> all = { -LOAM_INFINITY, 0, { 0 } };
-    for (int s = 0; s < splits; s++, part += DIM + 2) all.merge(part[DIM], part[DIM + 1], part + i);
-    const float none = 0;
-    if (SINKS) all.merge((float)sinks[h], 1, &none);
-    out[((long)row * n_q + h) * DIM + i] = (T)(all.value[0] / all.sum);
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int *mine = done + row * gridDim.y + blockIdx.y;
+        last = atomicAdd(mine, 1) == splits - 1;
+        if (last) *mine = 0;
+    }
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    for (int o = threadIdx.x; o < REP * DIM; o += WARPS * 32) {
+        const int h = head + o / DIM;
+        const float sink = sinks ? (float)sinks[h] : 0;
+        y[((long)row * n_q + h) * DIM + o % DIM] = (T)loam_combine<DIM>(parts + ((long)row * n_q + h) * splits * (DIM + 2), splits, o % DIM, sinks ? &sink : nullptr);
+    }
 }
