@@ -38,6 +38,7 @@ SERIES(preemptions, m->e.preemptions + m->s->gone.preemptions)
 SERIES(speculated, m->e.speculated + m->s->gone.speculated)
 SERIES(speculated_right, m->e.speculated_right + m->s->gone.speculated_right)
 SERIES(steps, m->e.steps + m->s->gone.steps)
+SERIES(steps_ahead, m->e.steps_ahead + m->s->gone.steps_ahead)
 SERIES(step_s, m->e.step_s)
 SERIES(step_max_s, m->e.step_max_s)
 SERIES(tokens_per_s, m->e.tokens_per_s)
@@ -65,6 +66,7 @@ static const series table[] = {
     { "loam_kv_pages_kept", "gauge", "Pages that nobody holds, kept for prompts that begin alike.", kv_kept },
     { "loam_prefix_disk_hits_total", "counter", "Tokens of prompts found on disk.", disk_hits },
     { "loam_engine_steps_total", "counter", "Steps of the engine.", steps },
+    { "loam_engine_steps_ahead_total", "counter", "Of them, begun before the one before them was done.", steps_ahead },
     { "loam_engine_step_seconds", "gauge",
       "Age of the step that runs now; one that grows without end is stalled.", step_s },
     { "loam_engine_step_max_seconds", "gauge", "The longest step since the model was loaded.", step_max_s },

@@ -176,6 +176,7 @@ static void remember(loami_served *s)
     g->speculated += e.speculated;
     g->speculated_right += e.speculated_right;
     g->steps += e.steps;
+    g->steps_ahead += e.steps_ahead;
 }
 
 static void begin_unload(loami_served *s)

@@ -62,10 +62,47 @@ def test_client_that_leaves_in_prefill(server):
         time.sleep(0.05)
 
 
-def running(server):
-    lines = [line for line in server.get("/metrics")[2].decode().splitlines() if line.startswith("vllm:num_requests_running")]
-    assert lines
+def metric(server, name):
+    lines = [line for line in server.get("/metrics")[2].decode().splitlines() if line.startswith((name + " ", name + "{"))]
+    assert lines, name
     return sum(float(line.split()[-1]) for line in lines)
+
+
+def running(server):
+    return metric(server, "vllm:num_requests_running")
+
+
+def test_prompt_that_nobody_waits_for_is_not_run_to_its_end(model, tmp_path):
+    """Its client leaves while the engine says that it reads the prompt, a dozen steps long."""
+    long = [int(i) for i in np.random.default_rng(4).integers(1, 390, 6000)]
+    shutil.copytree(model, tmp_path / "long")
+    config = json.loads((tmp_path / "long" / "config.json").read_text())
+    (tmp_path / "long" / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
+    s = Server(COMMAND, tmp_path / "long", "--port", 0, "--substrate", "mlx", env={**environment(tmp_path), "LOAM_MLX": os.environ["LOAM_MLX"]})
+    try:
+        body = json.dumps({"model": "long", "prompt": long, "max_tokens": 1, "stream": True}).encode()
+        with socket.create_connection(("127.0.0.1", s.port)) as client:
+            client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+                           % (len(body), body))
+            end = time.monotonic() + 60
+            while metric(s, "vllm:prompt_tokens_total") == 0:
+                assert time.monotonic() < end, "no step of the prompt was ever run"
+        while running(s):
+            assert time.monotonic() < end, "what nobody reads any more still runs"
+        assert 0 < metric(s, "vllm:prompt_tokens_total") < len(long) - 512
+    finally:
+        assert s.stop() == 0
+
+
+@pytest.mark.parametrize("how", [{"temperature": 0}, {"temperature": 0.8, "top_p": 0.9, "seed": 7}, {"temperature": 1.2, "top_k": 20, "seed": 8}])
+def test_tokens_chosen_on_the_device(server, how):
+    """The host's choice, which log-probabilities need, is the same."""
+    before = metric(server, "loam_engine_steps_ahead_total")
+    ahead = ask(server, PROMPT[:50], max_tokens=40, ignore_eos=True, **how)["choices"][0]["text"]
+    between = metric(server, "loam_engine_steps_ahead_total")
+    alone = ask(server, PROMPT[:50], max_tokens=40, ignore_eos=True, logprobs=1, **how)["choices"][0]["text"]
+    assert between >= before + 38 and metric(server, "loam_engine_steps_ahead_total") == between
+    assert ahead == alone
 
 
 def logits(loam, model, **env):
