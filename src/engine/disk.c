@@ -103,6 +103,7 @@ static void make_room(loami_disk *d, uint64_t bytes)
         entry *oldest = NULL;
         for (uint32_t i = 0; i < d->n_entries; i++)
             if (d->entry[i].hash && (!oldest || d->entry[i].used < oldest->used)) oldest = &d->entry[i];
+        if (!oldest) return;
         remove_file(d, oldest->hash);
         take_out(d, oldest);
     }
