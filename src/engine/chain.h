@@ -3,7 +3,8 @@
  *
  * Otherwise a device waits after each step until its logits have been read, a token chosen, and the next step prepared. Here
  * the next step is begun while this one runs, as long as the same sequences go on: until one ends, somebody kicks, a
- * reader lags behind, or pages would have to be taken from somebody. A step that was begun too much is left unread. */
+ * reader lags behind, or pages would have to be taken from somebody. A step that was begun too much is left unread.
+ * Guessing ahead (draft.h) needs to see each token, so with it there are no chains. */
 #ifndef LOAMI_CHAIN_H
 #define LOAMI_CHAIN_H
 
