@@ -30,7 +30,7 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
     const int inputs = bits == 4 ? 128 : 64, blocks = 16 * group / inputs; /* blocks to 16 groups */
     const uint32_t scale_size = type == LOAMI_SCALE_F32 ? 4 : 2, n_groups = w->cols / group;
     const uint32_t n_blocks = (w->cols + inputs - 1) / inputs, tail = w->row_bytes % 64;
-    const size_t scales_ahead = AHEAD / (size_t)(group * bits / 8) * scale_size;
+    const size_t ahead = rows_ahead(w->row_bytes, n);
     const uint8_t *q[ROWS], *s[ROWS], *b[ROWS];
     __m512 acc[ROWS], sa[ROWS];
 
@@ -42,8 +42,9 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
     }
     for (uint32_t g = 0, block = 0; g < n_groups; g += 16) {
         __mmask16 have = n_groups - g < 16 ? (__mmask16)((1u << (n_groups - g)) - 1) : 0xffff;
-        fetch_rows(s[0], g * scale_size, 16 * scale_size, scales_ahead, n);
-        fetch_rows(b[0], g * scale_size, 16 * scale_size, scales_ahead, n);
+        size_t later = ahead * w->scale_bytes + g * scale_size * (size_t)n;
+        fetch_all(s[0] + later, 16 * scale_size * (size_t)n);
+        fetch_all(b[0] + later, 16 * scale_size * (size_t)n);
         __m512 a16 = _mm512_loadu_ps(scale + g), x16 = _mm512_loadu_ps(sum + g);
         for (int r = 0; r < n; r++) {
             sa[r] = _mm512_mul_ps(load_scales(s[r] + g * scale_size, have, type), a16);
@@ -53,7 +54,7 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
             __mmask64 m = block + 1 == n_blocks && tail ? (1ull << tail) - 1 : ~0ull;
             __m512i x0 = _mm512_loadu_si512(codes + block * inputs), x1 = x0, at = spread(j, group, bits);
             if (bits == 4) x1 = _mm512_loadu_si512(codes + block * inputs + 64);
-            fetch_rows(q[0], (size_t)block * 64, 64, AHEAD, n);
+            fetch_lines(q[0], w->row_bytes, (size_t)block * LINE, n);
             for (int r = 0; r < n; r++) {
                 __m512 d = _mm512_cvtepi32_ps(dot_block(q[r] + (size_t)block * 64, m, x0, x1, bits));
                 acc[r] = _mm512_fmadd_ps(d, _mm512_permutexvar_ps(at, sa[r]), acc[r]);
@@ -112,7 +113,7 @@ INLINE void plain_rows(float *y, const loami_mat *w, uint32_t row, int n, const 
     for (uint32_t i = 0; i < w->cols; i += 16) {
         __mmask16 m = w->cols - i < 16 ? (__mmask16)((1u << (w->cols - i)) - 1) : 0xffff;
         __m512 v = _mm512_maskz_loadu_ps(m, x + i);
-        if (i * size % LINE == 0) fetch_rows(w->data + row * w->row_bytes, i * size, LINE, AHEAD, n);
+        if (i * size % LINE == 0) fetch_lines(w->data + row * w->row_bytes, w->row_bytes, (size_t)i * size, n);
         for (int r = 0; r < n; r++)
             acc[r] = _mm512_fmadd_ps(load_plain(w->data + (row + r) * w->row_bytes + (size_t)i * size, m, code), v, acc[r]);
     }
@@ -134,4 +135,9 @@ void loami_avx512_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, 
     case LOAMI_CODE_BF16: plain_all(y, w, row, n, x, LOAMI_CODE_BF16); break;
     default: loami_kern_scalar.dot_f(y, w, row, n, x); break;
     }
+}
+
+void loami_avx512_ahead(const loami_mat *w, uint32_t row, uint32_t n)
+{
+    fetch_first(w, row, n, ROWS);
 }
