@@ -1,7 +1,8 @@
 /* substrate/cpu/x86/ahead.h: asking memory for weights before they are needed.
  *
- * Weights are read once a token, and there are more of them than caches hold: hence the non-temporal hint. Without it, each line
- * that they push out of the second-level cache is written into the third, and on Zen 5 reading them takes half as long again.
+ * Weights are read once a token, and there are more of them than caches hold: hence the non-temporal hint, without which reading
+ * them was measured to take half as long again on Zen 5; presumably because what they push out of the second-level cache is
+ * then written into the third.
  *
  * Kernels work on n rows at a time. Where those are short, memory is asked in its own order, whatever the order of work: that is
  * what it answers fastest. Rows so long that n of them are more than AHEAD are n streams. */
