@@ -113,8 +113,18 @@ static void store_rows(const loam_sub *s, const loami_phase *p, const job *b, ui
     }
 }
 
-/* One page, whose first token is at position `start`, for the queries that see any of it. */
-static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, const char *head, uint32_t start, const state *st)
+/* Asks for half a page of one kv head, its keys or its values. Past the caches: a single row reads it but once. */
+static void fetch_half(const loam_sub *s, const char *head, uint32_t half)
+{
+    enum { LINE = 64 };
+    size_t n = head ? s->head_bytes / 2 : 0;
+    for (size_t i = 0; i < n; i += LINE) __builtin_prefetch(head + half * n + i, 0, 0);
+}
+
+/* One page, whose first token is at position `start`, for the queries that see any of it. `ahead` is what to ask memory for
+ * meanwhile, or NULL. */
+static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, const char *head, const char *ahead, uint32_t start,
+                        const state *st)
 {
     const loam_attn *attn = p->node->attn;
     uint32_t share = p->node->heads->n_q / p->node->heads->n_kv, pad = s->head_pad, pos0 = b->seq->n_past + b->first;
@@ -127,6 +137,7 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
     v_top[0] = 0;
     for (uint32_t t = 0; t < tokens; t++) v_top[t + 1] = v_scale[t] > v_top[t] ? v_scale[t] : v_top[t];
 
+    fetch_half(s, ahead, 0);
     s->k->scores(st->score + (size_t)i0 * LOAMI_PAGE, st->q + (size_t)i0 * pad, st->q_scale + i0, in.k, in.k_scale, n, pad);
     for (uint32_t i = i0; i < i0 + n; i++) {
         uint32_t pos = pos0 + i / share, lo = 0, hi = pos - start + 1 < LOAMI_PAGE ? pos - start + 1 : LOAMI_PAGE;
@@ -135,6 +146,7 @@ static void attend_page(const loam_sub *s, const loami_phase *p, const job *b, c
         st->rescale[i] = s->k->softmax(st->p + (size_t)i * LOAMI_PAGE, &st->p_scale[i], st->score + (size_t)i * LOAMI_PAGE, lo, hi,
                                        attn->softcap * LOG2_E, v_scale, v_top[hi], &st->max[i], st->sum + (size_t)i * LOAMI_SUMS);
     }
+    fetch_half(s, ahead, 1);
     s->k->values(st->out + (size_t)i0 * pad, st->rescale + i0, st->p + (size_t)i0 * LOAMI_PAGE, st->p_scale + i0, in.v, n, tokens, pad);
 }
 
@@ -189,8 +201,11 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
 
     load_queries(s, p, b, kv, &st);
     if (a->stores && b->part + 1 == b->n_parts) store_rows(s, p, b, kv, &st);
-    for (uint32_t page = b->page; page < b->page_end; page++)
-        attend_page(s, p, b, loami_kv_head(s, p->node->layer, b->seq->pages[page], kv), page * LOAMI_PAGE, &st);
+    for (uint32_t page = b->page; page < b->page_end; page++) {
+        /* with one row a page's work is short, and the next one would be waited for */
+        const char *ahead = b->n == 1 && page + 1 < b->page_end ? loami_kv_head(s, p->node->layer, b->seq->pages[page + 1], kv) : NULL;
+        attend_page(s, p, b, loami_kv_head(s, p->node->layer, b->seq->pages[page], kv), ahead, page * LOAMI_PAGE, &st);
+    }
     if (b->n_parts > 1 && !join_parts(s, p, b, kv, &st)) return;
     for (uint32_t i = 0; i < b->n * share; i++) {
         size_t row = b->seq->first_row + b->first + i / share;

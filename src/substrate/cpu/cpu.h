@@ -116,6 +116,7 @@ struct loami_phase {
     float scale;
     uint32_t rows;              /* of the input */
     uint32_t chunk_rows;        /* rows of weights, or of the input, in a chunk */
+    bool streams;               /* one row of activations: w is read once, and memory can be asked for its beginning */
     void *more;                 /* the run function's own, in step memory */
 };
 
@@ -212,6 +213,9 @@ void loami_glu_rows(const loam_sub *s, loami_scratch *t, const loam_weight *w, u
                     const loami_ready *in, uint32_t first, uint32_t m, float *y, size_t y_stride);
 
 bool loami_matrix_ints(const loam_sub *s, const loami_mat *mat); /* whether it takes the integer path */
+
+/* Asks memory for the beginning of a chunk of a phase that streams. */
+void loami_chunk_ahead(const loam_sub *s, const loami_phase *p, uint32_t chunk);
 
 /* Rows of weights, of `rows`, that a chunk gets when there are m rows of activations. */
 uint32_t loami_chunk_rows(const loam_sub *s, const loam_weight *w, uint32_t rows, uint32_t m);

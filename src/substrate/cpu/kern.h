@@ -138,6 +138,9 @@ typedef struct loami_kern {
     /* y[n] = rows of a plain matrix times x. */
     void (*dot_f)(float *y, const loami_mat *w, uint32_t row, uint32_t n, const float *x);
 
+    /* Asks memory for what those three read first of rows [row, row + n): done before a wait, it hides the memory's answer. NULL: none. */
+    void (*ahead)(const loami_mat *w, uint32_t row, uint32_t n);
+
     /* y = normed x; w and b [n] or NULL. In place is fine. */
     void (*norm)(float *y, const float *x, const float *w, const float *b, uint32_t n, const loam_norm *norm);
     void (*act)(float *y, const float *gate, const float *up, uint32_t n, loam_act act); /* y may be gate */

@@ -19,11 +19,17 @@ static loami_acts acts_from(const loami_acts *a, uint32_t row, uint32_t k, uint3
     return (loami_acts){ a->codes + (size_t)row * a->code_stride + k, a->scale + g, a->sum + g, a->code_stride, a->group_stride };
 }
 
+static bool is_dot(const loam_sub *s, const loami_mat *mat, uint32_t m)
+{
+    if (m != 1 || s->batch->steady) return false;
+    return loami_matrix_ints(s, mat) ? mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8) : !mat->group;
+}
+
 static void multiply_ints(const loam_sub *s, loami_scratch *t, const loami_mat *mat, uint32_t row, uint32_t n, const loami_acts *acts,
                           uint32_t first, uint32_t m, float *y, const float *base, size_t stride)
 {
     const loami_kern *k = s->k;
-    if (m == 1 && !s->batch->steady && mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8)) {
+    if (is_dot(s, mat, m)) {
         loami_acts a = acts_from(acts, first, 0, mat->group);
         (mat->bits == 4 ? k->dot4 : k->dot8)(y, mat, row, n, a.codes, a.scale, a.sum);
         if (base) k->axpy(y, y, base, 1, n);
@@ -43,7 +49,7 @@ static void multiply_floats(const loam_sub *s, loami_scratch *t, const loami_mat
                             float *y, const float *base, size_t stride)
 {
     const loami_kern *k = s->k;
-    if (m == 1 && !s->batch->steady && !mat->group) {
+    if (is_dot(s, mat, m)) {
         k->dot_f(y, mat, row, n, x);
         if (base) k->axpy(y, y, base, 1, n);
         return;
@@ -144,6 +150,15 @@ const loami_ready *loami_plan_ready(loam_sub *s, loami_node *as, const loami_nod
     return r;
 }
 
+void loami_chunk_ahead(const loam_sub *s, const loami_phase *p, uint32_t chunk)
+{
+    uint32_t row = chunk * p->chunk_rows, i = 0;
+    while (i < p->w->n_parts && row >= p->w->part[i].mat.rows) row -= p->w->part[i++].mat.rows;
+    if (i == p->w->n_parts || !s->k->ahead || !is_dot(s, &p->w->part[i].mat, 1)) return;
+    uint32_t left = p->w->part[i].mat.rows - row;
+    s->k->ahead(&p->w->part[i].mat, row, left < p->chunk_rows ? left : p->chunk_rows);
+}
+
 /* Rows of weights in a chunk: of many rows of activations a panel's, otherwise some 32 kB of weights, but so that
  * each thread gets several. */
 uint32_t loami_chunk_rows(const loam_sub *s, const loam_weight *w, uint32_t rows, uint32_t m)
@@ -185,6 +200,7 @@ loami_phase *loami_plan_linear(loam_sub *s, const loami_node *node, loam_tensor 
     p->w = w;
     p->chunk_rows = chunk;
     p->rows = from->rows;
+    p->streams = from->rows == 1;
     return p;
 }
 
@@ -212,4 +228,5 @@ void loami_plan_glu(loam_sub *s, loami_node *node)
     p->w = w;
     p->chunk_rows = chunk;
     p->rows = from->rows;
+    p->streams = from->rows == 1;
 }

@@ -54,6 +54,15 @@ static uint32_t run_phase(loam_sub *s, loami_phase *p, uint32_t thread, loami_sc
     return did;
 }
 
+/* Before it waits, a thread asks for what it will read first afterwards. */
+static void look_ahead(const loam_sub *s, const loami_phase *p, uint32_t thread)
+{
+    if (!p->streams) return;
+    const loami_range *r = &p->range[thread % p->n_ranges];
+    uint32_t chunk = atomic_load_explicit(&r->next, memory_order_relaxed);
+    if (chunk < r->end) loami_chunk_ahead(s, p, chunk);
+}
+
 /* Every thread walks all phases. One that comes late finds phases whose chunks are all taken and passes. */
 static void walk(void *arg, uint32_t thread)
 {
@@ -63,6 +72,7 @@ static void walk(void *arg, uint32_t thread)
         loami_phase *p = &s->phase[i];
         uint32_t turns = 0, did = run_phase(s, p, thread, t);
         if (did) atomic_fetch_add_explicit(&p->done, did, memory_order_acq_rel);
+        if (i + 1 < s->n_phases) look_ahead(s, p + 1, thread);
         while (atomic_load_explicit(&p->done, memory_order_acquire) < p->n) loami_pool_pause(&turns);
     }
 }

@@ -62,6 +62,7 @@ void loami_avx2_quantise(int8_t *codes, float *scale, float *sum, const float *x
 void loami_avx2_dot4(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
 void loami_avx2_dot8(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
 void loami_avx2_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, const float *x);
+void loami_avx2_ahead(const loami_mat *w, uint32_t row, uint32_t n);
 void loami_avx2_unpack(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
 void loami_avx2_unpack_f(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);
 void loami_avx2_dequant(float *out, const loami_mat *w, uint32_t row, uint32_t k0, uint32_t k);

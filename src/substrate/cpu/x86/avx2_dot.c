@@ -1,10 +1,11 @@
 /* One row of activations against rows of weights, and activations to codes. As avx512_dot.c, in registers half as
  * long and without a dot product instruction: bytes are multiplied and added in pairs to 16 bits, those to 32. */
+#include "substrate/cpu/x86/ahead.h"
 #include "substrate/cpu/x86/avx2.h"
 
 #include <math.h>
 
-enum { ROWS = 2, AHEAD = 3072 };
+enum { ROWS = 2 };
 
 /* ---- activations to codes ------------------------------------------------------------------------------------ */
 
@@ -100,7 +101,7 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
 {
     const int inputs = bits == 4 ? 64 : 32, blocks = 8 * group / inputs; /* blocks to 8 groups */
     const uint32_t scale_size = type == LOAMI_SCALE_F32 ? 4 : 2, n_groups = w->cols / group, n_blocks = (w->cols + inputs - 1) / inputs;
-    const size_t ahead = (AHEAD + ROWS * w->row_bytes - 1) / (ROWS * w->row_bytes) * ROWS;
+    const size_t ahead = rows_ahead(w->row_bytes, n);
     const uint8_t *q[ROWS], *s[ROWS], *b[ROWS];
     __m256 acc[ROWS], sa[ROWS];
 
@@ -111,6 +112,11 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
         acc[r] = _mm256_setzero_ps();
     }
     for (uint32_t g = 0, block = 0; g < n_groups; g += 8) {
+        size_t later = ahead * w->scale_bytes + g * scale_size * (size_t)n;
+        if (g % 16 == 0) {
+            fetch_all(s[0] + later, 16 * scale_size * (size_t)n);
+            fetch_all(b[0] + later, 16 * scale_size * (size_t)n);
+        }
         __m256 a8 = _mm256_loadu_ps(scale + g), x8 = _mm256_loadu_ps(sum + g);
         for (int r = 0; r < n; r++) {
             sa[r] = _mm256_mul_ps(load_scales(s[r] + g * scale_size, n_groups - g, type), a8);
@@ -119,12 +125,12 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
         for (int j = 0; j < blocks && block < n_blocks; j++, block++) {
             const int8_t *x = codes + (bits == 4 ? block / 2 * 128 + block % 2 * 32 : block * 32);
             __m256i at = spread(j, group, bits);
+            if (block % 2 == 0) fetch_lines(q[0], w->row_bytes, (size_t)block * 32, n);
             for (int r = 0; r < n; r++) {
                 const uint8_t *from = q[r] + (size_t)block * 32;
                 __m256i v;
                 if (bits == 4 && group == 32 && (block + 1) * 32 > w->row_bytes) v = _mm256_zextsi128_si256(_mm_loadu_si128((const void *)from));
                 else v = _mm256_loadu_si256((const void *)from);
-                if (block % 2 == 0) _mm_prefetch((const char *)from + ahead * w->row_bytes, _MM_HINT_T0);
                 acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot_block(v, x, bits)), _mm256_permutevar8x32_ps(sa[r], at), acc[r]);
             }
         }
@@ -173,6 +179,8 @@ void loami_avx2_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, co
         uint32_t i = 0;
         float rest = 0;
         for (; i + 64 <= w->cols; i += 64) {
+            const uint8_t *from = w->data + (row + r) * w->row_bytes + (size_t)i * w->bits / 8;
+            fetch_all(from + AHEAD, 8 * w->bits);
             loami_avx2_dequant(v, w, row + r, i, 64);
             for (int j = 0; j < 64; j += 16) {
                 acc0 = _mm256_fmadd_ps(_mm256_loadu_ps(v + j), _mm256_loadu_ps(x + i + j), acc0);
@@ -183,4 +191,9 @@ void loami_avx2_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, co
         for (uint32_t j = 0; i + j < w->cols; j++) rest += v[j] * x[i + j];
         y[r] = sum8(_mm256_add_ps(acc0, acc1)) + rest;
     }
+}
+
+void loami_avx2_ahead(const loami_mat *w, uint32_t row, uint32_t n)
+{
+    fetch_first(w, row, n, ROWS);
 }

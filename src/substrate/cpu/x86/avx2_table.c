@@ -11,6 +11,7 @@ void loami_kern_avx2(loami_kern *k)
     k->dot4 = loami_avx2_dot4;
     k->dot8 = loami_avx2_dot8;
     k->dot_f = loami_avx2_dot_f;
+    k->ahead = loami_avx2_ahead;
     k->unpack = loami_avx2_unpack;
     k->unpack_f = loami_avx2_unpack_f;
     k->dequant = loami_avx2_dequant;

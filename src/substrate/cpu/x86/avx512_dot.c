@@ -1,12 +1,9 @@
 /* One row of activations against rows of weights: decoding. The weights are a stream from memory; everything else
  * stays in the first-level cache. Four rows at a time share each load of activations. */
+#include "substrate/cpu/x86/ahead.h"
 #include "substrate/cpu/x86/avx512.h"
 
-enum {
-    ROWS = 4,
-    AHEAD = 3072,               /* bytes: what memory delivers in the time it takes to answer. Half as fast again as
-                                   without; the scales' own streams gain nothing */
-};
+enum { ROWS = 4 };
 
 /* Per 64 bytes of 4-bit codes there are 128 / GROUP groups, side by side in the 16 sums; of 8-bit codes half as
  * many. spread(j) tells for block j which of 16 groups' scales each sum wants. */
@@ -33,7 +30,7 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
     const int inputs = bits == 4 ? 128 : 64, blocks = 16 * group / inputs; /* blocks to 16 groups */
     const uint32_t scale_size = type == LOAMI_SCALE_F32 ? 4 : 2, n_groups = w->cols / group;
     const uint32_t n_blocks = (w->cols + inputs - 1) / inputs, tail = w->row_bytes % 64;
-    const size_t ahead = (AHEAD + ROWS * w->row_bytes - 1) / (ROWS * w->row_bytes) * ROWS; /* rows */
+    const size_t ahead = rows_ahead(w->row_bytes, n);
     const uint8_t *q[ROWS], *s[ROWS], *b[ROWS];
     __m512 acc[ROWS], sa[ROWS];
 
@@ -45,6 +42,9 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
     }
     for (uint32_t g = 0, block = 0; g < n_groups; g += 16) {
         __mmask16 have = n_groups - g < 16 ? (__mmask16)((1u << (n_groups - g)) - 1) : 0xffff;
+        size_t later = ahead * w->scale_bytes + g * scale_size * (size_t)n;
+        fetch_all(s[0] + later, 16 * scale_size * (size_t)n);
+        fetch_all(b[0] + later, 16 * scale_size * (size_t)n);
         __m512 a16 = _mm512_loadu_ps(scale + g), x16 = _mm512_loadu_ps(sum + g);
         for (int r = 0; r < n; r++) {
             sa[r] = _mm512_mul_ps(load_scales(s[r] + g * scale_size, have, type), a16);
@@ -54,8 +54,8 @@ INLINE void dot_rows(float *y, const loami_mat *w, uint32_t row, int n, const in
             __mmask64 m = block + 1 == n_blocks && tail ? (1ull << tail) - 1 : ~0ull;
             __m512i x0 = _mm512_loadu_si512(codes + block * inputs), x1 = x0, at = spread(j, group, bits);
             if (bits == 4) x1 = _mm512_loadu_si512(codes + block * inputs + 64);
+            fetch_lines(q[0], w->row_bytes, (size_t)block * LINE, n);
             for (int r = 0; r < n; r++) {
-                _mm_prefetch((const char *)(q[r] + (size_t)block * 64 + ahead * w->row_bytes), _MM_HINT_T0);
                 __m512 d = _mm512_cvtepi32_ps(dot_block(q[r] + (size_t)block * 64, m, x0, x1, bits));
                 acc[r] = _mm512_fmadd_ps(d, _mm512_permutexvar_ps(at, sa[r]), acc[r]);
             }
@@ -113,6 +113,7 @@ INLINE void plain_rows(float *y, const loami_mat *w, uint32_t row, int n, const 
     for (uint32_t i = 0; i < w->cols; i += 16) {
         __mmask16 m = w->cols - i < 16 ? (__mmask16)((1u << (w->cols - i)) - 1) : 0xffff;
         __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        if (i * size % LINE == 0) fetch_lines(w->data + row * w->row_bytes, w->row_bytes, (size_t)i * size, n);
         for (int r = 0; r < n; r++)
             acc[r] = _mm512_fmadd_ps(load_plain(w->data + (row + r) * w->row_bytes + (size_t)i * size, m, code), v, acc[r]);
     }
@@ -134,4 +135,9 @@ void loami_avx512_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, 
     case LOAMI_CODE_BF16: plain_all(y, w, row, n, x, LOAMI_CODE_BF16); break;
     default: loami_kern_scalar.dot_f(y, w, row, n, x); break;
     }
+}
+
+void loami_avx512_ahead(const loami_mat *w, uint32_t row, uint32_t n)
+{
+    fetch_first(w, row, n, ROWS);
 }

@@ -15,6 +15,7 @@ void loami_kern_avx512(loami_kern *k)
     k->dot4 = loami_avx512_dot4;
     k->dot8 = loami_avx512_dot8;
     k->dot_f = loami_avx512_dot_f;
+    k->ahead = loami_avx512_ahead;
     k->unpack = loami_avx512_unpack;
     k->unpack_f = loami_avx512_unpack_f;
     k->dequant = loami_avx512_dequant;
