@@ -321,8 +321,8 @@ static bool wire_line(void *arg, char *line, size_t n)
     loami_call *call = arg;
     bool was = call->client->busy;
     call->client->busy = true;
-    if (on_header(line, 1, n, call) != n && !call->dead) return settled(call, was) && false;
-    return settled(call, was);
+    bool ok = on_header(line, 1, n, call) == n;
+    return settled(call, was) && ok;
 }
 
 static bool wire_data(void *arg, char *bytes, size_t n)
@@ -390,33 +390,6 @@ static void on_connected(loami_call *call)
     call->kept = false;
     if (fd == CURL_SOCKET_BAD || !ask(call, loami_wires_add(c->wires, call->where, fd)))
         finish(call, LOAMI_CALL_LOST, "its connection broke");
-}
-
-/* Host and port of a URL without TLS, that needs nothing of libcurl's: malloc'd, or NULL. *path: what follows. */
-static char *plain_place(const char *url, const char **path)
-{
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]";
-    if (strncasecmp(url, "http://", 7) != 0) return NULL;
-    size_t n = strspn(url + 7, allowed);
-    *path = url + 7 + n;
-    if (n == 0 || (**path && **path != '/' && **path != '?')) return NULL;
-    for (const char *c = *path; *c; c++)
-        if (*c <= ' ' || *c > '~' || *c == '#') return NULL;
-    return strndup(url + 7, n);
-}
-
-static void put_head(loami_call *call, const loami_call_request *q, const char *path)
-{
-    loami_buf *b = &call->request;
-    loami_buf_printf(b, "%s %s%s HTTP/1.1\r\nHost: %s\r\nAccept: */*\r\n", q->method, *path == '/' ? "" : "/", path,
-                     call->where);
-    for (uint32_t i = 0; i < q->n_headers; i++) {
-        if (strpbrk(q->headers[i], "\r\n")) continue;
-        loami_buf_puts(b, q->headers[i]);
-        loami_buf_puts(b, "\r\n");
-    }
-    if (q->body || strcmp(q->method, "POST") == 0) loami_buf_printf(b, "Content-Length: %zu\r\n", q->n_body);
-    loami_buf_puts(b, "\r\n");
 }
 
 /* ---- calls -------------------------------------------------------------------------------------------- */
@@ -503,14 +476,17 @@ static bool start(loami_call *call, const loami_call_request *q)
 {
     loami_client *c = call->client;
     const char *path;
-    call->where = plain_place(q->url, &path);
+    call->where = loami_http1_place(q->url, &path);
     if (!call->where) {
         if (!set_options(call, q)) return false;
         TAILQ_INSERT_TAIL(&c->waiting, call, next);
         if (!c->busy) settle(c);
         return true;
     }
-    put_head(call, q, path);
+    loami_http1_ask(&call->request, q->method, call->where, path, q->headers, q->n_headers);
+    if (q->body || strcmp(q->method, "POST") == 0)
+        loami_buf_printf(&call->request, "Content-Length: %zu\r\n", q->n_body);
+    loami_buf_puts(&call->request, "\r\n");
     if (call->request.failed) return false;
     call->kept = !q->fresh && ask(call, loami_wires_take(c->wires, call->where));
     if (!call->kept) return connect_again(call);

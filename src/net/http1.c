@@ -1,5 +1,6 @@
 #include "net/http1.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -216,4 +217,29 @@ bool loami_http1_end(loami_http1 *h)
     if (h->state == LOAMI_HTTP1_UNTIL_CLOSE) h->state = LOAMI_HTTP1_DONE;
     h->keep = false;
     return h->state == LOAMI_HTTP1_DONE;
+}
+
+/* ---- the request --------------------------------------------------------------------------------- */
+
+char *loami_http1_place(const char *url, const char **path)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]";
+    if (strncasecmp(url, "http://", 7) != 0) return NULL;
+    size_t n = strspn(url + 7, allowed);
+    *path = url + 7 + n;
+    if (n == 0 || (**path && **path != '/' && **path != '?')) return NULL;
+    for (const char *c = *path; *c; c++)
+        if (*c <= ' ' || *c > '~' || *c == '#') return NULL;
+    return strndup(url + 7, n);
+}
+
+void loami_http1_ask(loami_buf *out, const char *method, const char *where, const char *path,
+                     const char *const *headers, uint32_t n_headers)
+{
+    loami_buf_printf(out, "%s %s%s HTTP/1.1\r\nHost: %s\r\nAccept: */*\r\n", method, *path == '/' ? "" : "/", path, where);
+    for (uint32_t i = 0; i < n_headers; i++) {
+        if (strpbrk(headers[i], "\r\n")) continue;
+        loami_buf_puts(out, headers[i]);
+        loami_buf_puts(out, "\r\n");
+    }
 }

@@ -1,5 +1,5 @@
-/* net/http1.h: an answer in HTTP/1.1 as it comes from a connection: its head line by line, its body without chunks.
- * Knows nothing of sockets. */
+/* net/http1.h: a request in HTTP/1.1, and its answer as it comes from a connection: its head line by line, its body
+ * without chunks. Knows nothing of sockets. */
 #ifndef LOAMI_HTTP1_H
 #define LOAMI_HTTP1_H
 
@@ -39,6 +39,13 @@ void loami_http1_free(loami_http1 *h);
  * at *body. 0, or -1 when this is no answer or line() ended it. */
 int loami_http1_take(loami_http1 *h, char *bytes, size_t n, bool (*line)(void *arg, char *line, size_t n), void *arg,
                      char **body, size_t *n_body);
+
+/* Host and port of a URL without TLS that is nothing unusual, malloc'd; else NULL. *path: what follows them. */
+char *loami_http1_place(const char *url, const char **path);
+
+/* The head of a request but its last, empty line. headers: "Name: value"; one with a line's end in it is left out. */
+void loami_http1_ask(loami_buf *out, const char *method, const char *where, const char *path,
+                     const char *const *headers, uint32_t n_headers);
 
 /* The connection has ended. True if that completes the answer. */
 bool loami_http1_end(loami_http1 *h);

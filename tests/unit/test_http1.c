@@ -126,6 +126,38 @@ static void the_end_of_the_connection_ends_some_bodies(void **state)
     clear(&r);
 }
 
+static void places_are_found_in_usual_urls_alone(void **state)
+{
+    static const struct {
+        const char *url, *where, *path;
+    } urls[] = {
+        { "http://a:80/v1?x=1", "a:80", "/v1?x=1" }, { "HTTP://[::1]:9", "[::1]:9", "" }, { "http://a?x", "a", "?x" },
+        { "https://a/", NULL, NULL },                { "http://u:p@a/", NULL, NULL },      { "http:///x", NULL, NULL },
+        { "http://a/b c", NULL, NULL },              { "http://a/\r\nX: y", NULL, NULL }, { "http://a/#b", NULL, NULL },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        const char *path = NULL;
+        char *where = loami_http1_place(urls[i].url, &path);
+        assert_true((where != NULL) == (urls[i].where != NULL));
+        if (where) {
+            assert_string_equal(where, urls[i].where);
+            assert_string_equal(path, urls[i].path);
+        }
+        free(where);
+    }
+}
+
+static void a_header_cannot_end_its_line(void **state)
+{
+    static const char *const headers[] = { "A: b", "C: d\r\nE: f" };
+    loami_buf out = { 0 };
+    (void)state;
+    loami_http1_ask(&out, "GET", "a:1", "?x", headers, 2);
+    assert_string_equal(out.data, "GET /?x HTTP/1.1\r\nHost: a:1\r\nAccept: */*\r\nA: b\r\n");
+    loami_buf_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +166,8 @@ int main(void)
         cmocka_unit_test(what_two_readers_could_read_differently_is_refused),
         cmocka_unit_test(heads_have_a_limit),
         cmocka_unit_test(the_end_of_the_connection_ends_some_bodies),
+        cmocka_unit_test(places_are_found_in_usual_urls_alone),
+        cmocka_unit_test(a_header_cannot_end_its_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
