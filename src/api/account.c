@@ -10,25 +10,25 @@ void loami_run_account_token(loami_choice *c, const loam_token *t)
     loami_run *run = c->run;
     loami_stats *s = &run->hold.served->stats;
     if (c->answering) {
-        loami_hist_note(&s->gap, loami_bounds_gap, t->gap_s);
+        loami_hist_add(&s->gap, loami_bounds_gap, t->gap_s);
         return;
     }
     c->answering = true;
     double ttft_s = loami_now_s() - run->arrived_s;
-    loami_hist_note(&s->ttft, loami_bounds_ttft, ttft_s);
+    loami_hist_add(&s->ttft, loami_bounds_ttft, ttft_s);
     if (run->ttft_s == 0) run->ttft_s = ttft_s;
 }
 
 static void account_choice(loami_stats *s, const loami_choice *c)
 {
     const loam_result *r = &c->result;
-    loami_hist_note(&s->queue, loami_bounds_request, r->queue_s);
+    loami_hist_add(&s->queue, loami_bounds_request, r->queue_s);
     if (!c->answering) return;
-    loami_hist_note(&s->prefill, loami_bounds_request, r->prefill_s);
-    loami_hist_note(&s->decode, loami_bounds_request, r->decode_s);
-    loami_hist_note(&s->inference, loami_bounds_request, r->prefill_s + r->decode_s);
-    loami_hist_note(&s->answer_tokens, loami_bounds_tokens, r->new_tokens);
-    if (r->new_tokens > 1) loami_hist_note(&s->tpot, loami_bounds_gap, r->decode_s / (r->new_tokens - 1));
+    loami_hist_add(&s->prefill, loami_bounds_request, r->prefill_s);
+    loami_hist_add(&s->decode, loami_bounds_request, r->decode_s);
+    loami_hist_add(&s->inference, loami_bounds_request, r->prefill_s + r->decode_s);
+    loami_hist_add(&s->answer_tokens, loami_bounds_tokens, r->new_tokens);
+    if (r->new_tokens > 1) loami_hist_add(&s->tpot, loami_bounds_gap, r->decode_s / (r->new_tokens - 1));
 }
 
 static void account_request(const loami_run *run, loami_ending ending)
@@ -37,13 +37,13 @@ static void account_request(const loami_run *run, loami_ending ending)
     s->ended[ending]++;
     s->timeouts += ending == LOAMI_ENDED_ERROR && run->fault.status == 408;
     for (uint32_t i = 0; i < run->n_prompts; i++)
-        loami_hist_note(&s->prompt_tokens, loami_bounds_tokens, run->prompts[i].n);
+        loami_hist_add(&s->prompt_tokens, loami_bounds_tokens, run->prompts[i].n);
     for (uint32_t i = 0; i < run->n_choices; i++) account_choice(s, &run->choices[i]);
-    loami_hist_note(&s->n, loami_bounds_n, run->request->n);
+    loami_hist_add(&s->n, loami_bounds_n, run->request->n);
     if (run->request->max_tokens)
-        loami_hist_note(&s->max_tokens, loami_bounds_tokens, run->request->max_tokens);
+        loami_hist_add(&s->max_tokens, loami_bounds_tokens, run->request->max_tokens);
     if (ending == LOAMI_ENDED_STOP || ending == LOAMI_ENDED_LENGTH)
-        loami_hist_note(&s->e2e, loami_bounds_request, loami_now_s() - run->arrived_s);
+        loami_hist_add(&s->e2e, loami_bounds_request, loami_now_s() - run->arrived_s);
 }
 
 static void note(const loami_run *run, const char *finish)

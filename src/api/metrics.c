@@ -13,6 +13,7 @@ typedef struct sample {
     const loami_served *s;
     loam_engine_state e; /* its engine's, or zero */
     bool loaded;
+    loami_buf labels;
 } sample;
 
 typedef struct series {
@@ -111,74 +112,40 @@ static const struct {
       offsetof(loami_stats, max_tokens), loami_bounds_tokens },
 };
 
-static void put_head(loami_buf *o, const char *name, const char *type, const char *help)
-{
-    loami_buf_printf(o, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-/* model_name="…", with what the format escapes. */
-static void put_label(loami_buf *o, const sample *m)
-{
-    loami_buf_puts(o, "model_name=\"");
-    for (const char *c = m->s->config->names[0]; *c; c++) {
-        if (*c == '\\' || *c == '"') loami_buf_putc(o, '\\');
-        if (*c == '\n')
-            loami_buf_puts(o, "\\n");
-        else
-            loami_buf_putc(o, *c);
-    }
-    loami_buf_putc(o, '"');
-}
-
-static void put_hist(loami_buf *o, const char *name, const double *bounds, const loami_hist *h,
-                     const sample *m)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; bounds[i] > 0; i++) {
-        sum += h->n[i];
-        loami_buf_printf(o, "%s_bucket{", name);
-        put_label(o, m);
-        loami_buf_printf(o, ",le=\"%g\"} %llu\n", bounds[i], (unsigned long long)sum);
-    }
-    loami_buf_printf(o, "%s_bucket{", name);
-    put_label(o, m);
-    loami_buf_printf(o, ",le=\"+Inf\"} %llu\n%s_sum{", (unsigned long long)h->count, name);
-    put_label(o, m);
-    loami_buf_printf(o, "} %.9g\n%s_count{", h->sum, name);
-    put_label(o, m);
-    loami_buf_printf(o, "} %llu\n", (unsigned long long)h->count);
-}
-
 static void put_success(loami_buf *o, const sample *m, uint32_t n)
 {
-    put_head(o, "vllm:request_success_total", "counter", "Requests that ended, by how.");
+    loami_prom_head(o, "vllm:request_success_total", "counter", "Requests that ended, by how.");
     for (uint32_t i = 0; i < n; i++)
-        for (int k = 0; k < LOAMI_ENDINGS; k++) {
-            loami_buf_puts(o, "vllm:request_success_total{");
-            put_label(o, &m[i]);
-            loami_buf_printf(o, ",finished_reason=\"%s\"} %llu\n", loami_ending_names[k],
-                             (unsigned long long)m[i].s->stats.ended[k]);
-        }
+        for (int k = 0; k < LOAMI_ENDINGS; k++)
+            loami_prom_put_by(o, "vllm:request_success_total", &m[i].labels, "finished_reason", loami_ending_names[k],
+                              (double)m[i].s->stats.ended[k]);
 }
 
 /* The engine's state as a series each, of which one is 1. */
 static void put_states(loami_buf *o, const loami_api *a, const sample *m, uint32_t n)
 {
     static const char *const names[] = { "idle", "prefill", "decode", "stalled" };
-    put_head(o, "loam_engine_state", "gauge", "1 for what the engine does now.");
+    loami_prom_head(o, "loam_engine_state", "gauge", "1 for what the engine does now.");
     for (uint32_t i = 0; i < n; i++)
-        for (int k = 0; m[i].loaded && k < 4; k++) {
-            loami_buf_puts(o, "loam_engine_state{");
-            put_label(o, &m[i]);
-            loami_buf_printf(o, ",state=\"%s\"} %d\n", names[k],
-                             strcmp(names[k], loami_api_pulse(a, m[i].s)) == 0);
-        }
+        for (int k = 0; m[i].loaded && k < 4; k++)
+            loami_prom_put_by(o, "loam_engine_state", &m[i].labels, "state", names[k],
+                              strcmp(names[k], loami_api_pulse(a, m[i].s)) == 0);
 }
 
-static void put_one(loami_buf *o, const char *name, const char *type, const char *help, double value)
+static void put_models(loami_buf *o, const loami_api *a, const sample *m, uint32_t n)
 {
-    put_head(o, name, type, help);
-    loami_buf_printf(o, "%s %.15g\n", name, value);
+    for (size_t k = 0; k < sizeof table / sizeof table[0]; k++) {
+        loami_prom_head(o, table[k].name, table[k].type, table[k].help);
+        for (uint32_t i = 0; i < n; i++) loami_prom_put(o, table[k].name, &m[i].labels, table[k].of(&m[i]));
+    }
+    put_success(o, m, n);
+    put_states(o, a, m, n);
+    for (size_t k = 0; k < sizeof hists / sizeof hists[0]; k++) {
+        loami_prom_head(o, hists[k].name, "histogram", hists[k].help);
+        for (uint32_t i = 0; i < n; i++)
+            loami_prom_hist(o, hists[k].name, &m[i].labels, hists[k].bounds,
+                            (const loami_hist *)(const void *)((const char *)&m[i].s->stats + hists[k].at));
+    }
 }
 
 static void put_server(loami_buf *o, const loami_api *a, const loami_reply *r)
@@ -187,24 +154,24 @@ static void put_server(loami_buf *o, const loami_api *a, const loami_reply *r)
     struct timespec cpu;
     loami_reply_server_stat(r, &s);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    put_one(o, "loam_ready", "gauge", "1 once requests are answered.", a->models.ready && !a->draining);
-    put_one(o, "loam_model_loads_total", "counter", "Models loaded.", (double)a->models.loads);
-    put_one(o, "loam_model_unloads_total", "counter", "Models unloaded.", (double)a->models.unloads);
-    put_one(o, "loam_model_load_failures_total", "counter", "Models that could not be loaded.",
+    loami_prom_one(o, "loam_ready", "gauge", "1 once requests are answered.", a->models.ready && !a->draining);
+    loami_prom_one(o, "loam_model_loads_total", "counter", "Models loaded.", (double)a->models.loads);
+    loami_prom_one(o, "loam_model_unloads_total", "counter", "Models unloaded.", (double)a->models.unloads);
+    loami_prom_one(o, "loam_model_load_failures_total", "counter", "Models that could not be loaded.",
             (double)a->models.load_failures);
-    put_one(o, "loam_memory_limit_bytes", "gauge", "Of all models together; 0 = none.",
+    loami_prom_one(o, "loam_memory_limit_bytes", "gauge", "Of all models together; 0 = none.",
             (double)a->models.config.memory_bytes);
-    put_one(o, "loam_http_connections", "gauge", "Open connections.", s.connections);
-    put_one(o, "loam_http_requests_inflight", "gauge", "Requests being answered, this one too.", s.replies);
-    put_one(o, "loam_http_requests_total", "counter", "Requests received.", (double)s.requests);
-    put_one(o, "loam_http_sent_bytes_total", "counter", "Bytes of bodies of answers.", (double)s.bytes_sent);
-    put_one(o, "loam_http_clients_gone_total", "counter", "Clients that left before their answer was out.",
+    loami_prom_one(o, "loam_http_connections", "gauge", "Open connections.", s.connections);
+    loami_prom_one(o, "loam_http_requests_inflight", "gauge", "Requests being answered, this one too.", s.replies);
+    loami_prom_one(o, "loam_http_requests_total", "counter", "Requests received.", (double)s.requests);
+    loami_prom_one(o, "loam_http_sent_bytes_total", "counter", "Bytes of bodies of answers.", (double)s.bytes_sent);
+    loami_prom_one(o, "loam_http_clients_gone_total", "counter", "Clients that left before their answer was out.",
             (double)s.gone);
-    put_one(o, "process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.",
+    loami_prom_one(o, "process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.",
             (double)cpu.tv_sec + (double)cpu.tv_nsec * 1e-9);
-    put_one(o, "process_start_time_seconds", "gauge",
+    loami_prom_one(o, "process_start_time_seconds", "gauge",
             "Start time of the process since unix epoch in seconds.", (double)a->opened_s);
-    put_one(o, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
+    loami_prom_one(o, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
             (double)loami_resident_memory_bytes());
 }
 
@@ -218,25 +185,12 @@ void loami_api_metrics(loami_reply *r, void *api)
         m[i].s = &a->models.list[i];
         m[i].loaded = m[i].s->info;
         if (m[i].loaded) loam_engine_stat(m[i].s->engine, &m[i].e);
+        loami_prom_label(&m[i].labels, "model_name", m[i].s->config->names[0]);
     }
-    for (size_t k = 0; m && k < sizeof table / sizeof table[0]; k++) {
-        put_head(&o, table[k].name, table[k].type, table[k].help);
-        for (uint32_t i = 0; i < n; i++) {
-            loami_buf_printf(&o, "%s{", table[k].name);
-            put_label(&o, &m[i]);
-            loami_buf_printf(&o, "} %.15g\n", table[k].of(&m[i]));
-        }
-    }
-    if (m) put_success(&o, m, n);
-    if (m) put_states(&o, a, m, n);
-    for (size_t k = 0; m && k < sizeof hists / sizeof hists[0]; k++) {
-        put_head(&o, hists[k].name, "histogram", hists[k].help);
-        for (uint32_t i = 0; i < n; i++)
-            put_hist(&o, hists[k].name, hists[k].bounds,
-                     (const loami_hist *)(const void *)((const char *)&m[i].s->stats + hists[k].at), &m[i]);
-    }
+    if (m) put_models(&o, a, m, n);
     put_server(&o, a, r);
+    for (uint32_t i = 0; m && i < n; i++) loami_buf_free(&m[i].labels);
     free(m);
-    loami_reply_send(r, 200, "text/plain; version=0.0.4; charset=utf-8", o.data, o.len);
+    loami_reply_send(r, 200, LOAMI_PROM_TYPE, o.data, o.len);
     loami_buf_free(&o);
 }

@@ -11,12 +11,3 @@ const double loami_bounds_tokens[] = { 1,    2,    5,     10,    20,    50,     
 const double loami_bounds_n[] = { 1, 2, 5, 10, 20, 0 };
 
 const char *const loami_ending_names[LOAMI_ENDINGS] = { "stop", "length", "abort", "error" };
-
-void loami_hist_note(loami_hist *h, const double *bounds, double value)
-{
-    uint32_t i = 0;
-    while (bounds[i] > 0 && value > bounds[i]) i++;
-    if (bounds[i] > 0) h->n[i]++;
-    h->count++;
-    h->sum += value;
-}

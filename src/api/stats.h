@@ -3,23 +3,11 @@
 #ifndef LOAMI_STATS_H
 #define LOAMI_STATS_H
 
-#include "base/buf.h"
-
-enum { LOAMI_HIST_MAX = 24 };
-
-/* How often a value fell into each range. Zero-initialised is empty. */
-typedef struct loami_hist {
-    uint64_t n[LOAMI_HIST_MAX]; /* by bounds, each not counting those before; what is above all is in count
-                                   alone */
-    uint64_t count;
-    double sum;
-} loami_hist;
+#include "net/prom.h"
 
 /* Ascending, ended by 0: vLLM's, so that its dashboards fit. */
 extern const double loami_bounds_ttft[], loami_bounds_gap[], loami_bounds_request[], loami_bounds_tokens[],
     loami_bounds_n[];
-
-void loami_hist_note(loami_hist *h, const double *bounds, double value);
 
 /* Why a request ended, as vLLM words it. */
 typedef enum loami_ending {

@@ -6,10 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #ifdef __APPLE__
 #include <mach-o/dyld.h>
 #include <mach/mach.h>
+#endif
+
+#ifdef __APPLE__
+const int loami_send_flags = 0;
+#else
+const int loami_send_flags = MSG_NOSIGNAL;
 #endif
 
 uint64_t loami_peak_memory_bytes(void)

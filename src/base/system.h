@@ -9,6 +9,9 @@ uint64_t loami_peak_memory_bytes(void);   /* largest resident size of this proce
 uint64_t loami_resident_memory_bytes(void); /* now; 0 when the system does not say */
 uint64_t loami_memory_bytes(void);        /* the machine's */
 
+/* For send: an error, not SIGPIPE, when the other end is gone. 0 on macOS, where libcurl's sockets are set so. */
+extern const int loami_send_flags;
+
 /* The running program's own file, without links; -1 when the system will not say or it does not fit. */
 int loami_program_path(char *out, size_t size);
 

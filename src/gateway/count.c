@@ -9,12 +9,3 @@ const double loami_hist_e2e[] = { 0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   1
                                   30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680, 0 };
 
 const char *const loami_failure_names[] = { "unreached", "lost", "late", "status_5xx", "busy", "garbled" };
-
-void loami_hist_add(loami_hist *h, const double *bounds, double v)
-{
-    uint32_t i = 0;
-    while (bounds[i] > 0 && v > bounds[i]) i++;
-    h->n[i]++;
-    h->count++;
-    h->sum += v;
-}

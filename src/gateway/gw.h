@@ -10,6 +10,7 @@
 #include "gateway/policy.h"
 #include "gateway/sse.h"
 #include "net/client.h"
+#include "net/prom.h"
 #include "rollout/judge.h"
 #include "rollout/split.h"
 
@@ -25,15 +26,7 @@ typedef struct loami_shift loami_shift; /* shift.h: a rollout at work */
 
 /* ---- counting: count.c --------------------------------------------------------------------------- */
 
-enum { LOAMI_HIST_MAX = 24 };
-typedef struct loami_hist {
-    uint64_t n[LOAMI_HIST_MAX + 1]; /* of each bucket, the last one is +Inf; not cumulative */
-    uint64_t count;
-    double sum;
-} loami_hist;
-
 extern const double loami_hist_ttft[], loami_hist_itl[], loami_hist_e2e[]; /* upper bounds, 0 at the end */
-void loami_hist_add(loami_hist *h, const double *bounds, double v);
 
 /* Why a try at a backend failed. */
 typedef enum loami_failure {

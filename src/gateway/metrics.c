@@ -4,8 +4,6 @@
 
 #include "base/clock.h"
 
-#include <string.h>
-
 typedef struct series {
     const char *name, *type, *help;
     double (*of)(loami_backend *b, double now);
@@ -104,11 +102,6 @@ static const series table[] = {
     { "loam_gateway_backend_probes_failed_total", "counter", "Health probes that failed.", probes_failed },
 };
 
-static void put_head(loami_buf *o, const char *name, const char *type, const char *help)
-{
-    loami_buf_printf(o, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 static loami_backend *next(loami_gateway *gw, loami_backend *b)
 {
     b = b ? TAILQ_NEXT(b, next) : TAILQ_FIRST(&gw->backends);
@@ -116,112 +109,142 @@ static loami_backend *next(loami_gateway *gw, loami_backend *b)
     return b;
 }
 
-static void put_hists(loami_buf *o, loami_gateway *gw, const char *name, const char *help, size_t at,
-                      const double *bounds)
+/* A sample of each backend. */
+static void each(loami_buf *o, loami_gateway *gw, const series *s, double now)
 {
-    put_head(o, name, "histogram", help);
-    for (loami_backend *b = NULL; (b = next(gw, b));) {
-        const loami_hist *h = (const loami_hist *)((const char *)&b->numbers + at);
-        uint64_t sum = 0;
-        for (uint32_t i = 0; bounds[i] > 0; i++) {
-            sum += h->n[i];
-            loami_buf_printf(o, "%s_bucket{backend=\"%s\",le=\"%g\"} %llu\n", name, b->name, bounds[i],
-                             (unsigned long long)sum);
-        }
-        loami_buf_printf(o,
-                         "%s_bucket{backend=\"%s\",le=\"+Inf\"} %llu\n%s_sum{backend=\"%s\"} "
-                         "%.9g\n%s_count{backend=\"%s\"} %llu\n",
-                         name, b->name, (unsigned long long)h->count, name, b->name, h->sum, name, b->name,
-                         (unsigned long long)h->count);
+    loami_buf labels = { 0 };
+    loami_prom_head(o, s->name, s->type, s->help);
+    for (loami_backend *b = NULL; (b = next(gw, b)); loami_buf_clear(&labels)) {
+        loami_prom_label(&labels, "backend", b->name);
+        loami_prom_put(o, s->name, &labels, s->of(b, now));
     }
+    loami_buf_free(&labels);
 }
+
+static const struct {
+    const char *name, *help;
+    size_t at; /* of the histogram in loami_backend_numbers */
+    const double *bounds;
+} hists[] = {
+    { "vllm:time_to_first_token_seconds", "From a request's start at the backend to its first token.",
+      offsetof(loami_backend_numbers, ttft), loami_hist_ttft },
+    { "vllm:inter_token_latency_seconds", "Between two events of a stream.", offsetof(loami_backend_numbers, itl),
+      loami_hist_itl },
+    { "vllm:e2e_request_latency_seconds", "Of requests answered well, from the client's request on.",
+      offsetof(loami_backend_numbers, e2e), loami_hist_e2e },
+};
 
 static void put_backends(loami_buf *o, loami_gateway *gw)
 {
+    static const char failures[] = "loam_gateway_backend_failures_total";
     double now = loami_now_s();
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        put_head(o, table[i].name, table[i].type, table[i].help);
-        for (loami_backend *b = NULL; (b = next(gw, b));)
-            loami_buf_printf(o, "%s{backend=\"%s\"} %.15g\n", table[i].name, b->name, table[i].of(b, now));
-    }
-    put_head(o, "loam_gateway_backend_failures_total", "counter", "Tries that failed, by kind.");
-    for (loami_backend *b = NULL; (b = next(gw, b));)
+    loami_buf labels = { 0 };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) each(o, gw, &table[i], now);
+    loami_prom_head(o, failures, "counter", "Tries that failed, by kind.");
+    for (loami_backend *b = NULL; (b = next(gw, b)); loami_buf_clear(&labels)) {
+        loami_prom_label(&labels, "backend", b->name);
         for (int i = 0; i < LOAMI_FAILURES; i++)
-            loami_buf_printf(o, "loam_gateway_backend_failures_total{backend=\"%s\",kind=\"%s\"} %llu\n",
-                             b->name, loami_failure_names[i], (unsigned long long)b->numbers.failures[i]);
-    put_hists(o, gw, "vllm:time_to_first_token_seconds",
-              "From a request's start at the backend to its first token.",
-              offsetof(loami_backend_numbers, ttft), loami_hist_ttft);
-    put_hists(o, gw, "vllm:inter_token_latency_seconds", "Between two events of a stream.",
-              offsetof(loami_backend_numbers, itl), loami_hist_itl);
-    put_hists(o, gw, "vllm:e2e_request_latency_seconds",
-              "Of requests answered well, from the client's request on.",
-              offsetof(loami_backend_numbers, e2e), loami_hist_e2e);
+            loami_prom_put_by(o, failures, &labels, "kind", loami_failure_names[i], (double)b->numbers.failures[i]);
+    }
+    for (size_t i = 0; i < sizeof hists / sizeof hists[0]; i++) {
+        loami_prom_head(o, hists[i].name, "histogram", hists[i].help);
+        for (loami_backend *b = NULL; (b = next(gw, b)); loami_buf_clear(&labels)) {
+            loami_prom_label(&labels, "backend", b->name);
+            loami_prom_hist(o, hists[i].name, &labels, hists[i].bounds,
+                            (const loami_hist *)(const void *)((const char *)&b->numbers + hists[i].at));
+        }
+    }
+    loami_buf_free(&labels);
 }
+
+static double waiting(const loami_pool *p)
+{
+    return p->n_queued;
+}
+static double refused(const loami_pool *p)
+{
+    return (double)p->refused;
+}
+static double nobody(const loami_pool *p)
+{
+    return (double)p->nobody;
+}
+
+static const struct {
+    const char *name, *type, *help;
+    double (*of)(const loami_pool *p);
+} pool_table[] = {
+    { "vllm:num_requests_waiting", "gauge", "Requests that wait for a place.", waiting },
+    { "loam_gateway_pool_refused_total", "counter", "Requests refused because nothing became free.", refused },
+    { "loam_gateway_pool_no_backend_total", "counter", "Requests for which no backend was left.", nobody },
+};
 
 static void put_pools(loami_buf *o, const loami_routes *r)
 {
-    put_head(o, "vllm:num_requests_waiting", "gauge", "Requests that wait for a place.");
-    for (uint32_t i = 0; i < r->n_pools; i++)
-        loami_buf_printf(o, "vllm:num_requests_waiting{pool=\"%s\"} %u\n", r->pools[i].name,
-                         r->pools[i].n_queued);
-    put_head(o, "loam_gateway_pool_refused_total", "counter",
-             "Requests refused because nothing became free.");
-    for (uint32_t i = 0; i < r->n_pools; i++)
-        loami_buf_printf(o, "loam_gateway_pool_refused_total{pool=\"%s\"} %llu\n", r->pools[i].name,
-                         (unsigned long long)r->pools[i].refused);
-    put_head(o, "loam_gateway_pool_no_backend_total", "counter", "Requests for which no backend was left.");
-    for (uint32_t i = 0; i < r->n_pools; i++)
-        loami_buf_printf(o, "loam_gateway_pool_no_backend_total{pool=\"%s\"} %llu\n", r->pools[i].name,
-                         (unsigned long long)r->pools[i].nobody);
+    for (size_t k = 0; k < sizeof pool_table / sizeof pool_table[0]; k++) {
+        loami_prom_head(o, pool_table[k].name, pool_table[k].type, pool_table[k].help);
+        for (uint32_t i = 0; i < r->n_pools; i++)
+            loami_prom_put_by(o, pool_table[k].name, NULL, "pool", r->pools[i].name, pool_table[k].of(&r->pools[i]));
+    }
+}
+
+static void put_evidence(loami_buf *o, const loami_pool *p, const loami_buf *labels)
+{
+    const loami_judge *j = &p->shift->judge;
+    if (!loami_rollout_open(&p->shift->r)) return;
+    for (int m = 0; m < LOAMI_METRICS; m++)
+        if (!j->gate.of[m].off)
+            loami_prom_put_by(o, "loam_gateway_rollout_evidence", labels, "gate", loami_gate_metrics[m].name,
+                              loami_bet_wealth(&j->of[m].worse) / loami_judge_closes_at(&j->gate, m));
 }
 
 static void put_rollouts(loami_buf *o, const loami_routes *r)
 {
-    put_head(o, "loam_gateway_rollout_share", "gauge", "Part of a pool's requests that its rollout gives the new side.");
-    for (uint32_t i = 0; i < r->n_pools; i++)
-        loami_buf_printf(o, "loam_gateway_rollout_share{pool=\"%s\",state=\"%s\"} %g\n", r->pools[i].name,
-                         loami_rollout_states[r->pools[i].shift->r.state], loami_rollout_part(&r->pools[i].shift->r));
-    put_head(o, "loam_gateway_rollout_evidence", "gauge",
-             "Of a gate: wealth of the bets that the new side is worse, by what it closes at; it rolls back at 1.");
-    for (uint32_t i = 0; i < r->n_pools; i++)
-        for (int m = 0; m < LOAMI_METRICS; m++) {
-            const loami_judge *j = &r->pools[i].shift->judge;
-            if (!loami_rollout_open(&r->pools[i].shift->r) || j->gate.of[m].off) continue;
-            loami_buf_printf(o, "loam_gateway_rollout_evidence{pool=\"%s\",gate=\"%s\"} %.6g\n", r->pools[i].name,
-                             loami_gate_metrics[m].name,
-                             loami_bet_wealth(&j->of[m].worse) / loami_judge_closes_at(&j->gate, m));
-        }
+    loami_buf labels = { 0 };
+    loami_prom_head(o, "loam_gateway_rollout_share", "gauge",
+                    "Part of a pool's requests that its rollout gives the new side.");
+    for (uint32_t i = 0; i < r->n_pools; i++, loami_buf_clear(&labels)) {
+        loami_prom_label(&labels, "pool", r->pools[i].name);
+        loami_prom_put_by(o, "loam_gateway_rollout_share", &labels, "state",
+                          loami_rollout_states[r->pools[i].shift->r.state], loami_rollout_part(&r->pools[i].shift->r));
+    }
+    loami_prom_head(o, "loam_gateway_rollout_evidence", "gauge",
+                    "Of a gate: wealth of the bets that the new side is worse, by what it closes at; it rolls back at 1.");
+    for (uint32_t i = 0; i < r->n_pools; i++, loami_buf_clear(&labels)) {
+        loami_prom_label(&labels, "pool", r->pools[i].name);
+        put_evidence(o, &r->pools[i], &labels);
+    }
+    loami_buf_free(&labels);
+}
+
+static void put_own(loami_buf *o, const loami_gateway *gw)
+{
+    static const char *const classes[] = { "other", "1xx", "2xx", "3xx", "4xx", "5xx" };
+    loami_server_state s;
+    loami_server_stat(gw->server, &s);
+    loami_prom_head(o, "loam_gateway_answers_total", "counter", "Answers to clients, by class of status.");
+    for (int i = 1; i < 6; i++)
+        loami_prom_put_by(o, "loam_gateway_answers_total", NULL, "class", classes[i], (double)gw->answers[i]);
+    loami_prom_one(o, "loam_gateway_rate_limited_total", "counter", "Requests beyond a key's rate.",
+                   (double)gw->limited);
+    loami_prom_one(o, "loam_gateway_requests_inflight", "gauge", "Requests of clients.", gw->n_exchanges);
+    loami_prom_one(o, "loam_gateway_connections", "gauge", "Connections of clients.", s.connections);
+    loami_prom_head(o, "loam_gateway_reloads_total", "counter", "Configurations read again.");
+    loami_prom_put_by(o, "loam_gateway_reloads_total", NULL, "ok", "true", (double)gw->reloads);
+    loami_prom_put_by(o, "loam_gateway_reloads_total", NULL, "ok", "false", (double)gw->reloads_failed);
+    loami_prom_one(o, "loam_gateway_usage_rows_dropped_total", "counter",
+                   "Rows of the usage ledger that could not be written.",
+                   (double)(gw->ledger ? loami_ledger_dropped(gw->ledger) : 0));
 }
 
 void loami_metrics(loami_reply *r, void *arg)
 {
-    static const char *const classes[] = { "other", "1xx", "2xx", "3xx", "4xx", "5xx" };
     loami_gateway *gw = arg;
-    loami_server_state s;
     loami_buf o = { 0 };
-    loami_server_stat(gw->server, &s);
     put_backends(&o, gw);
     put_pools(&o, gw->routes);
     put_rollouts(&o, gw->routes);
-    put_head(&o, "loam_gateway_answers_total", "counter", "Answers to clients, by class of status.");
-    for (int i = 1; i < 6; i++)
-        loami_buf_printf(&o, "loam_gateway_answers_total{class=\"%s\"} %llu\n", classes[i],
-                         (unsigned long long)gw->answers[i]);
-    put_head(&o, "loam_gateway_rate_limited_total", "counter", "Requests beyond a key's rate.");
-    loami_buf_printf(&o, "loam_gateway_rate_limited_total %llu\n", (unsigned long long)gw->limited);
-    put_head(&o, "loam_gateway_requests_inflight", "gauge", "Requests of clients.");
-    loami_buf_printf(&o, "loam_gateway_requests_inflight %u\n", gw->n_exchanges);
-    put_head(&o, "loam_gateway_connections", "gauge", "Connections of clients.");
-    loami_buf_printf(&o, "loam_gateway_connections %u\n", s.connections);
-    put_head(&o, "loam_gateway_reloads_total", "counter", "Configurations read again.");
-    loami_buf_printf(
-        &o, "loam_gateway_reloads_total{ok=\"true\"} %llu\nloam_gateway_reloads_total{ok=\"false\"} %llu\n",
-        (unsigned long long)gw->reloads, (unsigned long long)gw->reloads_failed);
-    put_head(&o, "loam_gateway_usage_rows_dropped_total", "counter",
-             "Rows of the usage ledger that could not be written.");
-    loami_buf_printf(&o, "loam_gateway_usage_rows_dropped_total %llu\n",
-                     (unsigned long long)(gw->ledger ? loami_ledger_dropped(gw->ledger) : 0));
-    loami_reply_send(r, 200, "text/plain; version=0.0.4; charset=utf-8", o.data, o.len);
+    put_own(&o, gw);
+    loami_reply_send(r, 200, LOAMI_PROM_TYPE, o.data, o.len);
     loami_buf_free(&o);
 }

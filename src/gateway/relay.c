@@ -57,9 +57,10 @@ static bool type_is(const char *type, const char *want)
 
 /* ---- heads --------------------------------------------------------------------------------------- */
 
+/* Somebody else may do better. Not so 408: the time that the client gave its request is over, for all of them. */
 static bool is_refusal(int status)
 {
-    return status >= 500 || status == 429 || status == 408;
+    return status >= 500 || status == 429;
 }
 
 void loami_relay_head(loami_attempt *a, int status)

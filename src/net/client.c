@@ -1,6 +1,7 @@
 #include "net/client.h"
 
 #include "base/clock.h"
+#include "net/wire.h"
 
 #include <curl/curl.h>
 #include <event2/event.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 enum {
     MAX_HEAD = 64 * 1024, /* of an answer */
@@ -17,13 +19,17 @@ enum {
 
 struct loami_call {
     loami_client *client;
-    loami_call_request q; /* callbacks and times; its strings are libcurl's by now */
-    CURL *easy;
+    loami_call_request q; /* callbacks and times; its strings are libcurl's by now, or in request */
+    CURL *easy;           /* makes the connection, and with TLS all else */
     struct curl_slist *headers;
-    loami_buf head; /* "name\0value\0" ... */
+    char *where;       /* host and port, when there is no TLS */
+    loami_buf request; /* then: its head */
+    loami_wire *wire;
+    bool kept;      /* the wire carried others before */
+    loami_buf head; /* of the answer: "name\0value\0" ... */
     int status;
-    bool head_done, paused, dead, added;
-    double start_s, moved_s;
+    bool head_done, paused, dead, added, begun;
+    double start_s, moved_s, connect_s;
     loami_timer clock;
     char error[CURL_ERROR_SIZE];
     TAILQ_ENTRY(loami_call) next;
@@ -34,8 +40,10 @@ TAILQ_HEAD(call_list, loami_call);
 struct loami_client {
     loami_loop *loop;
     CURLM *multi;
+    loami_wires *wires;
     struct event *timer;
-    bool busy; /* inside libcurl, which must not be entered again */
+    curl_socket_t taken; /* that libcurl shall leave open when it gives its connection up */
+    bool busy; /* inside libcurl, which must not be entered again, or of a wire's callback */
     struct call_list calls;
     struct call_list waiting; /* started or ended by a callback: to be looked at after it */
     CURL *spare[SPARE_HANDLES];
@@ -59,14 +67,23 @@ static void give_back(loami_client *c, CURL *easy)
     c->spare[c->n_spare++] = easy;
 }
 
-static void call_free(loami_call *call)
+/* Of its connection. */
+static void let_go(loami_call *call)
 {
     loami_client *c = call->client;
-    if (call->easy) {
-        if (call->added) curl_multi_remove_handle(c->multi, call->easy);
-        give_back(c, call->easy);
-    }
+    if (call->added) curl_multi_remove_handle(c->multi, call->easy);
+    call->added = false;
+    if (call->wire) loami_wire_drop(call->wire);
+    call->wire = NULL;
+}
+
+static void call_free(loami_call *call)
+{
+    let_go(call);
+    if (call->easy) give_back(call->client, call->easy);
     curl_slist_free_all(call->headers);
+    free(call->where);
+    loami_buf_free(&call->request);
     loami_timer_clear(&call->clock);
     loami_buf_free(&call->head);
     free(call);
@@ -76,8 +93,7 @@ static void finish(loami_call *call, loami_call_fate fate, const char *msg)
 {
     loami_client *c = call->client;
     TAILQ_REMOVE(&c->calls, call, next);
-    if (call->added) curl_multi_remove_handle(c->multi, call->easy);
-    call->added = false;
+    let_go(call);
     call->q.done(call->q.arg, fate, call->status, msg);
     call_free(call);
 }
@@ -115,9 +131,11 @@ static void settle(loami_client *c)
         }
         TAILQ_INSERT_TAIL(&c->calls, call, next);
         curl_multi_add_handle(c->multi, call->easy);
-        call->added = true;
+        call->added = call->begun = true;
     }
 }
+
+static void on_connected(loami_call *call);
 
 static void collect(loami_client *c)
 {
@@ -129,7 +147,10 @@ static void collect(loami_client *c)
         loami_call *call;
         CURLcode code = m->data.result;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&call);
-        finish(call, fate_of(call, code), call->error[0] ? call->error : curl_easy_strerror(code));
+        if (call->where && code == CURLE_OK)
+            on_connected(call);
+        else
+            finish(call, fate_of(call, code), call->error[0] ? call->error : curl_easy_strerror(code));
         settle(c);
     }
 }
@@ -242,7 +263,10 @@ static size_t on_data(char *bytes, size_t one, size_t n, void *arg)
     if (call->dead) return 0;
     if (!room && !call->paused) {
         call->paused = true;
-        curl_easy_pause(call->easy, CURLPAUSE_RECV);
+        if (call->wire)
+            loami_wire_pause(call->wire, true);
+        else
+            curl_easy_pause(call->easy, CURLPAUSE_RECV);
     }
     return one * n;
 }
@@ -280,6 +304,94 @@ static void start_clock(loami_call *call)
     if (first < 1e300) loami_timer_set(call->client->loop, &call->clock, first, on_clock, call);
 }
 
+/* ---- over a wire ------------------------------------------------------------------------------------ */
+
+/* Callbacks may end their call, which goes on until they have returned. */
+static bool settled(loami_call *call, bool was)
+{
+    loami_client *c = call->client;
+    bool alive = !call->dead;
+    c->busy = was;
+    if (!was) settle(c);
+    return alive;
+}
+
+static bool wire_line(void *arg, char *line, size_t n)
+{
+    loami_call *call = arg;
+    bool was = call->client->busy;
+    call->client->busy = true;
+    bool ok = on_header(line, 1, n, call) == n;
+    return settled(call, was) && ok;
+}
+
+static bool wire_data(void *arg, char *bytes, size_t n)
+{
+    loami_call *call = arg;
+    bool was = call->client->busy;
+    call->client->busy = true;
+    on_data(bytes, 1, n, call);
+    return settled(call, was);
+}
+
+static bool connect_again(loami_call *call);
+
+static void wire_end(void *arg, loami_wire_end how)
+{
+    static const struct {
+        loami_call_fate fate;
+        const char *msg;
+    } ends[] = { [LOAMI_WIRE_WHOLE] = { LOAMI_CALL_OK, "" },
+                 [LOAMI_WIRE_STALE] = { LOAMI_CALL_LOST, "the connection was closed without an answer" },
+                 [LOAMI_WIRE_BROKE] = { LOAMI_CALL_LOST, "the connection was closed before the answer's end" },
+                 [LOAMI_WIRE_GARBLED] = { LOAMI_CALL_LOST, "what came is not an answer in HTTP" } };
+    loami_call *call = arg;
+    call->wire = NULL;
+    if (how == LOAMI_WIRE_STALE && call->kept && connect_again(call)) return;
+    finish(call, ends[how].fate, ends[how].msg);
+}
+
+static bool ask(loami_call *call, loami_wire *w)
+{
+    static const loami_wire_ear ear = { wire_line, wire_data, wire_end };
+    loami_wire_request r = { .head = call->request.data,
+                             .n_head = call->request.len,
+                             .body = call->q.body,
+                             .n_body = call->q.n_body,
+                             .bodiless = strcmp(call->q.method, "HEAD") == 0,
+                             .read_bytes = call->q.read_bytes,
+                             .ear = &ear,
+                             .arg = call };
+    if (!w || !loami_wire_ask(w, &r)) return false;
+    call->wire = w;
+    return true;
+}
+
+static int close_socket(void *arg, curl_socket_t fd)
+{
+    loami_client *c = arg;
+    return fd == c->taken ? 0 : close(fd);
+}
+
+/* libcurl's part is done: the socket goes on without it. */
+static void on_connected(loami_call *call)
+{
+    loami_client *c = call->client;
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    curl_off_t us = 0;
+    curl_easy_getinfo(call->easy, CURLINFO_ACTIVESOCKET, &fd);
+    curl_easy_getinfo(call->easy, CURLINFO_CONNECT_TIME_T, &us);
+    c->taken = fd;
+    let_go(call);
+    c->taken = CURL_SOCKET_BAD;
+    give_back(c, call->easy);
+    call->easy = NULL;
+    call->connect_s = (double)us * 1e-6;
+    call->kept = false;
+    if (fd == CURL_SOCKET_BAD || !ask(call, loami_wires_add(c->wires, call->where, fd)))
+        finish(call, LOAMI_CALL_LOST, "its connection broke");
+}
+
 /* ---- calls -------------------------------------------------------------------------------------------- */
 
 static bool set_headers(loami_call *call, const loami_call_request *q)
@@ -294,21 +406,50 @@ static bool set_headers(loami_call *call, const loami_call_request *q)
     return curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers) == CURLE_OK;
 }
 
-static bool set_options(loami_call *call, const loami_call_request *q)
+/* A handle that connects to url. */
+static bool set_connection(loami_call *call, const char *url)
 {
-    CURL *e = call->easy;
-    const char *method = q->method ? q->method : "GET";
-    bool ok = curl_easy_setopt(e, CURLOPT_URL, q->url) == CURLE_OK && set_headers(call, q);
-
+    loami_client *c = call->client;
+    const loami_call_request *q = &call->q;
+    CURL *e = call->easy = c->n_spare ? c->spare[--c->n_spare] : curl_easy_init();
+    if (!e) return false;
     curl_easy_setopt(e, CURLOPT_PRIVATE, call);
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, call->error);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)((q->connect_s > 0 ? q->connect_s : 5) * 1000));
+    return curl_easy_setopt(e, CURLOPT_URL, url) == CURLE_OK;
+}
+
+/* A new connection for a wire. */
+static bool connect_again(loami_call *call)
+{
+    loami_client *c = call->client;
+    loami_buf url = { 0 };
+    loami_buf_printf(&url, "http://%s/", call->where);
+    bool ok = !url.failed && set_connection(call, url.data);
+    loami_buf_free(&url);
+    if (!ok) return false;
+    curl_easy_setopt(call->easy, CURLOPT_CONNECT_ONLY, 1L);
+    curl_easy_setopt(call->easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+    curl_easy_setopt(call->easy, CURLOPT_CLOSESOCKETDATA, c);
+    if (call->begun) TAILQ_REMOVE(&c->calls, call, next);
+    call->begun = false;
+    TAILQ_INSERT_TAIL(&c->waiting, call, next);
+    if (!c->busy) settle(c);
+    return true;
+}
+
+static bool set_options(loami_call *call, const loami_call_request *q)
+{
+    const char *method = call->q.method;
+    bool ok = set_connection(call, q->url) && set_headers(call, q);
+    CURL *e = call->easy;
+    if (!ok) return false;
     curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)(q->read_bytes ? q->read_bytes : 16384));
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)((q->connect_s > 0 ? q->connect_s : 5) * 1000));
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(e, CURLOPT_HEADERDATA, call);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data);
@@ -331,22 +472,43 @@ static bool set_options(loami_call *call, const loami_call_request *q)
     return ok;
 }
 
+static bool start(loami_call *call, const loami_call_request *q)
+{
+    loami_client *c = call->client;
+    const char *path;
+    call->where = loami_http1_place(q->url, &path);
+    if (!call->where) {
+        if (!set_options(call, q)) return false;
+        TAILQ_INSERT_TAIL(&c->waiting, call, next);
+        if (!c->busy) settle(c);
+        return true;
+    }
+    loami_http1_ask(&call->request, q->method, call->where, path, q->headers, q->n_headers);
+    if (q->body || strcmp(q->method, "POST") == 0)
+        loami_buf_printf(&call->request, "Content-Length: %zu\r\n", q->n_body);
+    loami_buf_puts(&call->request, "\r\n");
+    if (call->request.failed) return false;
+    call->kept = !q->fresh && ask(call, loami_wires_take(c->wires, call->where));
+    if (!call->kept) return connect_again(call);
+    call->begun = true;
+    TAILQ_INSERT_TAIL(&c->calls, call, next);
+    return true;
+}
+
 loami_call *loami_call_start(loami_client *c, const loami_call_request *q)
 {
     loami_call *call = calloc(1, sizeof *call);
     if (!call) return NULL;
     call->client = c;
     call->q = *q;
+    call->q.method = q->method ? q->method : "GET";
     call->head.limit = MAX_HEAD;
-    call->easy = c->n_spare ? c->spare[--c->n_spare] : curl_easy_init();
-    if (!call->easy || !set_options(call, q)) {
+    call->start_s = call->moved_s = loami_now_s();
+    if (!start(call, &call->q)) {
         call_free(call);
         return NULL;
     }
-    call->start_s = call->moved_s = loami_now_s();
     start_clock(call);
-    TAILQ_INSERT_TAIL(&c->waiting, call, next);
-    if (!c->busy) settle(c);
     return call;
 }
 
@@ -354,7 +516,7 @@ void loami_call_cancel(loami_call *call)
 {
     loami_client *c = call->client;
     if (call->dead) return;
-    TAILQ_REMOVE(call->added ? &c->calls : &c->waiting, call, next);
+    TAILQ_REMOVE(call->begun ? &c->calls : &c->waiting, call, next);
     loami_timer_clear(&call->clock);
     if (!c->busy) {
         call_free(call);
@@ -370,6 +532,10 @@ void loami_call_resume(loami_call *call)
     if (!call->paused || call->dead) return;
     call->paused = false;
     call->moved_s = loami_now_s();
+    if (call->wire) {
+        loami_wire_pause(call->wire, false);
+        return;
+    }
     bool was = c->busy; /* this may hand on what libcurl holds already */
     c->busy = true;
     curl_easy_pause(call->easy, CURLPAUSE_CONT);
@@ -397,6 +563,7 @@ bool loami_call_next_header(const loami_call *call, size_t *at, const char **nam
 double loami_call_connect_s(const loami_call *call)
 {
     curl_off_t us = 0;
+    if (call->where) return call->connect_s;
     curl_easy_getinfo(call->easy, CURLINFO_CONNECT_TIME_T, &us);
     return (double)us * 1e-6;
 }
@@ -410,9 +577,11 @@ int loami_client_open(loami_client **out, loami_loop *loop, uint32_t max_connect
     TAILQ_INIT(&c->calls);
     TAILQ_INIT(&c->waiting);
     c->loop = loop;
+    c->taken = CURL_SOCKET_BAD;
     c->timer = evtimer_new(loami_loop_base(loop), on_timer, c);
     if (curl_global_init(CURL_GLOBAL_ALL) == CURLE_OK) c->multi = curl_multi_init();
-    if (!c->timer || !c->multi) {
+    if (!c->timer || !c->multi ||
+        loami_wires_open(&c->wires, loop, max_connections ? max_connections : 1024, err) < 0) {
         loami_client_close(c);
         return loami_fail(err, LOAM_E_IO, "the HTTP client cannot start");
     }
@@ -434,6 +603,7 @@ void loami_client_close(loami_client *c)
         TAILQ_REMOVE(&c->calls, call, next);
         call_free(call);
     }
+    loami_wires_close(c->wires);
     if (c->multi) curl_multi_cleanup(c->multi);
     while (c->n_spare) curl_easy_cleanup(c->spare[--c->n_spare]);
     if (c->timer) event_free(c->timer);

@@ -1,4 +1,5 @@
-/* net/client.h: HTTP requests to other servers, over libcurl's multi interface, on the loop's thread.
+/* net/client.h: HTTP requests to other servers, on the loop's thread. libcurl makes connections, and speaks with TLS;
+ * what is said without TLS goes over wires (wire.h).
  *
  * Connections are kept and used again. An answer is handed on as it arrives, and a reader that is full stops
  * it without stopping any other. Nothing here blocks; names are resolved on a thread of libcurl's. */

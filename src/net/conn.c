@@ -292,6 +292,7 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
     evbuffer_remove_cb_entry(bufferevent_get_input(c->bev), c->in_cb);
     evbuffer_remove_cb_entry(bufferevent_get_output(c->bev), c->out_cb);
     LIST_REMOVE(c, next);
+    loami_reply_unqueue(c);
     s->state.connections--;
     if (c->reply) loami_reply_lost(c->reply);
     conn_free(c);

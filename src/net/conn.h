@@ -24,7 +24,9 @@ typedef struct loami_conn {
     double started_s;     /* when its first byte came; 0 = between requests */
     uint64_t got_bytes;   /* of it */
     bool lingering;       /* answered and half closed: what still comes is thrown away */
+    bool unsent;          /* a piece of its answer waits for the end of the loop's turn */
     LIST_ENTRY(loami_conn) next;
+    TAILQ_ENTRY(loami_conn) next_unsent;
 } loami_conn;
 
 enum { LOAMI_NOTES = 16, LOAMI_HIGH_WATER = 64 * 1024, LOAMI_PIPELINED = 64 * 1024 };
@@ -43,6 +45,7 @@ struct loami_reply {
     bool head;                                                               /* HEAD: headers without body */
     bool was_lost; /* the client left before the end */
     bool full;     /* write said false and drained is owed */
+    bool chunked;  /* and evhttp knows whom to tell when its output is out: pieces may go in beside it */
     int status;
     uint64_t sent_bytes;
     double start_s, first_s; /* request complete, answer begun */
@@ -69,6 +72,9 @@ struct loami_server {
     bool loopback; /* bound to this machine alone */
     bool draining, late, retiring;
     LIST_HEAD(loami_conns, loami_conn) conns;
+    TAILQ_HEAD(, loami_conn) unsent;
+    uint32_t n_unsent;
+    struct event *send; /* active while there are any */
     uint64_t id_salt;
     loami_server_state state;
 };
@@ -86,6 +92,8 @@ void loami_conn_guard_end(loami_conn *c);
 const char *loami_status_phrase(int status);
 void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_request *req);
 void loami_reply_lost(struct loami_reply *r); /* the connection is being freed */
+void loami_reply_send_all(struct loami_server *s); /* what waits for the end of the loop's turn */
+void loami_reply_unqueue(loami_conn *c);
 
 /* server.c */
 void loami_server_route(loami_reply *r);

@@ -335,9 +335,44 @@ static bool flush_now(struct bufferevent *bev, bool tls)
     evbuffer_unfreeze(out, 1);
     evbuffer_write(out, bufferevent_getfd(bev));
     evbuffer_freeze(out, 1);
-    if (evbuffer_get_length(out)) return false;
-    bufferevent_disable(bev, EV_WRITE);
-    return true;
+    bool all = evbuffer_get_length(out) == 0, waits = bufferevent_get_enabled(bev) & EV_WRITE;
+    if (all && waits) bufferevent_disable(bev, EV_WRITE);
+    if (!all && !waits) bufferevent_enable(bev, EV_WRITE);
+    return all;
+}
+
+/* ---- pieces, sent together -------------------------------------------------------------------------- */
+
+/* Those of all answers go when the loop has handled what woke it. Readers then find several at once, and what came
+ * in pieces for one of them leaves as one; sent one by one, each piece wakes somebody who sleeps again before the
+ * next. */
+enum { SEND_AT = 32 }; /* connections: who was first does not wait for more than these */
+
+void loami_reply_unqueue(loami_conn *c)
+{
+    if (!c->unsent) return;
+    c->unsent = false;
+    c->server->n_unsent--;
+    TAILQ_REMOVE(&c->server->unsent, c, next_unsent);
+}
+
+void loami_reply_send_all(struct loami_server *s)
+{
+    loami_conn *c;
+    while ((c = TAILQ_FIRST(&s->unsent))) {
+        loami_reply_unqueue(c);
+        flush_now(c->bev, false);
+    }
+}
+
+static void queue(loami_conn *c)
+{
+    struct loami_server *s = c->server;
+    if (c->unsent) return;
+    c->unsent = true;
+    TAILQ_INSERT_TAIL(&s->unsent, c, next_unsent);
+    if (s->n_unsent++ == 0) event_active(s->send, EV_WRITE, 0);
+    if (s->n_unsent >= SEND_AT) loami_reply_send_all(s);
 }
 
 /* Likewise, of a whole answer: evhttp goes on to the next request, as if the loop had told it. */
@@ -409,15 +444,43 @@ static void on_drained(struct evhttp_connection *evcon, void *arg)
     if (r->drained && r->state != LOAMI_REPLY_ENDED) r->drained(r->watch_arg);
 }
 
+/* One chunk, as evhttp would frame it. */
+static void put_chunk(struct evbuffer *out, const void *bytes, size_t n)
+{
+    char size[24];
+    int n_size = snprintf(size, sizeof size, "%zx\r\n", n);
+    evbuffer_expand(out, n + (size_t)n_size + 2);
+    evbuffer_add(out, size, (size_t)n_size);
+    evbuffer_add(out, bytes, n);
+    evbuffer_add(out, "\r\n", 2);
+}
+
+/* The first piece goes through evhttp, which remembers on_drained from then on. */
+static void put_piece(loami_reply *r, const void *bytes, size_t n)
+{
+    struct evbuffer *piece = evhttp_request_get_output_buffer(r->req);
+    evbuffer_add(piece, bytes, n);
+    evhttp_send_reply_chunk_with_cb(r->req, piece, on_drained, r);
+    r->chunked = !r->head && !r->server->config.tls &&
+                 evhttp_find_header(evhttp_request_get_output_headers(r->req), "Transfer-Encoding");
+}
+
 bool loami_reply_write(loami_reply *r, const void *bytes, size_t n)
 {
     if (!r->req) return false;
-    struct evbuffer *piece = evhttp_request_get_output_buffer(r->req);
-    evbuffer_add(piece, bytes, n);
+    loami_conn *c = r->conn;
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    bool tls = r->server->config.tls;
     r->sent_bytes += n;
-    evhttp_send_reply_chunk_with_cb(r->req, piece, on_drained, r);
-    flush_now(r->conn->bev, r->server->config.tls);
-    r->full = evbuffer_get_length(bufferevent_get_output(r->conn->bev)) > LOAMI_HIGH_WATER;
+    if (r->chunked && n)
+        put_chunk(out, bytes, n);
+    else
+        put_piece(r, bytes, n);
+    if (evbuffer_get_length(out) > LOAMI_HIGH_WATER)
+        flush_now(c->bev, tls);
+    else if (!tls)
+        queue(c);
+    r->full = evbuffer_get_length(out) > LOAMI_HIGH_WATER;
     return !r->full;
 }
 
@@ -438,6 +501,7 @@ void loami_reply_end(loami_reply *r)
     loami_conn *c = r->conn;
     struct bufferevent *bev = c->bev;
     bool tls = r->server->config.tls;
+    loami_reply_unqueue(c);
     bool at_once = !evhttp_find_header(evhttp_request_get_output_headers(r->req), "Transfer-Encoding") &&
                    evbuffer_get_length(bufferevent_get_output(bev)) == 0;
     bufferevent_incref(bev);

@@ -257,6 +257,12 @@ void loami_server_route(loami_reply *r)
     loami_reply_fail(r, &f);
 }
 
+static void on_send(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    loami_reply_send_all(arg);
+}
+
 /* ---- the end ------------------------------------------------------------------------------------------ */
 
 void loami_server_settled(loami_server *s)
@@ -353,13 +359,15 @@ int loami_server_open(loami_server **out, loami_loop *loop, const loami_server_c
     set_defaults(&s->config);
     s->loop = loop;
     LIST_INIT(&s->conns);
+    TAILQ_INIT(&s->unsent);
     evutil_secure_rng_get_bytes(&s->id_salt, sizeof s->id_salt);
     snprintf(s->host, sizeof s->host, "%s", s->config.host);
     raise_file_limit(s->config.max_connections);
 
     rc = LOAM_E_NOMEM;
     s->http = evhttp_new(loami_loop_base(loop));
-    if (!s->http) {
+    s->send = event_new(loami_loop_base(loop), -1, EV_PERSIST, on_send, s);
+    if (!s->http || !s->send) {
         loami_fail_nomem(err);
         goto out;
     }
@@ -386,6 +394,7 @@ void loami_server_close(loami_server *s)
     loami_timer_clear(&s->drain_timer);
     loami_timer_clear(&s->accept_timer);
     if (s->http) evhttp_free(s->http);
+    if (s->send) event_free(s->send);
     if (s->on_term) event_free(s->on_term);
     if (s->on_int) event_free(s->on_int);
     if (s->on_hup) event_free(s->on_hup);

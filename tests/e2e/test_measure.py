@@ -12,20 +12,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "gateway"))
-from gw import Fake, Gateway  # noqa: E402
-
-
-@pytest.fixture
-def fake():
-    running = []
-
-    def begin(name, **how):
-        running.append(Fake(name, **how))
-        return running[-1]
-
-    yield begin
-    for f in running:
-        f.stop()
+from gw import Gateway, fake  # noqa: E402, F401 (a fixture)
 
 
 @pytest.fixture

@@ -1,22 +1,8 @@
 import pytest
 
-from gw import Fake, Gateway
+from gw import Gateway, fake  # noqa: F401 (a fixture)
 
 FAST = {"interval_s": 0.1, "timeout_s": 0.5, "slow_start_s": 0, "fall": 2, "rise": 1}
-
-
-@pytest.fixture
-def fake():
-    """fake("a", kind="loam") -> a running backend; ended with the test."""
-    running = []
-
-    def begin(name, **how):
-        running.append(Fake(name, **how))
-        return running[-1]
-
-    yield begin
-    for f in running:
-        f.stop()
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import tempfile
 import time
 import urllib.parse
 
+import pytest
+
 from conftest import COMMAND
 
 FAKE = [*COMMAND[:-1], str(pathlib.Path(COMMAND[-1]).parent / "tests" / "gateway" / "fake_backend")]
@@ -186,6 +188,20 @@ class Fake(Http):
     def stop(self):
         if self.process.poll() is None:
             self.kill()
+
+
+@pytest.fixture
+def fake():
+    """fake("a", kind="loam") -> a running backend; ended with the test."""
+    running = []
+
+    def begin(name, **how):
+        running.append(Fake(name, **how))
+        return running[-1]
+
+    yield begin
+    for f in running:
+        f.stop()
 
 
 class Gateway(Http):

@@ -39,6 +39,20 @@ def test_an_error_of_one_is_another_ones_answer(pair, status):
         assert r.status == 200 and r.backend == "b"
 
 
+def test_time_that_is_over_is_over_everywhere(pair):
+    """408 is loam's own word for a request's time limit: another backend would only take as long again."""
+    a, b, g = pair
+    for x in (a, b):
+        x.tell(status=408, count=100)
+    for _ in range(10):
+        r = g.chat()
+        assert r.status == 408 and r.error["message"] == "Told to fail."
+    assert a.seen()["requests"] + b.seen()["requests"] == 10
+    for x in (a, b):
+        x.tell(count=0)
+    assert {g.chat().backend for _ in range(4)} == {"a", "b"}
+
+
 def test_each_backend_is_tried_once(pair):
     a, b, g = pair
     a.tell(status=500, count=100)

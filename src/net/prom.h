@@ -1,0 +1,42 @@
+/* net/prom.h: histograms, and Prometheus' text form 0.0.4 of what is counted. */
+#ifndef LOAMI_PROM_H
+#define LOAMI_PROM_H
+
+#include "base/buf.h"
+
+enum { LOAMI_HIST_MAX = 24 };
+
+/* How often a value fell into each range. Zero-initialised is empty. */
+typedef struct loami_hist {
+    uint64_t n[LOAMI_HIST_MAX]; /* by bounds, each not counting those before; what is above all is in count
+                                   alone */
+    uint64_t count;
+    double sum;
+} loami_hist;
+
+/* bounds: ascending, ended by 0. */
+void loami_hist_add(loami_hist *h, const double *bounds, double value);
+
+#define LOAMI_PROM_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* What a series is, once before its samples. type: "gauge", "counter" or "histogram". */
+void loami_prom_head(loami_buf *o, const char *name, const char *type, const char *help);
+
+/* Appends key="value" to a sample's labels, escaped as the format wants it, behind a comma if it isn't the first. */
+void loami_prom_label(loami_buf *labels, const char *key, const char *value);
+
+/* One sample. labels: from loami_prom_label; NULL or empty = none. */
+void loami_prom_put(loami_buf *o, const char *name, const loami_buf *labels, double value);
+
+/* A sample with one label more than these. */
+void loami_prom_put_by(loami_buf *o, const char *name, const loami_buf *labels, const char *key, const char *word,
+                       double value);
+
+/* A series that has one sample and no labels, with its head. */
+void loami_prom_one(loami_buf *o, const char *name, const char *type, const char *help, double value);
+
+/* The samples of one histogram: buckets, sum and count. */
+void loami_prom_hist(loami_buf *o, const char *name, const loami_buf *labels, const double *bounds,
+                     const loami_hist *h);
+
+#endif
