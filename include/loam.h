@@ -97,7 +97,7 @@ typedef struct loam_options {
     uint32_t step_ms;         /* what a step should take at most that somebody decodes in: prompts beside are cut into
                                  pieces that fit, by the measured cost of a token; 0 = 150 */
     uint64_t memory_bytes;    /* limit of weights + KV cache + scratch; 0 = three quarters of the machine's memory */
-    uint64_t kv_bytes;        /* of the KV cache; 0 = eight whole contexts, or what the limit leaves */
+    uint64_t kv_bytes;        /* of the KV cache; 0 = room for loam_kv_tokens, or what the limit leaves */
     uint64_t prefix_bytes;    /* of it, kept at most for prompts that begin alike; 0 = whatever no request needs */
     const char *kv_type;      /* "f16" (default) or "int8" */
     bool overcommit;          /* start requests when their prompt fits, not their longest answer; when pages run out, the
@@ -108,6 +108,10 @@ typedef struct loam_options {
     const char *kv_dir;       /* a folder where pages of prompts outlive memory and restarts; NULL = none */
     uint64_t kv_disk_bytes;   /* limit of this model's pages there; 0 = 8 GiB */
 } loam_options;
+
+/* Tokens that a KV cache has room for whose size was left open: the whole context of all that may run (0 = 32) where contexts are
+ * short (65,536 tokens in all), and eight whole contexts where they are long, since most requests need far less than one. */
+uint64_t loam_kv_tokens(uint32_t context_tokens, uint32_t max_running);
 
 /* Loads the shared object of the substrate that loam_options.substrate would choose, if it has one, so that loam_engine_open
  * needs to open no libraries: for programs that restrict themselves in between. */

@@ -79,7 +79,7 @@ static int read_settings(settings *s, int argc, char **argv)
           4096 },
         { "--step-ms", 0, "N", "a step that others decode in takes no more of a prompt than fits [150]",
           LOAMI_OPT_U32, &s->step_ms, NULL, 1, 60000 },
-        { "--kv-memory", 0, "BYTES", "of each model's KV cache [eight whole contexts, or what the limit leaves]",
+        { "--kv-memory", 0, "BYTES", "of each model's KV cache [65,536 tokens or eight whole contexts, or what the limit leaves]",
           LOAMI_OPT_U64, &s->kv_memory, NULL, 1, 9007199254740992.0 },
         { "--kv-type", 0, "T", "f16 or int8 [f16]", LOAMI_OPT_STRING, &s->kv_type, NULL, 0, 0 },
         { "--prefix-memory", 0, "BYTES", "of it, kept at most for prompts that begin alike [what no request needs]",

@@ -10,7 +10,6 @@
 enum {
     MODELS_MAX = 1024,    /* a folder of more is a mistake */
     NAMES_A_MODEL = 3,    /* besides those that were served explicitly */
-    GUESSED_CONTEXTS = 8, /* the KV cache is made for so many, see loam_options.kv_bytes */
     GUESSED_CONTEXT_TOKENS = 8192,
 };
 static const uint64_t GUESSED_SCRATCH = 64 << 20;
@@ -33,7 +32,7 @@ static void guess(loami_served_config *c)
     uint64_t token = (uint64_t)2 * 2 * g->n_layers * g->n_kv_heads * g->head_dim; /* K and V, 16 bits */
     uint64_t kv = c->options.kv_bytes;
     if (c->options.context_tokens) context = c->options.context_tokens;
-    if (!kv) kv = token * context * GUESSED_CONTEXTS;
+    if (!kv) kv = token * loam_kv_tokens((uint32_t)context, c->options.max_running);
     c->least_bytes = info.tensor_bytes;
     c->bytes = info.tensor_bytes + kv + GUESSED_SCRATCH;
     loami_info_close(&info);

@@ -11,7 +11,7 @@ enum {
     CONTEXT_DEFAULT = 8192,     /* tokens: a longer context is the user's wish, since its memory is reserved */
     CONTEXT_MAX = 1 << 20,
     CONTEXT_LEAST = 256,        /* below, a memory limit is too small to be meant */
-    CONTEXTS_DEFAULT = 8,       /* whole ones that the KV cache has room for; most requests need far less than one */
+    CONTEXTS_DEFAULT = 8,       /* see loam_kv_tokens */
     RUNNING_DEFAULT = 32,
     RUNNING_MAX = 256,          /* with prompts beside, they still fit into a step */
     STEP_MS_DEFAULT = 150,      /* six tokens a second while somebody else's prompt is being read: still as fast as one reads */
@@ -100,6 +100,13 @@ static double gb(uint64_t bytes)
     return (double)bytes / 1e9;
 }
 
+uint64_t loam_kv_tokens(uint32_t context_tokens, uint32_t max_running)
+{
+    uint64_t all = (uint64_t)context_tokens * (max_running ? max_running : RUNNING_DEFAULT);
+    uint64_t most = CONTEXTS_DEFAULT * (uint64_t)(context_tokens > CONTEXT_DEFAULT ? context_tokens : CONTEXT_DEFAULT);
+    return all < most ? all : most;
+}
+
 /* How many pages: as many as were asked for, or as fit under the limit beside weights and scratch. */
 static int choose_pages(loam_engine *e, uint64_t page_bytes, uint32_t *n_pages, loam_err *err)
 {
@@ -107,7 +114,8 @@ static int choose_pages(loam_engine *e, uint64_t page_bytes, uint32_t *n_pages, 
     uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3, taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
     if (e->disk) taken += loami_disk_memory(e->disk);
     uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, each = loami_pages_at_once(e, e->info.context_tokens);
-    uint64_t n = o->kv_bytes ? o->kv_bytes / page_bytes : each * (e->max_running < CONTEXTS_DEFAULT ? e->max_running : CONTEXTS_DEFAULT);
+    uint64_t contexts = loam_kv_tokens(e->info.context_tokens, e->max_running) / e->info.context_tokens;
+    uint64_t n = o->kv_bytes ? o->kv_bytes / page_bytes : each * contexts;
 
     e->stat.limit_bytes = limit;
     if (!o->memory_bytes && left / page_bytes < each) left = each * page_bytes; /* the system's memory is its own affair */

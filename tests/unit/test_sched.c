@@ -284,6 +284,29 @@ static void too_few_pages_change_nothing_but_the_time(void **unused)
     }
 }
 
+static void short_contexts_all_run_at_once(void **unused)
+{
+    (void)unused;
+    enum { N = 12, NEW = 200, LONG_MS = 20000 };
+    loam_request r = { .max_new = NEW, .ignore_eos = true };
+    loam_engine *e = open_with((loam_options){ .substrate = "cpu", .threads = 2, .max_running = N, .context_tokens = 256 });
+    loam_stream *s[N];
+    gate g;
+    gate_close(&g, e);
+    for (int i = 0; i < N; i++) s[i] = submit(e, "a prompt like any other", r);
+    gate_open(&g);
+    loam_token t;
+    for (int i = 0; i < N; i++) assert_int_equal(loam_stream_next(s[i], &t, LONG_MS), 1); /* nobody reads on: who waited for an end would wait for ever */
+    for (int i = 0; i < N; i++) loam_stream_close(s[i]);
+    gate_free(&g);
+    loam_engine_close(e);
+    assert_int_equal(loam_kv_tokens(576, 0), 32 * 576);
+    assert_int_equal(loam_kv_tokens(8192, 32), 8 * 8192);
+    assert_int_equal(loam_kv_tokens(4096, 32), 8 * 8192);
+    assert_int_equal(loam_kv_tokens(100000, 4), 4 * 100000);
+    assert_int_equal(loam_kv_tokens(100000, 32), 8 * 100000);
+}
+
 static void memory_has_a_limit(void **unused)
 {
     (void)unused;
@@ -368,6 +391,7 @@ int main(void)
         cmocka_unit_test(the_same_prompt_is_run_once),
         cmocka_unit_test(a_common_beginning_is_run_once),
         cmocka_unit_test(too_few_pages_change_nothing_but_the_time),
+        cmocka_unit_test(short_contexts_all_run_at_once),
         cmocka_unit_test(memory_has_a_limit),
         cmocka_unit_test(a_thousand_leave),
     };
