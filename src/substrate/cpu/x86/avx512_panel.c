@@ -17,10 +17,15 @@ INLINE void row_starts(const uint8_t *at[16], const uint8_t *base, size_t stride
 INLINE void turn_scales(float *out, const uint8_t *at[16], uint32_t g0, uint32_t n_groups, loami_scale type)
 {
     uint32_t size = type == LOAMI_SCALE_F32 ? 4 : 2;
+    size_t ahead = NR * (size_t)(at[1] - at[0]);
     for (uint32_t g = 0; g < n_groups; g += 16) {
         __mmask16 m = n_groups - g < 16 ? (__mmask16)((1u << (n_groups - g)) - 1) : 0xffff;
         __m512i t[16];
-        for (int r = 0; r < 16; r++) t[r] = _mm512_castps_si512(load_scales(at[r] + (size_t)(g0 + g) * size, m, type));
+        for (int r = 0; r < 16; r++) {
+            const uint8_t *from = at[r] + (size_t)(g0 + g) * size;
+            t[r] = _mm512_castps_si512(load_scales(from, m, type));
+            _mm_prefetch((const char *)(from + ahead), _MM_HINT_T0);
+        }
         transpose16(t);
         for (uint32_t i = 0; i < 16 && g + i < n_groups; i++) _mm512_storeu_si512(out + (size_t)(g + i) * NR, t[i]);
     }
@@ -53,7 +58,7 @@ static void unpack_fp_scales(loami_panel *p, const loami_mat *w, uint32_t row, u
 INLINE void load_words(__m512i t[16], const uint8_t *at[16], size_t offset, uint32_t left)
 {
     __mmask64 m = left < 64 ? (1ull << left) - 1 : ~0ull;
-    size_t ahead = 32 * (size_t)(at[1] - at[0]);
+    size_t ahead = NR * (size_t)(at[1] - at[0]);
     for (int r = 0; r < 16; r++) {
         t[r] = _mm512_maskz_loadu_epi8(m, at[r] + offset);
         _mm_prefetch((const char *)(at[r] + offset + ahead), _MM_HINT_T1); /* the next panel's, 32 rows on */
