@@ -64,6 +64,7 @@ static bool collect(loam_engine *e, const loam_batch *b, loam_err *err)
         e->step_seqs[i] = NULL;
         all = false;
     }
+    for (uint32_t i = 0; i < e->n_running; i++) loami_stream_tell(e->running[i]);
     return all;
 }
 

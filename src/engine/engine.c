@@ -87,8 +87,7 @@ static bool sample(loam_engine *e, loam_stream *s, const float *row)
     loami_ring_item item = { .n_top = r->n_logprobs < vocab ? r->n_logprobs : vocab };
 
     if (n_new == 0) loami_sampler_prompt(&s->sampler, s->tokens, s->n_prompt);
-    memcpy(e->logits, row, vocab * sizeof *row);
-    item.id = loami_sample(&s->sampler, e->logits, early ? e->text->eos : NULL, early ? e->text->n_eos : 0, e->scratch);
+    item.id = loami_sample(&s->sampler, row, e->logits, early ? e->text->eos : NULL, early ? e->text->n_eos : 0, e->scratch);
     if (item.id < 0) {
         release(e, s, LOAM_FINISH_ERROR, LOAM_E_UNSUPPORTED, "no token of the model's vocabulary goes on as the grammar asks");
         return false;
@@ -176,6 +175,8 @@ static void take_results(loam_engine *e, const loam_batch *b, const float *logit
         else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
         logits += (size_t)n_wanted * width;
     }
+    /* All rows first: a reader of several streams that wakes takes a processor from who samples, once a step and not once a row. */
+    for (uint32_t i = 0; i < e->n_running; i++) loami_stream_tell(e->running[i]);
 }
 
 void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err)

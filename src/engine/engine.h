@@ -85,6 +85,7 @@ struct loam_stream {
     loam_logprob *ring_top;    /* [RING_CAP][request.n_logprobs] */
     uint32_t head, tail;       /* ring[head - 1] newest, ring[tail] oldest; they only grow */
     bool hungry;               /* the reader found nothing and wants on_ready */
+    bool untold;               /* engine's side: pushed since it was told */
     loam_result result;        /* finish != NONE: the engine has let go */
     atomic_bool cancelled;
 
@@ -187,6 +188,7 @@ uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens);
 /* stream.c, engine's side */
 uint32_t loami_stream_room(loam_stream *s); /* tokens that its reader can still be sent */
 void loami_stream_push(loam_stream *s, const loami_ring_item *item, const loam_logprob *top);
+void loami_stream_tell(loam_stream *s); /* the reader of what was pushed, which push does not; finish does too */
 void loami_stream_finish(loam_stream *s, loam_finish finish, int code, const char *msg); /* and lets go of it */
 void loami_stream_unref(loam_stream *s);
 struct timespec loami_time_in(uint32_t ms); /* for pthread_cond_timedwait */

@@ -95,16 +95,28 @@ static void penalise(const loami_sampler *s, float *logits)
 
 /* ---- choosing ------------------------------------------------------------------------------------------- */
 
+/* The largest of a block. Maxima side by side: of a single one compilers make no vector loop, since they may not reorder it. */
+static float largest(const float *x, uint32_t n)
+{
+    enum { LANES = 16 };
+    float top[LANES], best = -INFINITY;
+    uint32_t i = 0;
+    for (uint32_t k = 0; k < LANES; k++) top[k] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (uint32_t k = 0; k < LANES; k++) top[k] = x[i + k] > top[k] ? x[i + k] : top[k];
+    for (uint32_t k = 0; k < LANES; k++) best = top[k] > best ? top[k] : best;
+    for (; i < n; i++) best = x[i] > best ? x[i] : best;
+    return best;
+}
+
 int32_t loami_argmax(const float *logits, uint32_t n)
 {
-    /* Blocks: the inner maximum is a vector loop, and only a block that beats the best is searched. */
-    enum { BLOCK = 256 };
+    /* Only a block that beats the best is searched. */
+    enum { BLOCK = 1024 };
     float best = -INFINITY;
     uint32_t at = 0;
     for (uint32_t b = 0; b < n; b += BLOCK) {
-        uint32_t end = n - b < BLOCK ? n : b + BLOCK;
-        float top = -INFINITY;
-        for (uint32_t i = b; i < end; i++) top = logits[i] > top ? logits[i] : top;
+        float top = largest(logits + b, n - b < BLOCK ? n - b : BLOCK);
         if (!(top > best)) continue;
         best = top;
         for (at = b; logits[at] != top;) at++;
@@ -227,27 +239,31 @@ static loami_candidate last_of(const loami_candidate *c, uint32_t n)
     return last;
 }
 
-/* Most of the time the likeliest token is allowed, and no mask is needed. */
-static int32_t greedy(const loami_sampler *s, float *logits)
+/* Most of the time the likeliest token is allowed, and no mask is needed. With a matcher logits are spare. */
+static int32_t greedy(const loami_sampler *s, const float *logits, float *spare)
 {
     int32_t id = loami_argmax(logits, s->vocab);
     if (!s->matcher || (logits[id] > -INFINITY && loami_matcher_allows(s->matcher, id))) return id;
-    if (!forbid(s, logits)) return -1;
+    if (!forbid(s, spare)) return -1;
     id = loami_argmax(logits, s->vocab);
     return logits[id] > -INFINITY ? id : -1;
 }
 
-int32_t loami_sample(loami_sampler *s, float *logits, const int32_t *banned, uint32_t n_banned, loami_candidate *c)
+int32_t loami_sample(loami_sampler *s, const float *logits, float *spare, const int32_t *banned, uint32_t n_banned, loami_candidate *c)
 {
     const loam_sampling *h = &s->how;
-    penalise(s, logits);
-    for (uint32_t i = 0; i < n_banned; i++)
-        if (banned[i] >= 0 && (uint32_t)banned[i] < s->vocab) logits[banned[i]] = -INFINITY;
-    if (!(h->temperature > 0)) return greedy(s, logits);
-    if (s->matcher && !forbid(s, logits)) return -1;
+    if (h->n_bias || s->n_seen || n_banned || s->matcher) {
+        memcpy(spare, logits, s->vocab * sizeof *spare);
+        penalise(s, spare);
+        for (uint32_t i = 0; i < n_banned; i++)
+            if (banned[i] >= 0 && (uint32_t)banned[i] < s->vocab) spare[banned[i]] = -INFINITY;
+        logits = spare;
+    }
+    if (!(h->temperature > 0)) return greedy(s, logits, spare);
+    if (s->matcher && !forbid(s, spare)) return -1;
 
     uint32_t all = weigh(s, logits, c, (loami_candidate){ h->min_p > 0 ? h->min_p : 0, INT32_MAX }), n = all;
-    if (n == 0) return greedy(s, logits);
+    if (n == 0) return greedy(s, logits, spare);
     if (h->top_k && h->top_k < n) {
         keep_top(c, n, h->top_k);
         n = h->top_k;

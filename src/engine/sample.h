@@ -43,9 +43,9 @@ bool loami_sampler_plain(const loami_sampler *s);
 loam_pick loami_sampler_pick(const loami_sampler *s, uint32_t ahead);
 void loami_sampler_drew(loami_sampler *s);
 
-/* Chooses. logits[vocab] are changed in place by bias and penalties; banned[n_banned] are never chosen;
- * scratch[vocab]. -1: the grammar leaves no token. */
-int32_t loami_sample(loami_sampler *s, float *logits, const int32_t *banned, uint32_t n_banned, loami_candidate *scratch);
+/* Chooses from logits[vocab]; where bias, penalties, a grammar or bans change them, in spare[vocab]. banned[n_banned] are never
+ * chosen; scratch[vocab]. -1: the grammar leaves no token. */
+int32_t loami_sample(loami_sampler *s, const float *logits, float *spare, const int32_t *banned, uint32_t n_banned, loami_candidate *scratch);
 
 /* The largest logit, ties to the smaller id. NaN is never the largest; all NaN gives 0. */
 int32_t loami_argmax(const float *logits, uint32_t n);

@@ -134,6 +134,15 @@ void loami_stream_push(loam_stream *s, const loami_ring_item *item, const loam_l
     uint32_t at = s->head++ % RING_CAP;
     s->ring[at] = *item;
     if (item->n_top) memcpy(s->ring_top + (size_t)at * s->request.n_logprobs, top, item->n_top * sizeof *top);
+    pthread_mutex_unlock(&s->lock);
+    s->untold = true;
+}
+
+void loami_stream_tell(loam_stream *s)
+{
+    if (!s->untold) return;
+    s->untold = false;
+    pthread_mutex_lock(&s->lock);
     tell(s);
     pthread_mutex_unlock(&s->lock);
 }
