@@ -21,6 +21,8 @@
 
 enum {
     RING_CAP = 64,             /* tokens a reader may lag behind; then its sequence rests. About a second's worth */
+    RUNNING_DEFAULT = 32,      /* requests at once */
+    CONTEXT_DEFAULT = 8192,    /* tokens: a longer context is the user's wish, since its memory is reserved */
     ROWS_SCORED = 64,          /* rows of a step whose every logit is wanted: their logits are vocab floats each */
     ROWS_DRAFTED = 32,         /* rows of a step with guesses among them: with so many, arithmetic is what takes time, not weights */
 };

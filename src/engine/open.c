@@ -8,11 +8,8 @@
 #include <string.h>
 
 enum {
-    CONTEXT_DEFAULT = 8192,     /* tokens: a longer context is the user's wish, since its memory is reserved */
     CONTEXT_MAX = 1 << 20,
     CONTEXT_LEAST = 256,        /* below, a memory limit is too small to be meant */
-    CONTEXTS_DEFAULT = 8,       /* see loam_kv_tokens */
-    RUNNING_DEFAULT = 32,
     RUNNING_MAX = 256,          /* with prompts beside, they still fit into a step */
     STEP_MS_DEFAULT = 150,      /* six tokens a second while somebody else's prompt is being read: still as fast as one reads */
 };
@@ -98,13 +95,6 @@ static int rehearse_all(loam_engine *e, loam_err *err)
 static double gb(uint64_t bytes)
 {
     return (double)bytes / 1e9;
-}
-
-uint64_t loam_kv_tokens(uint32_t context_tokens, uint32_t max_running)
-{
-    uint64_t all = (uint64_t)context_tokens * (max_running ? max_running : RUNNING_DEFAULT);
-    uint64_t most = CONTEXTS_DEFAULT * (uint64_t)(context_tokens > CONTEXT_DEFAULT ? context_tokens : CONTEXT_DEFAULT);
-    return all < most ? all : most;
 }
 
 /* How many pages: as many as were asked for, or as fit under the limit beside weights and scratch. */
