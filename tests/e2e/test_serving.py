@@ -121,7 +121,7 @@ def three(smollm2, tmp_path_factory):
 def test_models_take_turns_under_the_limit(three, tmp_path, loam):
     """Two of three fit: whatever is asked for, they stay under the limit, answer alike, and are as they were when they are
     loaded again. `loam ps` tells."""
-    s = Server(COMMAND, None, "--port", 0, "--models-dir", three, "--context", 512, "--temp", 0, "--memory-limit", 480 * MIB,
+    s = Server(COMMAND, None, "--port", 0, "--models-dir", three, "--context", 512, "--max-running", 8, "--temp", 0, "--memory-limit", 480 * MIB,
                env=environment(tmp_path))
     texts, loaded = set(), 0
     for name in ("one", "two", "three", "one", "three", "two"):
