@@ -21,37 +21,42 @@ bool loami_chain_fits(const loam_engine *e, const loam_batch *b)
     return true;
 }
 
-/* Begins a step, `ahead` of those whose tokens are known. */
-static int launch(loam_engine *e, const loam_batch *b, uint32_t ahead, loam_err *err)
+/* Begins a step, `ahead` of those whose tokens are known. False if it can't: everybody is told. */
+static bool launch(loam_engine *e, const loam_batch *b, uint32_t ahead)
 {
     const loam_substrate *api = e->machine.api;
+    loam_err err;
     for (uint32_t i = 0; i < b->n_seqs; i++) e->picks[i] = loami_sampler_pick(&e->step_seqs[i]->sampler, ahead);
     api->begin(e->machine.sub, b);
     api->pick(e->machine.sub, e->model->family->forward(e->model), e->picks);
-    return api->launch(e->machine.sub, err);
+    if (api->launch(e->machine.sub, &err) == 0) return true;
+    loami_engine_lose(e, b->n_seqs, &err);
+    return false;
 }
 
 /* Whether s can take a token beyond the one under way, and has room for its row. */
 static bool goes_on(loam_engine *e, loam_stream *s, double now)
 {
     uint32_t n_new = s->n_tokens - s->n_prompt + 1;
-    if (atomic_load(&s->cancelled) || (s->deadline_s > 0 && now >= s->deadline_s)) return false;
+    if (atomic_load(&s->cancelled) || loami_stream_late(s, now)) return false;
     return n_new < s->request.max_new && loami_stream_room(s) > 1 && loami_sched_reach(e, s, s->n_past + 2);
 }
 
-static bool all_go_on(loam_engine *e, uint32_t n_seqs, double now)
+static bool all_go_on(loam_engine *e, uint32_t n_seqs)
 {
+    double now = e->meter.step_at;
     for (uint32_t i = 0; i < n_seqs; i++)
         if (!goes_on(e, e->step_seqs[i], now)) return false;
     return true;
 }
 
-/* Takes the tokens of the first step under way. Those who end are struck out of step_seqs; false if somebody did. */
-static bool collect(loam_engine *e, const loam_batch *b, loam_err *err)
+/* Takes the tokens of the first step under way, for those who are still there. Who ends is struck out of step_seqs; false if somebody did. */
+static bool collect(loam_engine *e, const loam_batch *b)
 {
     bool all = true;
-    if (e->machine.api->collect(e->machine.sub, e->picked, err) < 0) {
-        loami_engine_lose(e, b->n_seqs, err);
+    loam_err err;
+    if (e->machine.api->collect(e->machine.sub, e->picked, &err) < 0) {
+        loami_engine_lose(e, b->n_seqs, &err);
         return false;
     }
     for (uint32_t i = 0; i < b->n_seqs; i++) {
@@ -68,37 +73,21 @@ static bool collect(loam_engine *e, const loam_batch *b, loam_err *err)
     return all;
 }
 
-/* The first step under way is over; now another is. */
-static double pace(loam_engine *e, double from, uint32_t n_rows)
-{
-    double now = loami_now_s();
-    loami_meter_end(&e->meter, now, n_rows);
-    loami_pace_learn(&e->pace, now - from, n_rows, 0);
-    loami_meter_begin(&e->meter, now, 0);
-    return now;
-}
-
 void loami_chain_run(loam_engine *e, const loam_batch *b)
 {
     loam_batch next = *b;
-    loam_err err = { 0 };
-    double now = e->meter.step_at;
     next.tokens = NULL;
-    if (launch(e, b, 0, &err) < 0) {
-        loami_engine_lose(e, b->n_seqs, &err);
-        return;
-    }
-    for (uint32_t n = 1; n < STEPS_MAX && loami_engine_glance(e) && all_go_on(e, b->n_seqs, now); n++) {
-        for (uint32_t i = 0; i < b->n_seqs; i++) e->row_seqs[i].n_past++;
-        if (launch(e, &next, 1, &err) < 0) {
-            loami_engine_lose(e, b->n_seqs, &err);
-            return;
+    if (launch(e, b, 0)) {
+        for (uint32_t n = 1; n < STEPS_MAX && loami_engine_glance(e) && all_go_on(e, b->n_seqs); n++) {
+            for (uint32_t i = 0; i < b->n_seqs; i++) e->row_seqs[i].n_past++;
+            if (!launch(e, &next, 1)) break;
+            e->meter.steps_ahead++;
+            bool all = collect(e, b);
+            loami_engine_took(e, b->n_rows, 0);
+            loami_meter_begin(&e->meter, loami_now_s(), 0);
+            if (!all) break;
         }
-        e->meter.steps_ahead++;
-        bool all = collect(e, b, &err);
-        now = pace(e, now, b->n_rows);
-        if (!all) break;
+        collect(e, b);
     }
-    if (err.code == 0) collect(e, b, &err);
     loami_meter_end(&e->meter, loami_now_s(), b->n_rows);
 }

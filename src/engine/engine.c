@@ -42,7 +42,7 @@ static void drop(loam_engine *e, double now)
         loam_stream *s = e->running[i - 1];
         if (atomic_load(&s->cancelled)) {
             release(e, s, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
-        } else if (s->deadline_s > 0 && now >= s->deadline_s) {
+        } else if (loami_stream_late(s, now)) {
             loami_sched_leave(e, s);
             loami_engine_timeout(e, s, s->first_token_s > 0 ? "before the answer was" : "while its prompt was being read");
         }
@@ -181,8 +181,17 @@ static void take_results(loam_engine *e, const loam_batch *b, const float *logit
 
 void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err)
 {
-    for (uint32_t i = 0; i < n_seqs; i++)
+    for (uint32_t i = 0; i < n_seqs; i++) {
         if (e->step_seqs[i]) release(e, e->step_seqs[i], LOAM_FINISH_ERROR, LOAM_E_MACHINE, err->msg);
+        e->step_seqs[i] = NULL;
+    }
+}
+
+void loami_engine_took(loam_engine *e, uint32_t n_decode, uint32_t n_prompt)
+{
+    double from = e->meter.step_at, now = loami_now_s();
+    loami_meter_end(&e->meter, now, n_decode + n_prompt);
+    loami_pace_learn(&e->pace, now - from, n_decode, n_prompt);
 }
 
 /* Every runnable sequence advances by one token or one slice of its prompt. */
@@ -198,15 +207,6 @@ static void step(loam_engine *e, const loam_batch *b)
         return;
     }
     take_results(e, b, b->n_wanted ? m->api->read(m->sub, logits, NULL, NULL) : NULL);
-}
-
-static void step_timed(loam_engine *e, const loam_batch *b)
-{
-    double from = e->meter.step_at, now;
-    step(e, b);
-    now = loami_now_s();
-    loami_meter_end(&e->meter, now, b->n_rows);
-    loami_pace_learn(&e->pace, now - from, e->n_decode, b->n_rows - e->n_decode);
 }
 
 static void publish(loam_engine *e)
@@ -284,8 +284,12 @@ static void serve(loam_engine *e)
         publish(e);
         if (idle) continue;
         pthread_mutex_unlock(&e->lock);
-        if (loami_chain_fits(e, &b)) loami_chain_run(e, &b);
-        else if (b.n_rows) step_timed(e, &b);
+        if (loami_chain_fits(e, &b)) {
+            loami_chain_run(e, &b);
+        } else if (b.n_rows) {
+            step(e, &b);
+            loami_engine_took(e, e->n_decode, b.n_rows - e->n_decode);
+        }
         loami_tier_save(e);
         pthread_mutex_lock(&e->lock);
     }

@@ -101,6 +101,11 @@ struct loam_stream {
     const char *stop_met;
 };
 
+static inline bool loami_stream_late(const loam_stream *s, double now)
+{
+    return s->deadline_s > 0 && now >= s->deadline_s;
+}
+
 /* What steps cost, measured. */
 typedef struct loami_pace {
     double step_s;             /* what one should take at most that somebody decodes in */
@@ -172,8 +177,11 @@ void loami_engine_ran(loam_engine *e, loam_stream *s, uint32_t n_rows);
  * still there. */
 bool loami_engine_emit(loam_engine *e, loam_stream *s, loami_ring_item *item, const loam_logprob *top);
 
-/* engine.c: the step is lost, and with it the answers it was for; NULL among step_seqs is passed over. */
+/* engine.c: the step is lost, and with it the answers it was for: of step_seqs nobody is left. NULL among them is passed over. */
 void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err);
+
+/* engine.c: the step running since meter.step_at, of so many rows, is over. */
+void loami_engine_took(loam_engine *e, uint32_t n_decode, uint32_t n_prompt);
 
 /* engine.c: between two steps of one turn: others see how it stands. False: somebody wants something. */
 bool loami_engine_glance(loam_engine *e);

@@ -68,7 +68,7 @@ static void look_through(loam_engine *e, double now)
 {
     for (loam_stream **at = &e->waiting; *at;) {
         loam_stream *s = *at;
-        bool cancelled = atomic_load(&s->cancelled), late = s->deadline_s > 0 && now >= s->deadline_s;
+        bool cancelled = atomic_load(&s->cancelled), late = loami_stream_late(s, now);
         if (!s->share) s->share = loami_shares_join(&e->shares, s->request.client);
         if (!cancelled && !late) {
             at = &s->next;
