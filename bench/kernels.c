@@ -169,6 +169,25 @@ static void do_dot(void *arg)
     if (j->at + j->rows_each > j->mat.rows) j->at = 0;
 }
 
+static void do_dots(void *arg)
+{
+    job *j = arg;
+    j->k->dots(j->y, j->mat.rows, &j->mat, j->at, j->rows_each, &j->acts, j->m);
+    j->at += j->rows_each;
+    if (j->at + j->rows_each > j->mat.rows) j->at = 0;
+}
+
+static void some_dots(job *j, const char *name, double bytes)
+{
+    static const uint32_t ms[] = { 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 };
+    for (size_t i = 0; j->k->dots_max && i < sizeof ms / sizeof ms[0]; i++) {
+        char what[128];
+        j->m = ms[i];
+        snprintf(what, sizeof what, "%s, %u rows", name, j->m);
+        line(what, best(do_dots, j), bytes, 2.0 * j->mat.cols * j->rows_each * j->m, int8_gops);
+    }
+}
+
 static void dots(const loami_kern *k)
 {
     static const uint32_t cases[][3] = { { 4, 32, 576 }, { 4, 64, 1536 }, { 4, 64, 8960 }, { 4, 128, 4096 }, { 8, 32, 576 }, { 8, 64, 1536 } };
@@ -178,13 +197,14 @@ static void dots(const loami_kern *k)
             char name[96];
             job j = { .k = k, .rows_each = 256 * 1024 / (cols * bits / 8) / 16 * 16 };
             fill_mat(&j.mat, cached ? j.rows_each : 200u * 1000 * 1000 / (cols * bits / 8), cols, bits, group);
-            j.x = memory(cols * 4);
-            j.y = memory(j.mat.rows * 4);
-            floats(j.x, cols);
-            fill_acts(&j, 1, cols, group, loami_mat_order(&j.mat));
+            j.x = memory((size_t)32 * cols * 4);
+            j.y = memory((size_t)32 * j.mat.rows * 4);
+            floats(j.x, (size_t)32 * cols);
+            fill_acts(&j, 32, cols, group, loami_mat_order(&j.mat));
             snprintf(name, sizeof name, "dot %u-bit/%u, %u inputs, from %s", bits, group, cols, cached ? "L2" : "memory");
             double bytes = (double)j.rows_each * (j.mat.row_bytes + 2 * j.mat.scale_bytes);
             line(name, best(do_dot, &j), bytes, 0, 0);
+            some_dots(&j, name, bytes);
             free_mat(&j.mat);
         }
     }

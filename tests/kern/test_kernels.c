@@ -233,6 +233,11 @@ static void test_dequant(void **state)
     each_matrix(check_dequant);
 }
 
+static bool can_dot(const loami_mat *mat)
+{
+    return mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8);
+}
+
 static void check_products(const loami_kern *k, const loami_mat *mat, const char *name)
 {
     static float x[MAX_M * COLS], want[MAX_M * ROWS], got[MAX_M * ROWS], base[MAX_M * ROWS];
@@ -259,10 +264,13 @@ static void check_products(const loami_kern *k, const loami_mat *mat, const char
         by_panels(slow, want, mat, n, &acts.acts, NULL, m, from);
         by_panels(k, got, mat, n, &acts.acts, NULL, m, from);
         same(what, want, got, m * n, limit);
-        if (mat->code != LOAMI_CODE_INT || (mat->bits != 4 && mat->bits != 8)) continue;
+        if (!can_dot(mat)) continue;
         (mat->bits == 4 ? slow->dot4 : slow->dot8)(want, mat, ROWS - n, n, acts.codes, acts.scale, acts.sum);
         (mat->bits == 4 ? k->dot4 : k->dot8)(got, mat, ROWS - n, n, acts.codes, acts.scale, acts.sum);
         same(what, want, got, n, limit);
+        slow->dots(want, n, mat, ROWS - n, n, &acts.acts, m);
+        k->dots(got, n, mat, ROWS - n, n, &acts.acts, m);
+        same(what, want, got, m * n, limit);
     }
 }
 
@@ -294,6 +302,11 @@ static void test_heights(void **state)
             for (uint32_t rows = 1; rows <= MAX_M; rows++) {
                 for (uint32_t j = 0; j < MAX_M * ROWS; j++) got[j] = -12345;
                 by_panels(k, got, &mat, ROWS, loami_mat_is_int(&mat) ? &acts.acts : NULL, x, rows, NULL);
+                same(matrix_kinds[i].name, want, got, rows * ROWS, 1e-5f);
+                for (uint32_t j = rows * ROWS; j < MAX_M * ROWS; j++) assert_true(got[j] == -12345);
+                if (!can_dot(&mat)) continue;
+                for (uint32_t j = 0; j < MAX_M * ROWS; j++) got[j] = -12345;
+                k->dots(got, ROWS, &mat, 0, ROWS, &acts.acts, rows);
                 same(matrix_kinds[i].name, want, got, rows * ROWS, 1e-5f);
                 for (uint32_t j = rows * ROWS; j < MAX_M * ROWS; j++) assert_true(got[j] == -12345);
             }

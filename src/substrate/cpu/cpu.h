@@ -116,7 +116,7 @@ struct loami_phase {
     float scale;
     uint32_t rows;              /* of the input */
     uint32_t chunk_rows;        /* rows of weights, or of the input, in a chunk */
-    bool streams;               /* one row of activations: w is read once, and memory can be asked for its beginning */
+    bool streams;               /* w is read as it lies, and memory can be asked for its beginning */
     void *more;                 /* the run function's own, in step memory */
 };
 

@@ -120,6 +120,11 @@ typedef struct loami_kern {
     void (*dot4)(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
     void (*dot8)(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
 
+    /* y[m][n], rows `stride` apart: the same for m rows of activations, of which weights are read once and as they lie. Of up to
+     * dots_max rows (0: never) that is faster than panels. */
+    void (*dots)(float *y, size_t stride, const loami_mat *w, uint32_t row, uint32_t n, const loami_acts *x, uint32_t m);
+    uint32_t dots_max;
+
     /* Fills p with rows [row, row + n), inputs [k0, k0 + p->k rounded down to what there is). n may be less than
      * panel_rows: the rest is then anything. k0 is a multiple of LOAMI_BLOCK. Sets p->k, group and order. */
     void (*unpack)(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);

@@ -96,6 +96,13 @@ static void dot(float *y, const loami_mat *w, uint32_t row, uint32_t n, const in
     }
 }
 
+static void dots(float *y, size_t stride, const loami_mat *w, uint32_t row, uint32_t n, const loami_acts *x, uint32_t m)
+{
+    for (uint32_t i = 0; i < m; i++)
+        dot(y + i * stride, w, row, n, x->codes + (size_t)i * x->code_stride, x->scale + (size_t)i * x->group_stride,
+            x->sum + (size_t)i * x->group_stride);
+}
+
 static void unpack(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k)
 {
     uint32_t have = k < w->cols - k0 ? k : w->cols - k0;
@@ -285,6 +292,7 @@ const loami_kern loami_kern_scalar = {
     .quantise = quantise,
     .dot4 = dot,
     .dot8 = dot,
+    .dots = dots,
     .unpack = unpack,
     .tile = tile,
     .dequant = dequant,

@@ -21,8 +21,9 @@ static loami_acts acts_from(const loami_acts *a, uint32_t row, uint32_t k, uint3
 
 static bool is_dot(const loam_sub *s, const loami_mat *mat, uint32_t m)
 {
-    if (m != 1 || s->batch->steady) return false;
-    return loami_matrix_ints(s, mat) ? mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8) : !mat->group;
+    if (s->batch->steady) return false;
+    if (!loami_matrix_ints(s, mat)) return m == 1 && !mat->group;
+    return (m == 1 || m <= s->k->dots_max) && mat->code == LOAMI_CODE_INT && (mat->bits == 4 || mat->bits == 8);
 }
 
 static void multiply_ints(const loam_sub *s, loami_scratch *t, const loami_mat *mat, uint32_t row, uint32_t n, const loami_acts *acts,
@@ -31,8 +32,9 @@ static void multiply_ints(const loam_sub *s, loami_scratch *t, const loami_mat *
     const loami_kern *k = s->k;
     if (is_dot(s, mat, m)) {
         loami_acts a = acts_from(acts, first, 0, mat->group);
-        (mat->bits == 4 ? k->dot4 : k->dot8)(y, mat, row, n, a.codes, a.scale, a.sum);
-        if (base) k->axpy(y, y, base, 1, n);
+        if (m == 1) (mat->bits == 4 ? k->dot4 : k->dot8)(y, mat, row, n, a.codes, a.scale, a.sum);
+        else k->dots(y, stride, mat, row, n, &a, m);
+        for (uint32_t j = 0; base && j < m; j++) k->axpy(y + j * stride, y + j * stride, base + j * stride, 1, n);
         return;
     }
     for (uint32_t r = 0; r < n; r += k->panel_rows) {
@@ -154,18 +156,23 @@ void loami_chunk_ahead(const loam_sub *s, const loami_phase *p, uint32_t chunk)
 {
     uint32_t row = chunk * p->chunk_rows, i = 0;
     while (i < p->w->n_parts && row >= p->w->part[i].mat.rows) row -= p->w->part[i++].mat.rows;
-    if (i == p->w->n_parts || !s->k->ahead || !is_dot(s, &p->w->part[i].mat, 1)) return;
+    if (i == p->w->n_parts || !s->k->ahead || !is_dot(s, &p->w->part[i].mat, p->rows)) return;
     uint32_t left = p->w->part[i].mat.rows - row;
     s->k->ahead(&p->w->part[i].mat, row, left < p->chunk_rows ? left : p->chunk_rows);
 }
 
-/* Rows of weights in a chunk: of many rows of activations a panel's, otherwise some 32 kB of weights, but so that
- * each thread gets several. */
+/* Whether a phase reads w as a stream. */
+static bool is_stream(const loam_sub *s, const loam_weight *w, uint32_t m)
+{
+    return m == 1 || is_dot(s, &w->part[0].mat, m);
+}
+
+/* Rows of weights in a chunk: of panels one's, otherwise some 32 kB of weights, but so that each thread gets several. */
 uint32_t loami_chunk_rows(const loam_sub *s, const loam_weight *w, uint32_t rows, uint32_t m)
 {
     enum { BYTES = 32 * 1024, EACH = 4 };
     uint32_t panel = s->k->panel_rows, unit = panel < 16 ? 16 : panel;
-    if (m > 1) return panel;
+    if (!is_stream(s, w, m)) return panel;
     size_t bytes = w->part[0].mat.row_bytes + 2 * w->part[0].mat.scale_bytes;
     uint32_t by_bytes = (uint32_t)(BYTES / bytes), by_share = rows / (s->threads * EACH), n = by_bytes < by_share ? by_bytes : by_share;
     return n < unit ? unit : n / unit * unit;
@@ -200,7 +207,7 @@ loami_phase *loami_plan_linear(loam_sub *s, const loami_node *node, loam_tensor 
     p->w = w;
     p->chunk_rows = chunk;
     p->rows = from->rows;
-    p->streams = from->rows == 1;
+    p->streams = is_stream(s, w, from->rows);
     return p;
 }
 
@@ -228,5 +235,5 @@ void loami_plan_glu(loam_sub *s, loami_node *node)
     p->w = w;
     p->chunk_rows = chunk;
     p->rows = from->rows;
-    p->streams = from->rows == 1;
+    p->streams = is_stream(s, w, from->rows);
 }

@@ -87,9 +87,10 @@ INLINE void transpose16(__m512i r[16])
     }
 }
 
-/* avx512_dot.c, avx512_panel.c, avx512_tile.c, avx512_attend.c */
+/* avx512_dot.c, avx512_dots.c, avx512_panel.c, avx512_tile.c, avx512_attend.c */
 void loami_avx512_dot4(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
 void loami_avx512_dot8(float *y, const loami_mat *w, uint32_t row, uint32_t n, const int8_t *codes, const float *scale, const float *sum);
+void loami_avx512_dots(float *y, size_t stride, const loami_mat *w, uint32_t row, uint32_t n, const loami_acts *x, uint32_t m);
 void loami_avx512_dot_f(float *y, const loami_mat *w, uint32_t row, uint32_t n, const float *x);
 void loami_avx512_ahead(const loami_mat *w, uint32_t row, uint32_t n);
 void loami_avx512_unpack(loami_panel *p, const loami_mat *w, uint32_t row, uint32_t n, uint32_t k0, uint32_t k);

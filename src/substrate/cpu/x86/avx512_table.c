@@ -14,6 +14,8 @@ void loami_kern_avx512(loami_kern *k)
     k->quantise = loami_avx512_quantise;
     k->dot4 = loami_avx512_dot4;
     k->dot8 = loami_avx512_dot8;
+    k->dots = loami_avx512_dots;
+    k->dots_max = 8;
     k->dot_f = loami_avx512_dot_f;
     k->ahead = loami_avx512_ahead;
     k->unpack = loami_avx512_unpack;
