@@ -81,11 +81,7 @@ static const series table[] = {
     { "loam_model_requests_waiting", "gauge", "Requests that wait for the model to be loaded.", model_waits },
 };
 
-static const struct {
-    const char *name, *help;
-    size_t at; /* of the histogram in loami_stats */
-    const double *bounds;
-} hists[] = {
+static const loami_prom_hist hists[] = { /* in loami_stats */
     { "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.",
       offsetof(loami_stats, ttft), loami_bounds_ttft },
     { "vllm:inter_token_latency_seconds", "Between two tokens of an answer, as the engine made them.",
@@ -142,9 +138,7 @@ static void put_models(loami_buf *o, const loami_api *a, const sample *m, uint32
     put_states(o, a, m, n);
     for (size_t k = 0; k < sizeof hists / sizeof hists[0]; k++) {
         loami_prom_head(o, hists[k].name, "histogram", hists[k].help);
-        for (uint32_t i = 0; i < n; i++)
-            loami_prom_hist(o, hists[k].name, &m[i].labels, hists[k].bounds,
-                            (const loami_hist *)(const void *)((const char *)&m[i].s->stats + hists[k].at));
+        for (uint32_t i = 0; i < n; i++) loami_prom_put_hist(o, &hists[k], &m[i].labels, &m[i].s->stats);
     }
 }
 
