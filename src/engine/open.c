@@ -157,8 +157,8 @@ static int open_step(loam_engine *e, loam_err *err)
     e->picked = loami_arena_array(&e->arena, e->max_running, sizeof *e->picked);
     e->scratch = loami_arena_array(&e->arena, vocab, sizeof *e->scratch);
     e->logits = loami_arena_array(&e->arena, vocab, sizeof *e->logits);
-    bool rows = e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs, ok = rows && e->running && e->by_due && e->picks && e->picked &&
-                                                                                    e->scratch && e->logits;
+    bool ok = e->running && e->by_due && e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs && e->picks && e->picked && e->scratch &&
+              e->logits;
     uint32_t ms = e->options.step_ms ? e->options.step_ms : STEP_MS_DEFAULT;
     e->pace.step_s = ms * 1e-3;
     return ok ? loami_shares_open(&e->shares, e->max_queued + e->max_running, err) : loami_fail_nomem(err);
