@@ -157,7 +157,11 @@ typedef struct loam_moe {
 
 typedef enum loam_kv_type {
     LOAM_KV_FULL = 0,            /* 16 bits a number or better, as the machine likes them */
-    LOAM_KV_INT8,                /* 8-bit codes, one scale a token, head, and keys or values */
+    /* 8-bit codes, one scale a token, head, and keys or values. Keys are turned before: those of some models (Qwen2) have single
+     * numbers a hundred times as large as others, which would take all codes. With queries turned too, scores stay what they were
+     * (Ashkboos et al. 2024, "QuaRot"). By H / sqrt(n), H Hadamard's matrix of n rows, H[i][j] = (-1)^popcount(i & j), each n
+     * numbers of a head, n the largest power of two that divides head_dim; after norm and rope. */
+    LOAM_KV_INT8,
 } loam_kv_type;
 
 typedef struct loam_kv_config {

@@ -13,10 +13,11 @@ static uint64_t mix_text(uint64_t h, const char *s)
     return loami_mix(h, s, strlen(s));
 }
 
-/* All that must be the same for a page to be the same. */
+/* All that must be the same for a page to be the same; FORM is raised when a substrate writes the same page otherwise. */
 static uint64_t identity(const loam_engine *e, const loam_kv_config *kv)
 {
-    uint64_t h = loami_model_identity(e->model);
+    enum { FORM = 2 };
+    uint64_t h = loami_mix_word(loami_model_identity(e->model), FORM);
     h = mix_text(mix_text(mix_text(h, LOAM_VERSION), e->machine.api->name), e->sub_info.device);
     h = loami_mix_word(loami_mix_word(loami_mix_word(h, kv->n_layers), kv->n_kv), kv->head_dim);
     h = loami_mix_word(loami_mix_word(h, kv->type), e->sub_info.page_tokens);
