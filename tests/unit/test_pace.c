@@ -110,7 +110,7 @@ static void short_prompts_say_nothing_bad_of_long_ones(void **unused)
     loami_pace p = { .step_s = 0.15 };
     for (int i = 0; i < 6; i++) prompt(&p, &m, 4000, 8);
     uint32_t before = prompt(&p, &m, 4000, 8).first[0];
-    for (int i = 0; i < 20; i++) prompt(&p, &m, 40, 8);
+    for (int i = 0; i < 60; i++) prompt(&p, &m, 40, 0);
     course c = prompt(&p, &m, 4000, 8);
     assert_true(c.first[0] * 5 >= before * 4);
     assert_true(c.longest < 0.15 * 1.15);
@@ -167,6 +167,19 @@ static void a_machine_that_becomes_slower_is_believed_in_the_end(void **unused)
     assert_true(c.longest < 0.15 * 1.2);
 }
 
+static void slow_steps_in_a_row_are_believed(void **unused)
+{
+    (void)unused;
+    machine m = cpu;
+    loami_pace p = { .step_s = 0.15 };
+    loami_work w = { 0 };
+    for (int i = 0; i < 40; i++) decode(&p, &m, 8, 300);
+    m.step *= 20, m.token *= 20, m.past *= 20;
+    for (int i = 0; i < 8; i++) decode(&p, &m, 8, 300);
+    for (int i = 0; i < 8; i++) loami_work_decode(&w, 300, 1);
+    assert_true(loami_pace_guess(&p, &w) > runs(&m, &w) / 2);
+}
+
 static void a_slow_machine_halves_its_time(void **unused)
 {
     (void)unused;
@@ -211,6 +224,7 @@ int main(void)
         cmocka_unit_test(one_slow_step_is_forgotten_soon),
         cmocka_unit_test(a_first_step_that_compiles_is_no_opinion),
         cmocka_unit_test(a_machine_that_becomes_slower_is_believed_in_the_end),
+        cmocka_unit_test(slow_steps_in_a_row_are_believed),
         cmocka_unit_test(a_slow_machine_halves_its_time),
         cmocka_unit_test(a_step_has_room_for_several_prompts),
     };
