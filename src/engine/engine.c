@@ -191,7 +191,7 @@ void loami_engine_took(loam_engine *e, uint32_t n_decode, uint32_t n_prompt)
 {
     double from = e->meter.step_at, now = loami_now_s();
     loami_meter_end(&e->meter, now, n_decode + n_prompt);
-    loami_pace_learn(&e->pace, now - from, n_decode, n_prompt);
+    loami_pace_learn(&e->pace, &e->work, now - from);
 }
 
 /* Every runnable sequence advances by one token or one slice of its prompt. */

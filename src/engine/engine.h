@@ -10,6 +10,7 @@
 #include "engine/disk.h"
 #include "engine/meter.h"
 #include "engine/draft.h"
+#include "engine/pace.h"
 #include "engine/pages.h"
 #include "engine/sample.h"
 #include "engine/shares.h"
@@ -106,12 +107,6 @@ static inline bool loami_stream_late(const loam_stream *s, double now)
     return s->deadline_s > 0 && now >= s->deadline_s;
 }
 
-/* What steps cost, measured. */
-typedef struct loami_pace {
-    double step_s;             /* what one should take at most that somebody decodes in */
-    double decode_s, row_s;    /* a step of decoding alone; a row of a prompt; 0 = not known yet */
-} loami_pace;
-
 struct loam_engine {
     loam_options options;      /* strings are copies in `arena` */
     loami_arena arena;
@@ -149,6 +144,7 @@ struct loam_engine {
     bool loading;              /* there are more to read, at once */
     loami_shares shares;
     loami_pace pace;
+    loami_work work;           /* of the step */
     loami_meter meter;
     int32_t *row_tokens;       /* [sub_info.rows] of the step */
     uint32_t *row_wanted;      /* likewise */
