@@ -187,10 +187,10 @@ void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err)
     }
 }
 
-void loami_engine_took(loam_engine *e, uint32_t n_decode, uint32_t n_prompt)
+void loami_engine_took(loam_engine *e)
 {
     double from = e->meter.step_at, now = loami_now_s();
-    loami_meter_end(&e->meter, now, n_decode + n_prompt);
+    loami_meter_end(&e->meter, now, e->work.n_decode + e->work.n_prompt);
     loami_pace_learn(&e->pace, &e->work, now - from);
 }
 
@@ -288,7 +288,7 @@ static void serve(loam_engine *e)
             loami_chain_run(e, &b);
         } else if (b.n_rows) {
             step(e, &b);
-            loami_engine_took(e, e->n_decode, b.n_rows - e->n_decode);
+            loami_engine_took(e);
         }
         loami_tier_save(e);
         pthread_mutex_lock(&e->lock);

@@ -176,8 +176,8 @@ bool loami_engine_emit(loam_engine *e, loam_stream *s, loami_ring_item *item, co
 /* engine.c: the step is lost, and with it the answers it was for: of step_seqs nobody is left. NULL among them is passed over. */
 void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err);
 
-/* engine.c: the step running since meter.step_at, of so many rows, is over. */
-void loami_engine_took(loam_engine *e, uint32_t n_decode, uint32_t n_prompt);
+/* engine.c: the step running since meter.step_at is over, and with it e->work done. */
+void loami_engine_took(loam_engine *e);
 
 /* engine.c: between two steps of one turn: others see how it stands. False: somebody wants something. */
 bool loami_engine_glance(loam_engine *e);

@@ -305,7 +305,7 @@ static loam_batch plan_kind(loam_engine *e)
     e->n_decode = b.n_rows;
     e->n_decode_seqs = b.n_seqs;
     plan_prompts(e, &b);
-    if (e->model->hidden) e->work.n_decode = 0, e->work.decode_past = 0;
+    if (e->model->hidden) e->work = (loami_work){ .n_prompt = e->work.n_prompt, .prompt_past = e->work.prompt_past };
     b.steady = e->options.batch_invariant || b.n_rows > e->n_decode; /* prompts leave pages for others: see loam.h */
     return b;
 }
