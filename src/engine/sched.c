@@ -24,10 +24,17 @@ uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens)
     return e->window && window < all ? (uint32_t)window : all;
 }
 
+uint32_t loami_near_at_once(const loam_engine *e, uint32_t n_tokens)
+{
+    uint32_t all = pages_for(e, n_tokens), window = pages_for(e, e->near_window ? e->near_window - 1 : 0) + 2 + pages_for(e, e->options.speculate_tokens);
+    return e->near_window == 0 ? 0 : window < all ? window : all;
+}
+
 void loami_sched_passed(loam_engine *e, loam_stream *s)
 {
     uint32_t page = e->sub_info.page_tokens;
     if (s->n_past <= s->n_prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, loami_sched_shared(e, s->n_past));
+    loami_pages_pass(e->pages, &s->holding, s->n_past);
     if (e->window && s->n_past + 1 > e->window) loami_pages_drop(e->pages, &s->holding, (s->n_past + 1 - e->window) / page);
 }
 
@@ -151,6 +158,7 @@ void loami_sched_admit(loam_engine *e, double now)
         if (!s) break;
         uint32_t most = loami_pages_at_once(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
         if (most > s->n_pages_most) most = s->n_pages_most;
+        s->holding.near_most = loami_near_at_once(e, s->n_reserved);
         if (!loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most)) break;
         unlink_waiting(e, at);
         start(e, s, now);
@@ -229,7 +237,7 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
         if (last || every) e->row_wanted[b->n_wanted++] = first + i;
     }
     s->n_rows = n;
-    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->holding.pages };
+    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, { s->holding.pages, s->holding.near } };
     e->step_seqs[b->n_seqs++] = s;
     b->n_rows += n;
 }
@@ -317,7 +325,7 @@ static void plan_prompts(loam_engine *e, loam_batch *b, uint32_t beside)
         uint32_t n = s->n_tokens - s->n_past, page = e->sub_info.page_tokens;
         if (s->job == LOAMI_JOB_SCORE && n > ROWS_SCORED) n = ROWS_SCORED;
         if (n > room) n = room;
-        if (!loami_sched_reach(e, s, s->n_past + n)) n = s->holding.n_pages * page - s->n_past;
+        if (!loami_sched_reach(e, s, s->n_past + n)) n = loami_pages_held(e->pages, &s->holding) * page - s->n_past;
         if (n == 0) continue;
         take_rows(e, b, s, n);
         room -= n;
@@ -384,7 +392,9 @@ static bool join(loam_engine *e, const loam_stream *s, loam_stream *t)
     if (t->holding.n_pages != t->holding.n_shared) return false;
     extend(e, t, true);
     if (t->holding.n_shared != s->n_past / page || !loami_sched_reach(e, t, s->n_past)) return false;
-    if (rest) e->machine.api->kv_copy(e->machine.sub, t->holding.pages[t->holding.n_shared], s->holding.pages[t->holding.n_shared], rest);
+    uint32_t at = t->holding.n_shared;
+    if (rest) e->machine.api->kv_copy(e->machine.sub, 0, t->holding.pages[at], s->holding.pages[at], rest);
+    if (rest && e->near_window) e->machine.api->kv_copy(e->machine.sub, 1, t->holding.near[at], s->holding.near[at], rest);
     e->meter.prefix_hits += t->n_prompt - t->n_cached;
     t->n_cached = t->n_past = t->n_prompt;
     return true;
