@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/system.h"
 #include "engine/tier.h"
+#include "file/windows.h"
 #include "substrate/registry.h"
 
 #include <string.h>
@@ -112,23 +113,12 @@ static double gb(uint64_t bytes)
 /* What a cache of a given size is made of. */
 typedef struct cache_plan {
     uint64_t bytes[LOAM_KV_GROUPS]; /* of a page */
-    uint64_t each, near_each;  /* pages of one context */
-    uint64_t contexts;         /* that there shall be room for */
-    uint64_t n_running, spare; /* near pages of a step's rows */
+    loami_near_room room;
 } cache_plan;
-
-/* Near pages that go with n others: for every request its window, and for as many contexts as there is room for one that is kept. */
-static uint64_t near_for(const cache_plan *p, uint64_t n)
-{
-    uint64_t share = n * p->near_each / p->each * (p->n_running + p->contexts) / p->contexts;
-    if (p->near_each == 0) return 0;
-    if (share > n) share = n;
-    return (share > p->near_each ? share : p->near_each) + p->spare;
-}
 
 static uint64_t bytes_for(const cache_plan *p, uint64_t n)
 {
-    return n * p->bytes[0] + near_for(p, n) * p->bytes[1];
+    return n * p->bytes[0] + loami_near_pages(&p->room, n) * p->bytes[1];
 }
 
 /* The largest n that takes no more than so many bytes. */
@@ -146,10 +136,10 @@ static uint64_t pages_in(const cache_plan *p, uint64_t bytes)
 static cache_plan plan_cache(const loam_engine *e, const loam_kv_config *kv)
 {
     uint32_t page = e->sub_info.page_tokens, context = e->info.context_tokens;
-    cache_plan p = { .each = loami_pages_at_once(e, context), .near_each = loami_near_at_once(e, context), .n_running = e->max_running };
+    cache_plan p = { .room = { .each = loami_pages_at_once(e, context), .near_each = loami_near_at_once(e, context), .n_running = e->max_running } };
     for (uint32_t g = 0; g < kv->n_groups; g++) p.bytes[g] = e->machine.api->kv_page_bytes(e->machine.sub, kv, g);
-    p.contexts = loam_kv_tokens(context, e->max_running) / context;
-    if (e->near_window) p.spare = (e->sub_info.rows + page - 1) / page;
+    p.room.contexts = loam_kv_tokens(context, e->max_running) / context;
+    if (e->near_window) p.room.spare = (e->sub_info.rows + page - 1) / page;
     return p;
 }
 
@@ -160,8 +150,8 @@ static int choose_pages(loam_engine *e, loam_kv_config *kv, loam_err *err)
     uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3, taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
     if (e->disk) taken += loami_disk_memory(e->disk);
     const cache_plan p = plan_cache(e, kv);
-    uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, least = bytes_for(&p, p.each);
-    uint64_t n = o->kv_bytes ? pages_in(&p, o->kv_bytes) : p.each * p.contexts;
+    uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, least = bytes_for(&p, p.room.each);
+    uint64_t n = o->kv_bytes ? pages_in(&p, o->kv_bytes) : p.room.each * p.room.contexts;
 
     e->stat.limit_bytes = limit;
     if (!o->memory_bytes && left < least) left = least; /* the system's memory is its own affair */
@@ -170,14 +160,14 @@ static int choose_pages(loam_engine *e, loam_kv_config *kv, loam_err *err)
                           gb(o->kv_bytes), gb(taken), gb(limit));
     if (n > pages_in(&p, left)) n = pages_in(&p, left);
     if (n > UINT32_MAX / 2) n = UINT32_MAX / 2;
-    if (n < p.each && !o->context_tokens && n * page >= CONTEXT_LEAST) e->info.context_tokens = (uint32_t)(n * page);
-    else if (n < p.each)
+    if (n < p.room.each && !o->context_tokens && n * page >= CONTEXT_LEAST) e->info.context_tokens = (uint32_t)(n * page);
+    else if (n < p.room.each)
         return loami_fail(err, LOAM_E_NOMEM,
                           "weights and steps take %.3f GB, a context of %u tokens takes %.3f GB more, and the %s %.3f GB: ask for a smaller "
                           "context, or for --kv-type int8", gb(taken), e->info.context_tokens, gb(least),
                           o->kv_bytes ? "KV cache may have" : "memory limit is", gb(o->kv_bytes ? o->kv_bytes : limit));
     kv->group[0].n_pages = (uint32_t)n;
-    kv->group[1].n_pages = (uint32_t)near_for(&p, n);
+    kv->group[1].n_pages = (uint32_t)loami_near_pages(&p.room, n);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "engine/tier.h"
+#include "file/windows.h"
 
 #include <string.h>
 
@@ -26,8 +27,9 @@ uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens)
 
 uint32_t loami_near_at_once(const loam_engine *e, uint32_t n_tokens)
 {
-    uint32_t all = pages_for(e, n_tokens), window = pages_for(e, e->near_window ? e->near_window - 1 : 0) + 2 + pages_for(e, e->options.speculate_tokens);
-    return e->near_window == 0 ? 0 : window < all ? window : all;
+    uint32_t all = pages_for(e, n_tokens), guesses = pages_for(e, e->options.speculate_tokens);
+    if (e->near_window == 0) return 0;
+    return (uint32_t)loami_window_pages(e->near_window + guesses * e->sub_info.page_tokens, e->sub_info.page_tokens, all);
 }
 
 void loami_sched_passed(loam_engine *e, loam_stream *s)
