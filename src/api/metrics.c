@@ -28,7 +28,14 @@ typedef struct series {
     }
 SERIES(running, m->e.running)
 SERIES(waiting, m->e.waiting)
-SERIES(kv_usage, m->e.pages ? (double)m->e.pages_used / m->e.pages : 0)
+/* Of the kind of pages that is nearest to its end. */
+static double usage(const loam_engine_state *e)
+{
+    double all = e->pages ? (double)e->pages_used / e->pages : 0, near = e->near_pages ? (double)e->near_pages_used / e->near_pages : 0;
+    return near > all ? near : all;
+}
+
+SERIES(kv_usage, usage(&m->e))
 SERIES(kv_kept, m->e.pages_kept)
 SERIES(prompt_tokens, m->e.prompt_tokens + m->s->gone.prompt_tokens)
 SERIES(new_tokens, m->e.new_tokens + m->s->gone.new_tokens)

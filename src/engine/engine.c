@@ -218,9 +218,13 @@ static void publish(loam_engine *e)
     e->stat.weight_bytes = e->info.weight_bytes;
     e->stat.kv_bytes = e->info.kv_bytes;
     e->stat.scratch_bytes = e->sub_info.scratch_bytes + (e->disk ? loami_disk_memory(e->disk) : 0);
-    e->stat.pages = loami_pages_count(e->pages);
-    e->stat.pages_used = loami_pages_used(e->pages);
-    e->stat.pages_kept = loami_pages_kept(e->pages);
+    loami_pages_count all = loami_pages_counted(e->pages), near = loami_pages_near(e->pages);
+    e->stat.pages = all.all;
+    e->stat.pages_used = all.used;
+    e->stat.pages_kept = all.kept;
+    e->stat.near_pages = near.all;
+    e->stat.near_pages_used = near.used;
+    e->stat.near_pages_kept = near.kept;
 }
 
 bool loami_engine_glance(loam_engine *e)

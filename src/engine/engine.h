@@ -135,10 +135,13 @@ struct loam_engine {
     loam_stream **by_due;      /* [max_running] see sched.c */
     uint32_t n_running, max_running;
     uint32_t window;           /* tokens that the layer looking back furthest sees; 0: all */
+    uint32_t near_window;      /* where some see all: of the others, the furthest; 0: there are none. See pages.h */
+    uint8_t *group_of;         /* [layers] 1: it is one of those others */
     uint32_t n_decode, n_decode_seqs; /* of the step: rows that aren't of prompts, sequences that they are of */
     double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
     loami_disk *disk;          /* or NULL; see tier.h */
+    uint64_t page_bytes;       /* of group 0 */
     int32_t *spelled;          /* [context] */
     double load_until_s;       /* pages may be read until then */
     bool loading;              /* there are more to read, at once */
@@ -190,6 +193,7 @@ int loami_engine_load(loam_engine *e, loam_err *err);
 
 /* sched.c: the pages that a sequence of n_tokens holds at once, at most. */
 uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens);
+uint32_t loami_near_at_once(const loam_engine *e, uint32_t n_tokens); /* near ones, but for a step's rows */
 
 /* stream.c, engine's side */
 uint32_t loami_stream_room(loam_stream *s); /* tokens that its reader can still be sent */

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "engine/tier.h"
+#include "file/windows.h"
 
 #include <string.h>
 
@@ -17,10 +18,18 @@ uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens)
     return e->window && window < all ? (uint32_t)window : all;
 }
 
+uint32_t loami_near_at_once(const loam_engine *e, uint32_t n_tokens)
+{
+    uint32_t all = pages_for(e, n_tokens), guesses = pages_for(e, e->options.speculate_tokens);
+    if (e->near_window == 0) return 0;
+    return (uint32_t)loami_window_pages(e->near_window + guesses * e->sub_info.page_tokens, e->sub_info.page_tokens, all);
+}
+
 void loami_sched_passed(loam_engine *e, loam_stream *s)
 {
     uint32_t page = e->sub_info.page_tokens;
     if (s->n_past <= s->n_prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, loami_sched_shared(e, s->n_past));
+    loami_pages_pass(e->pages, &s->holding, s->n_past);
     if (e->window && s->n_past + 1 > e->window) loami_pages_drop(e->pages, &s->holding, (s->n_past + 1 - e->window) / page);
 }
 
@@ -144,6 +153,7 @@ void loami_sched_admit(loam_engine *e, double now)
         if (!s) break;
         uint32_t most = loami_pages_at_once(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
         if (most > s->n_pages_most) most = s->n_pages_most;
+        s->holding.near_most = loami_near_at_once(e, s->n_reserved);
         if (!loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most)) break;
         unlink_waiting(e, at);
         start(e, s, now);
@@ -189,7 +199,7 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
         if (last || every) e->row_wanted[b->n_wanted++] = first + i;
     }
     s->n_rows = n;
-    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->holding.pages };
+    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, { s->holding.pages, s->holding.near } };
     e->step_seqs[b->n_seqs++] = s;
     b->n_rows += n;
 }
@@ -279,7 +289,7 @@ static void plan_prompts(loam_engine *e, loam_batch *b)
         if (n > room) n = room / LOAMI_PACE_ROWS * LOAMI_PACE_ROWS;
         n = loami_pace_fit(&e->pace, &e->work, s->n_past, n);
         if (n == 0) break;
-        if (!loami_sched_reach(e, s, s->n_past + n)) n = s->holding.n_pages * page - s->n_past;
+        if (!loami_sched_reach(e, s, s->n_past + n)) n = loami_pages_held(e->pages, &s->holding) * page - s->n_past;
         if (n == 0) continue;
         loami_work_prompt(&e->work, s->n_past, n);
         take_rows(e, b, s, n);
@@ -350,7 +360,9 @@ static bool join(loam_engine *e, const loam_stream *s, loam_stream *t)
     if (t->holding.n_pages != t->holding.n_shared) return false;
     extend(e, t, true);
     if (t->holding.n_shared != s->n_past / page || !loami_sched_reach(e, t, s->n_past)) return false;
-    if (rest) e->machine.api->kv_copy(e->machine.sub, t->holding.pages[t->holding.n_shared], s->holding.pages[t->holding.n_shared], rest);
+    uint32_t at = t->holding.n_shared;
+    if (rest) e->machine.api->kv_copy(e->machine.sub, 0, t->holding.pages[at], s->holding.pages[at], rest);
+    if (rest && e->near_window) e->machine.api->kv_copy(e->machine.sub, 1, t->holding.near[at], s->holding.near[at], rest);
     e->meter.prefix_hits += t->n_prompt - t->n_cached;
     t->n_cached = t->n_past = t->n_prompt;
     return true;

@@ -5,7 +5,7 @@
 
 char *loami_kv_head(const loam_sub *s, uint32_t layer, uint32_t page, uint32_t head)
 {
-    return s->cache + (((size_t)layer * s->kv.n_pages + page) * s->kv.n_kv + head) * s->head_bytes;
+    return s->layer[layer] + ((size_t)page * s->kv.n_kv + head) * s->head_bytes;
 }
 
 void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, uint32_t pos, uint32_t head, const float *k, const float *v,
@@ -13,7 +13,7 @@ void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, u
 {
     uint32_t dim = s->kv.head_dim, pad = s->head_pad, t = pos % LOAMI_PAGE;
     size_t codes = (size_t)LOAMI_PAGE * pad;
-    char *at = loami_kv_head(s, layer, seq->pages[pos / LOAMI_PAGE], head);
+    char *at = loami_kv_head(s, layer, loami_kv_pages_for(s, seq, layer)[pos / LOAMI_PAGE], head);
     bool small = s->kv.type == LOAM_KV_INT8;
     float *k_scale = (float *)(at + 2 * codes * (small ? sizeof(int8_t) : sizeof(int16_t))), *v_scale = k_scale + LOAMI_PAGE;
 

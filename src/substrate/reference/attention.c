@@ -1,4 +1,5 @@
 #include "substrate/reference/reference.h"
+#include "substrate/groups.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 static float *cache_at(const loam_sub *s, float *cache, uint32_t layer, const loam_seq_rows *seq, uint32_t pos)
 {
     size_t row = (size_t)s->kv.n_kv * s->kv.head_dim;
-    size_t page = (size_t)layer * s->kv.n_pages + seq->pages[pos / LOAMI_REF_PAGE];
+    size_t page = s->layer[layer] + seq->pages[loami_kv_group_of(&s->kv, layer)][pos / LOAMI_REF_PAGE];
     return cache + (page * LOAMI_REF_PAGE + pos % LOAMI_REF_PAGE) * row;
 }
 
