@@ -184,7 +184,7 @@ static double time_step(model *m, uint32_t streams, uint32_t rows, uint32_t past
     for (uint32_t at = 0; at < rows; at += batch_max) {
         uint32_t n = rows - at < batch_max ? rows - at : batch_max;
         for (uint32_t i = 0; i < streams; i++) {
-            seqs[i] = (loam_seq_rows){ i * n, n, past + at, page + (size_t)i * pages };
+            seqs[i] = (loam_seq_rows){ i * n, n, past + at, { page + (size_t)i * pages } };
             wanted[i] = i * n + n - 1;
         }
         loam_batch b = { streams * n, tokens, streams, seqs, at + n == rows ? streams : 0, wanted };
@@ -248,7 +248,7 @@ int main(int argc, char **argv)
     load(&m);
     m.f->info(m.s, &info);
     uint32_t tokens = past + (prefill > 1 ? prefill : 1), pages = (tokens + info.page_tokens) / info.page_tokens;
-    loam_kv_config kv = { m.g.layers, m.g.n_kv, m.g.head_dim, pages * streams };
+    loam_kv_config kv = { .n_layers = m.g.layers, .n_kv = m.g.n_kv, .head_dim = m.g.head_dim, .n_groups = 1, .group = { { .n_pages = pages * streams } } };
     if (m.f->kv_open(m.s, &kv, &kv_bytes, &err) < 0) die(err.msg);
     printf("%s, %u threads, weights %.3f GB\n", info.device, info.threads, (double)m.weight_bytes * 1e-9);
     if (prefill) measure(&m, "prefill", 1, prefill, past, batch, pages, reps);

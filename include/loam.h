@@ -348,6 +348,7 @@ typedef struct loam_engine_state {
     uint32_t running, waiting;      /* requests */
     uint32_t pages_used, pages;     /* KV pages that requests hold, and all there are */
     uint32_t pages_kept;            /* those that nobody holds, kept for prompts that begin alike */
+    uint32_t near_pages_used, near_pages, near_pages_kept; /* the same of layers with a window, where others see everything; else 0 */
     uint32_t page_tokens;
     uint64_t weight_bytes, kv_bytes, scratch_bytes; /* memory taken; scratch: what steps need, so far */
     uint64_t limit_bytes;           /* of the three together */

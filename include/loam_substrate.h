@@ -30,7 +30,10 @@
 extern "C" {
 #endif
 
-enum { LOAM_SUBSTRATE_ABI = 3 };
+enum {
+    LOAM_SUBSTRATE_ABI = 4,
+    LOAM_KV_GROUPS = 2,         /* of layers, at most: see loam_kv_config */
+};
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
@@ -76,7 +79,8 @@ typedef uint32_t loam_tensor;           /* a float matrix of this step, [rows][c
 typedef struct loam_seq_rows {
     uint32_t first_row, n_rows;  /* in the batch */
     uint32_t n_past;             /* tokens of this sequence already in the cache: row r is position n_past + r */
-    const uint32_t *pages;       /* [ceil((n_past + n_rows) / page_tokens)] page numbers, in order */
+    const uint32_t *pages[LOAM_KV_GROUPS]; /* of each group of layers: [ceil((n_past + n_rows) / page_tokens)] page numbers, in order; those
+                                    that lie behind the group's window for all rows are any of its pages */
 } loam_seq_rows;
 
 /* The rows of one step. Decoding sequences have one row, those in prefill many. */
@@ -157,13 +161,25 @@ typedef struct loam_moe {
 
 typedef enum loam_kv_type {
     LOAM_KV_FULL = 0,            /* 16 bits a number or better, as the machine likes them */
-    LOAM_KV_INT8,                /* 8-bit codes, one scale a token, head, and keys or values */
+    /* 8-bit codes, one scale a token, head, and keys or values. Keys are turned before: those of some models (Qwen2) have single
+     * numbers a hundred times as large as others, which would take all codes. With queries turned too, scores stay what they were
+     * (Ashkboos et al. 2024, "QuaRot"). By H / sqrt(n), H Hadamard's matrix of n rows, H[i][j] = (-1)^popcount(i & j), each n
+     * numbers of a head, n the largest power of two that divides head_dim; after norm and rope. */
+    LOAM_KV_INT8,
 } loam_kv_type;
+
+/* Layers whose pages come and go together. */
+typedef struct loam_kv_group {
+    uint32_t n_pages;            /* numbered from 0, apart from other groups' */
+    uint32_t window;             /* of its layers the widest; 0 = one of them sees all */
+} loam_kv_group;
 
 typedef struct loam_kv_config {
     uint32_t n_layers, n_kv, head_dim; /* the same for all layers */
-    uint32_t n_pages;
     loam_kv_type type;
+    uint32_t n_groups;
+    loam_kv_group group[LOAM_KV_GROUPS];
+    const uint8_t *group_of;     /* [n_layers], each below n_groups; NULL = all 0. Valid as long as the substrate */
 } loam_kv_config;
 
 typedef struct loam_sub_options {
@@ -197,21 +213,21 @@ typedef struct loam_substrate {
      * tensor and what about it this machine can't do. */
     int (*weight)(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint32_t n_parts, loam_err *err);
 
-    /* Bytes of one page: all layers, keys and values. */
-    uint64_t (*kv_page_bytes)(const loam_sub *s, const loam_kv_config *config);
+    /* Bytes of one page of a group: all its layers, keys and values. */
+    uint64_t (*kv_page_bytes)(const loam_sub *s, const loam_kv_config *config, uint32_t group);
 
     /* Memory for the KV cache; contents start undefined. *bytes = what it took. A second call gives back the first's.
      * LOAM_E_UNSUPPORTED names what of config this machine can't do. */
     int (*kv_open)(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err);
 
-    /* Copies the first n_tokens of page src to page dst, in all layers. Between end and begin. */
-    void (*kv_copy)(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens);
+    /* Copies the first n_tokens of page src to page dst, in all layers of the group. Between end and begin. */
+    void (*kv_copy)(loam_sub *s, uint32_t group, uint32_t dst, uint32_t src, uint32_t n_tokens);
 
     /* A page's contents as kv_page_bytes bytes that mean the same to another run with the same config on the same kind of
      * device; and back. Between end and begin. False: the machine failed, bytes (the page) are undefined. NULL: pages
      * can't be kept elsewhere. */
-    bool (*kv_read)(loam_sub *s, uint32_t page, void *bytes);
-    bool (*kv_write)(loam_sub *s, uint32_t page, const void *bytes);
+    bool (*kv_read)(loam_sub *s, uint32_t group, uint32_t page, void *bytes);
+    bool (*kv_write)(loam_sub *s, uint32_t group, uint32_t page, const void *bytes);
 
     /* Starts a step. b and what it points to stay valid until end or launch. With tokens of the batch's own, steps launched and
      * not yet collected are forgotten. */

@@ -28,7 +28,14 @@ typedef struct series {
     }
 SERIES(running, m->e.running)
 SERIES(waiting, m->e.waiting)
-SERIES(kv_usage, m->e.pages ? (double)m->e.pages_used / m->e.pages : 0)
+/* Of the kind of pages that is nearest to its end. */
+static double usage(const loam_engine_state *e)
+{
+    double all = e->pages ? (double)e->pages_used / e->pages : 0, near = e->near_pages ? (double)e->near_pages_used / e->near_pages : 0;
+    return near > all ? near : all;
+}
+
+SERIES(kv_usage, usage(&m->e))
 SERIES(kv_kept, m->e.pages_kept)
 SERIES(prompt_tokens, m->e.prompt_tokens + m->s->gone.prompt_tokens)
 SERIES(new_tokens, m->e.new_tokens + m->s->gone.new_tokens)
@@ -81,11 +88,7 @@ static const series table[] = {
     { "loam_model_requests_waiting", "gauge", "Requests that wait for the model to be loaded.", model_waits },
 };
 
-static const struct {
-    const char *name, *help;
-    size_t at; /* of the histogram in loami_stats */
-    const double *bounds;
-} hists[] = {
+static const loami_prom_hist hists[] = { /* in loami_stats */
     { "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.",
       offsetof(loami_stats, ttft), loami_bounds_ttft },
     { "vllm:inter_token_latency_seconds", "Between two tokens of an answer, as the engine made them.",
@@ -142,9 +145,7 @@ static void put_models(loami_buf *o, const loami_api *a, const sample *m, uint32
     put_states(o, a, m, n);
     for (size_t k = 0; k < sizeof hists / sizeof hists[0]; k++) {
         loami_prom_head(o, hists[k].name, "histogram", hists[k].help);
-        for (uint32_t i = 0; i < n; i++)
-            loami_prom_hist(o, hists[k].name, &m[i].labels, hists[k].bounds,
-                            (const loami_hist *)(const void *)((const char *)&m[i].s->stats + hists[k].at));
+        for (uint32_t i = 0; i < n; i++) loami_prom_put_hist(o, &hists[k], &m[i].labels, &m[i].s->stats);
     }
 }
 

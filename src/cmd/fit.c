@@ -123,7 +123,7 @@ static double prompt_speed(const fit *f, const loami_need *n)
 
 static double all_bytes(const fit *f, const loami_need *n, const loami_config *c)
 {
-    return (double)n->weight_bytes + (double)loami_need_kv(n, (uint64_t)f->context * f->parallel) +
+    return (double)n->weight_bytes + (double)loami_need_kv(n, f->context, f->parallel) +
            (double)loami_need_scratch(n, c);
 }
 
@@ -167,7 +167,7 @@ static int table(const fit *f)
         if (f->bytes_per_s > 0)
             snprintf(decode, sizeof decode, "%.1f", loami_need_decode(&n, f->bytes_per_s, 0));
         loami_bytes_text(bytes, n.weight_bytes);
-        loami_bytes_text(kv, loami_need_kv(&n, 1000));
+        loami_bytes_text(kv, loami_need_kv(&n, 1000, 1));
         bool fits = all_bytes(f, &n, &c) <= f->usable_bytes;
         printf("%-24s %9s %11s %13s %13s   %s%s\n", k->label, bytes, kv, prompt, decode,
                seed && k->expected ? k->expected : "", fits ? "" : "  (does not fit)");
@@ -210,7 +210,7 @@ static void advise(const fit *f, const loami_need *n, const loami_config *c)
     }
     double small = (double)n->parameters * 4.5 / 8;
     if (small < 0.9 * (double)n->weight_bytes &&
-        small + (double)loami_need_kv(n, CONTEXT_LEAST) < f->usable_bytes) {
+        small + (double)loami_need_kv(n, CONTEXT_LEAST, 1) < f->usable_bytes) {
         char bytes[32];
         loami_bytes_text(bytes, (uint64_t)small);
         printf("would fit: its weights in 4 bits, %s: loam quantize, or a -4bit model of the hub\n", bytes);
@@ -231,7 +231,7 @@ static void advise(const fit *f, const loami_need *n, const loami_config *c)
 
 static int print(const fit *f, const char *name, const loami_need *n, const loami_config *c, bool computed)
 {
-    double kv = (double)loami_need_kv(n, (uint64_t)f->context * f->parallel),
+    double kv = (double)loami_need_kv(n, f->context, f->parallel),
            scratch = (double)loami_need_scratch(n, c);
     double all = (double)n->weight_bytes + kv + scratch, left = f->usable_bytes - all;
     char note[160], a[32], b[32];

@@ -39,7 +39,7 @@ static json_t *json_of(const char *name, const char *path, const loami_info *i, 
 static void print_memory(const loami_need *n, const loami_config *c)
 {
     uint32_t tokens = c->context && c->context < CONTEXT ? c->context : CONTEXT;
-    uint64_t kv = loami_need_kv(n, tokens), scratch = loami_need_scratch(n, c), all = n->weight_bytes + kv + scratch;
+    uint64_t kv = loami_need_kv(n, tokens, 1), scratch = loami_need_scratch(n, c), all = n->weight_bytes + kv + scratch;
     char weights[32], cache[32], rest[32], sum[32], machine[32];
     loami_bytes_text(weights, n->weight_bytes);
     loami_bytes_text(cache, kv);

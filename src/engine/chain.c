@@ -83,7 +83,7 @@ void loami_chain_run(loam_engine *e, const loam_batch *b)
             if (!launch(e, &next, 1)) break;
             e->meter.steps_ahead++;
             bool all = collect(e, b);
-            loami_engine_took(e, b->n_rows, 0);
+            loami_engine_took(e);
             loami_meter_begin(&e->meter, loami_now_s(), 0);
             if (!all) break;
         }

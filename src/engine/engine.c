@@ -187,11 +187,11 @@ void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err)
     }
 }
 
-void loami_engine_took(loam_engine *e, uint32_t n_decode, uint32_t n_prompt)
+void loami_engine_took(loam_engine *e)
 {
     double from = e->meter.step_at, now = loami_now_s();
-    loami_meter_end(&e->meter, now, n_decode + n_prompt);
-    loami_pace_learn(&e->pace, now - from, n_decode, n_prompt);
+    loami_meter_end(&e->meter, now, e->work.n_decode + e->work.n_prompt);
+    loami_pace_learn(&e->pace, &e->work, now - from);
 }
 
 /* Every runnable sequence advances by one token or one slice of its prompt. */
@@ -218,9 +218,13 @@ static void publish(loam_engine *e)
     e->stat.weight_bytes = e->info.weight_bytes;
     e->stat.kv_bytes = e->info.kv_bytes;
     e->stat.scratch_bytes = e->sub_info.scratch_bytes + (e->disk ? loami_disk_memory(e->disk) : 0);
-    e->stat.pages = loami_pages_count(e->pages);
-    e->stat.pages_used = loami_pages_used(e->pages);
-    e->stat.pages_kept = loami_pages_kept(e->pages);
+    loami_pages_count all = loami_pages_counted(e->pages), near = loami_pages_near(e->pages);
+    e->stat.pages = all.all;
+    e->stat.pages_used = all.used;
+    e->stat.pages_kept = all.kept;
+    e->stat.near_pages = near.all;
+    e->stat.near_pages_used = near.used;
+    e->stat.near_pages_kept = near.kept;
 }
 
 bool loami_engine_glance(loam_engine *e)
@@ -288,7 +292,7 @@ static void serve(loam_engine *e)
             loami_chain_run(e, &b);
         } else if (b.n_rows) {
             step(e, &b);
-            loami_engine_took(e, e->n_decode, b.n_rows - e->n_decode);
+            loami_engine_took(e);
         }
         loami_tier_save(e);
         pthread_mutex_lock(&e->lock);

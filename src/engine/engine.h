@@ -10,6 +10,7 @@
 #include "engine/disk.h"
 #include "engine/meter.h"
 #include "engine/draft.h"
+#include "engine/pace.h"
 #include "engine/pages.h"
 #include "engine/sample.h"
 #include "engine/shares.h"
@@ -106,12 +107,6 @@ static inline bool loami_stream_late(const loam_stream *s, double now)
     return s->deadline_s > 0 && now >= s->deadline_s;
 }
 
-/* What steps cost, measured. */
-typedef struct loami_pace {
-    double step_s;             /* what one should take at most that somebody decodes in */
-    double decode_s, row_s;    /* a step of decoding alone; a row of a prompt; 0 = not known yet */
-} loami_pace;
-
 struct loam_engine {
     loam_options options;      /* strings are copies in `arena` */
     loami_arena arena;
@@ -140,15 +135,19 @@ struct loam_engine {
     loam_stream **by_due;      /* [max_running] see sched.c */
     uint32_t n_running, max_running;
     uint32_t window;           /* tokens that the layer looking back furthest sees; 0: all */
+    uint32_t near_window;      /* where some see all: of the others, the furthest; 0: there are none. See pages.h */
+    uint8_t *group_of;         /* [layers] 1: it is one of those others */
     uint32_t n_decode, n_decode_seqs; /* of the step: rows that aren't of prompts, sequences that they are of */
     double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
     loami_disk *disk;          /* or NULL; see tier.h */
+    uint64_t page_bytes;       /* of group 0 */
     int32_t *spelled;          /* [context] */
     double load_until_s;       /* pages may be read until then */
     bool loading;              /* there are more to read, at once */
     loami_shares shares;
     loami_pace pace;
+    loami_work work;           /* of the step */
     loami_meter meter;
     int32_t *row_tokens;       /* [sub_info.rows] of the step */
     uint32_t *row_wanted;      /* likewise */
@@ -180,8 +179,8 @@ bool loami_engine_emit(loam_engine *e, loam_stream *s, loami_ring_item *item, co
 /* engine.c: the step is lost, and with it the answers it was for: of step_seqs nobody is left. NULL among them is passed over. */
 void loami_engine_lose(loam_engine *e, uint32_t n_seqs, const loam_err *err);
 
-/* engine.c: the step running since meter.step_at, of so many rows, is over. */
-void loami_engine_took(loam_engine *e, uint32_t n_decode, uint32_t n_prompt);
+/* engine.c: the step running since meter.step_at is over, and with it e->work done. */
+void loami_engine_took(loam_engine *e);
 
 /* engine.c: between two steps of one turn: others see how it stands. False: somebody wants something. */
 bool loami_engine_glance(loam_engine *e);
@@ -194,6 +193,7 @@ int loami_engine_load(loam_engine *e, loam_err *err);
 
 /* sched.c: the pages that a sequence of n_tokens holds at once, at most. */
 uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens);
+uint32_t loami_near_at_once(const loam_engine *e, uint32_t n_tokens); /* near ones, but for a step's rows */
 
 /* stream.c, engine's side */
 uint32_t loami_stream_room(loam_stream *s); /* tokens that its reader can still be sent */

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/system.h"
 #include "engine/tier.h"
+#include "file/windows.h"
 #include "substrate/registry.h"
 
 #include <string.h>
@@ -25,32 +26,45 @@ static int open_text(loam_engine *e, loam_err *err)
 
 /* ---- memory --------------------------------------------------------------------------------------------- */
 
-/* The window of the layer that sees furthest. */
-static uint32_t widest(const loami_model *m)
+/* Windows of the layers, and which of them share pages. */
+static int look_at_windows(loam_engine *e, loam_err *err)
 {
-    uint32_t w = 0;
-    for (uint32_t i = 0; i < m->config.n_layers; i++) {
-        if (m->layers[i].attn.window == 0) return 0;
-        if (m->layers[i].attn.window > w) w = m->layers[i].attn.window;
+    const loami_model *m = e->model;
+    uint32_t n = m->config.n_layers, widest = 0;
+    bool all = false;
+    e->group_of = loami_arena_array(&e->arena, n, sizeof *e->group_of);
+    if (!e->group_of) return loami_fail_nomem(err);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t window = m->layers[i].attn.window;
+        e->group_of[i] = window > 0;
+        all |= window == 0;
+        if (window > widest) widest = window;
     }
-    return w;
+    if (all) e->near_window = widest;
+    else e->window = widest;
+    if (loami_near_at_once(e, e->info.context_tokens) == loami_pages_at_once(e, e->info.context_tokens)) e->near_window = 0; /* nothing to gain */
+    return 0;
 }
 
 static int choose_context(loam_engine *e, loam_err *err)
 {
     uint32_t most = e->model->config.context, asked = e->options.context_tokens;
-    e->window = widest(e->model);
     e->info.context_tokens = asked ? asked : most < CONTEXT_DEFAULT ? most : CONTEXT_DEFAULT;
     if (asked > most) return loami_fail(err, LOAM_E_ARG, "a context of %u tokens was asked for, the model has %u", asked, most);
     if (asked > CONTEXT_MAX) return loami_fail(err, LOAM_E_ARG, "a context of %u tokens: at most %d", asked, CONTEXT_MAX);
-    return 0;
+    return look_at_windows(e, err);
 }
 
 static int kv_config(const loam_engine *e, loam_kv_config *kv, loam_err *err)
 {
     const loami_config *c = &e->model->config;
     const char *type = e->options.kv_type ? e->options.kv_type : "f16";
-    *kv = (loam_kv_config){ c->n_layers, c->n_kv_heads, c->head_dim, 1, LOAM_KV_FULL };
+    *kv = (loam_kv_config){ .n_layers = c->n_layers, .n_kv = c->n_kv_heads, .head_dim = c->head_dim, .n_groups = 1, .group = { { 1, e->window } } };
+    if (e->near_window) {
+        kv->n_groups = 2;
+        kv->group[1] = (loam_kv_group){ 1, e->near_window };
+        kv->group_of = e->group_of;
+    }
     if (strcmp(type, "int8") == 0) kv->type = LOAM_KV_INT8;
     else if (strcmp(type, "f16") != 0) return loami_fail(err, LOAM_E_ARG, "\"%s\" is no type of KV cache: f16 or int8", type);
     return 0;
@@ -66,7 +80,7 @@ static int rehearse(loam_engine *e, uint32_t n_seqs, uint32_t n_rows, uint32_t n
     loam_batch b = { n_seqs - 1 + last, e->row_tokens, n_seqs, e->row_seqs, n_wanted, e->row_wanted, steady };
     for (uint32_t i = 0; i < n_seqs; i++) {
         uint32_t rows = i + 1 < n_seqs ? 1 : last;
-        e->row_seqs[i] = (loam_seq_rows){ i, rows, context - rows, pages };
+        e->row_seqs[i] = (loam_seq_rows){ i, rows, context - rows, { pages, pages } };
     }
     if (b.n_wanted > b.n_rows) b.n_wanted = b.n_rows;
     for (uint32_t i = 0; i < b.n_wanted; i++) e->row_wanted[i] = i;
@@ -97,51 +111,93 @@ static double gb(uint64_t bytes)
     return (double)bytes / 1e9;
 }
 
+/* What a cache of a given size is made of. */
+typedef struct cache_plan {
+    uint64_t bytes[LOAM_KV_GROUPS]; /* of a page */
+    loami_near_room room;
+} cache_plan;
+
+static uint64_t bytes_for(const cache_plan *p, uint64_t n)
+{
+    return n * p->bytes[0] + loami_near_pages(&p->room, n) * p->bytes[1];
+}
+
+/* The largest n that takes no more than so many bytes. */
+static uint64_t pages_in(const cache_plan *p, uint64_t bytes)
+{
+    uint64_t low = 0, high = bytes / p->bytes[0] + 1;
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        if (bytes_for(p, middle) <= bytes) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+static cache_plan plan_cache(const loam_engine *e, const loam_kv_config *kv)
+{
+    uint32_t page = e->sub_info.page_tokens, context = e->info.context_tokens;
+    cache_plan p = { .room = { .each = loami_pages_at_once(e, context), .near_each = loami_near_at_once(e, context), .n_running = e->max_running } };
+    for (uint32_t g = 0; g < kv->n_groups; g++) p.bytes[g] = e->machine.api->kv_page_bytes(e->machine.sub, kv, g);
+    p.room.contexts = loam_kv_tokens(context, e->max_running) / context;
+    if (e->near_window) p.room.spare = (e->sub_info.rows + page - 1) / page;
+    return p;
+}
+
 /* How many pages: as many as were asked for, or as fit under the limit beside weights and scratch. */
-static int choose_pages(loam_engine *e, uint64_t page_bytes, uint32_t *n_pages, loam_err *err)
+static int choose_pages(loam_engine *e, loam_kv_config *kv, loam_err *err)
 {
     const loam_options *o = &e->options;
     uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3, taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
     if (e->disk) taken += loami_disk_memory(e->disk);
-    uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, each = loami_pages_at_once(e, e->info.context_tokens);
-    uint64_t contexts = loam_kv_tokens(e->info.context_tokens, e->max_running) / e->info.context_tokens;
-    uint64_t n = o->kv_bytes ? o->kv_bytes / page_bytes : each * contexts;
+    const cache_plan p = plan_cache(e, kv);
+    uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, least = bytes_for(&p, p.room.each);
+    uint64_t n = o->kv_bytes ? pages_in(&p, o->kv_bytes) : p.room.each * p.room.contexts;
 
     e->stat.limit_bytes = limit;
-    if (!o->memory_bytes && left / page_bytes < each) left = each * page_bytes; /* the system's memory is its own affair */
-    if (o->kv_bytes && n > left / page_bytes)
+    if (!o->memory_bytes && left < least) left = least; /* the system's memory is its own affair */
+    if (o->kv_bytes && n > pages_in(&p, left))
         return loami_fail(err, LOAM_E_NOMEM, "a KV cache of %.2f GB does not fit: weights and steps take %.2f GB, the memory limit is %.2f GB",
                           gb(o->kv_bytes), gb(taken), gb(limit));
-    if (n > left / page_bytes) n = left / page_bytes;
+    if (n > pages_in(&p, left)) n = pages_in(&p, left);
     if (n > UINT32_MAX / 2) n = UINT32_MAX / 2;
-    if (n < each && !o->context_tokens && n * page >= CONTEXT_LEAST) e->info.context_tokens = (uint32_t)(n * page);
-    else if (n < each)
+    if (n < p.room.each && !o->context_tokens && n * page >= CONTEXT_LEAST) e->info.context_tokens = (uint32_t)(n * page);
+    else if (n < p.room.each)
         return loami_fail(err, LOAM_E_NOMEM,
                           "weights and steps take %.3f GB, a context of %u tokens takes %.3f GB more, and the %s %.3f GB: ask for a smaller "
-                          "context, or for --kv-type int8", gb(taken), e->info.context_tokens, gb(each * page_bytes),
+                          "context, or for --kv-type int8", gb(taken), e->info.context_tokens, gb(least),
                           o->kv_bytes ? "KV cache may have" : "memory limit is", gb(o->kv_bytes ? o->kv_bytes : limit));
-    *n_pages = (uint32_t)n;
+    kv->group[0].n_pages = (uint32_t)n;
+    kv->group[1].n_pages = (uint32_t)loami_near_pages(&p.room, n);
     return 0;
+}
+
+static int open_pages(loam_engine *e, const loam_kv_config *kv, loam_err *err)
+{
+    uint64_t bytes = 0, kept = kv->group[0].n_pages;
+    for (uint32_t g = 0; g < kv->n_groups; g++) bytes += e->machine.api->kv_page_bytes(e->machine.sub, kv, g);
+    if (e->options.prefix_bytes && e->options.prefix_bytes / bytes < kept) kept = e->options.prefix_bytes / bytes;
+    loami_pages_config c = { .n_pages = kv->group[0].n_pages, .page_tokens = e->sub_info.page_tokens, .kept_most = (uint32_t)kept };
+    if (e->near_window) {
+        c.n_near = kv->group[1].n_pages;
+        c.window = e->near_window;
+        c.n_spare = (e->sub_info.rows + c.page_tokens - 1) / c.page_tokens;
+    }
+    return loami_pages_open(&e->pages, &c, err);
 }
 
 static int open_cache(loam_engine *e, loam_err *err)
 {
     const loam_substrate *api = e->machine.api;
-    const loam_options *o = &e->options;
     loam_kv_config kv;
     int rc = choose_context(e, err);
     if (rc == 0) rc = kv_config(e, &kv, err);
     if (rc == 0 && api->rehearse) rc = api->kv_open(e->machine.sub, &kv, &e->info.kv_bytes, err);
     if (rc == 0 && api->rehearse) rc = rehearse_all(e, err);
-    if (rc < 0) return rc;
-    uint64_t page_bytes = api->kv_page_bytes(e->machine.sub, &kv);
-    rc = loami_tier_open(e, &kv, err);
-    if (rc == 0) rc = choose_pages(e, page_bytes, &kv.n_pages, err);
+    if (rc == 0) rc = loami_tier_open(e, &kv, err);
+    if (rc == 0) rc = choose_pages(e, &kv, err);
     if (rc == 0) rc = api->kv_open(e->machine.sub, &kv, &e->info.kv_bytes, err);
-    uint64_t kept = o->prefix_bytes ? o->prefix_bytes / page_bytes : kv.n_pages;
-    if (rc == 0)
-        rc = loami_pages_open(&e->pages, kv.n_pages, e->sub_info.page_tokens, kept < kv.n_pages ? (uint32_t)kept : kv.n_pages, err);
-    return rc;
+    return rc < 0 ? rc : open_pages(e, &kv, err);
 }
 
 static int open_step(loam_engine *e, loam_err *err)
@@ -157,8 +213,8 @@ static int open_step(loam_engine *e, loam_err *err)
     e->picked = loami_arena_array(&e->arena, e->max_running, sizeof *e->picked);
     e->scratch = loami_arena_array(&e->arena, vocab, sizeof *e->scratch);
     e->logits = loami_arena_array(&e->arena, vocab, sizeof *e->logits);
-    bool rows = e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs, ok = rows && e->running && e->by_due && e->picks && e->picked &&
-                                                                                    e->scratch && e->logits;
+    bool ok = e->running && e->by_due && e->row_tokens && e->row_wanted && e->row_seqs && e->step_seqs && e->picks && e->picked && e->scratch &&
+              e->logits;
     uint32_t ms = e->options.step_ms ? e->options.step_ms : STEP_MS_DEFAULT;
     e->pace.step_s = ms * 1e-3;
     return ok ? loami_shares_open(&e->shares, e->max_queued + e->max_running, err) : loami_fail_nomem(err);

@@ -1,10 +1,11 @@
 #include "engine/pages.h"
+#include "engine/frames.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NONE UINT32_MAX
+#define NONE LOAMI_NO_FRAME
 
 /* A page as a node of the tree. */
 typedef struct node {
@@ -13,45 +14,44 @@ typedef struct node {
     uint32_t depth;            /* nodes above */
     bool node, fresh;          /* it is one; nobody has asked for it yet */
     uint32_t parent;           /* page, or NONE below the root */
-    uint32_t pins;
-    uint32_t older, newer;     /* among the unpinned */
+    uint32_t near;             /* its near page, or NONE */
     uint32_t next;             /* in its hash bucket */
 } node;
 
 struct loami_pages {
-    uint32_t n, page_tokens;
-    uint32_t *free;            /* [n_free] a stack */
-    uint32_t n_free, n_kept, n_promised;
-    uint32_t kept_most;
-    node *nodes;               /* [n] by page */
-    int32_t *tokens;           /* [n][page_tokens] of the nodes */
+    loami_pages_config c;
+    uint32_t page_tokens;
+    loami_frames whole;        /* the nodes' pages. A kept parent is always newer than its children, so the oldest is a leaf */
+    loami_frames near;         /* pinned or kept ones are some node's */
+    uint32_t *near_node;       /* [c.n_near] whose */
+    node *nodes;               /* [c.n_pages] by page */
+    int32_t *tokens;           /* [c.n_pages][page_tokens] of the nodes */
     uint32_t *buckets;         /* [n_buckets] a power of two */
     uint32_t n_buckets;
-    uint32_t *fresh;           /* [n] a ring of pages that became nodes; some may be none any more */
+    uint32_t *fresh;           /* [c.n_pages] a ring of pages that became nodes; some may be none any more */
     uint64_t fresh_head, fresh_tail;
-    uint32_t oldest, newest;   /* unpinned nodes. A parent is always newer than its children, so the oldest is a leaf */
 };
 
-int loami_pages_open(loami_pages **out, uint32_t n, uint32_t page_tokens, uint32_t kept_most, loam_err *err)
+int loami_pages_open(loami_pages **out, const loami_pages_config *c, loam_err *err)
 {
+    size_t n = c->n_pages;
     loami_pages *p = calloc(1, sizeof *p);
     if (!p) return loami_fail_nomem(err);
-    p->n = p->n_free = n;
-    p->page_tokens = page_tokens;
-    p->kept_most = kept_most;
-    p->oldest = p->newest = NONE;
+    p->c = *c;
+    p->page_tokens = c->page_tokens;
     for (p->n_buckets = 16; p->n_buckets < n && p->n_buckets < 1u << 30;) p->n_buckets *= 2;
-    p->free = calloc((size_t)n + 1, sizeof *p->free);
-    p->nodes = calloc((size_t)n + 1, sizeof *p->nodes);
-    p->tokens = calloc((size_t)n + 1, page_tokens * sizeof *p->tokens);
-    p->fresh = calloc((size_t)n + 1, sizeof *p->fresh);
+    p->near_node = calloc((size_t)c->n_near + 1, sizeof *p->near_node);
+    p->nodes = calloc(n + 1, sizeof *p->nodes);
+    p->tokens = calloc(n + 1, c->page_tokens * sizeof *p->tokens);
+    p->fresh = calloc(n + 1, sizeof *p->fresh);
     p->buckets = malloc(p->n_buckets * sizeof *p->buckets);
-    if (!p->free || !p->nodes || !p->tokens || !p->fresh || !p->buckets) {
+    bool frames = loami_frames_open(&p->whole, c->n_pages) & loami_frames_open(&p->near, c->n_near);
+    if (!frames || !p->near_node || !p->nodes || !p->tokens || !p->fresh || !p->buckets) {
         loami_pages_close(p);
         return loami_fail_nomem(err);
     }
     memset(p->buckets, 0xff, p->n_buckets * sizeof *p->buckets);
-    for (uint32_t i = 0; i < n; i++) p->free[i] = n - 1 - i;
+    p->near.n_promised = c->n_spare;
     *out = p;
     return 0;
 }
@@ -59,7 +59,9 @@ int loami_pages_open(loami_pages **out, uint32_t n, uint32_t page_tokens, uint32
 void loami_pages_close(loami_pages *p)
 {
     if (!p) return;
-    free(p->free);
+    loami_frames_close(&p->whole);
+    loami_frames_close(&p->near);
+    free(p->near_node);
     free(p->nodes);
     free(p->tokens);
     free(p->fresh);
@@ -67,56 +69,29 @@ void loami_pages_close(loami_pages *p)
     free(p);
 }
 
-uint32_t loami_pages_count(const loami_pages *p)
+static loami_pages_count counted(const loami_frames *f)
 {
-    return p->n;
+    return (loami_pages_count){ f->n, f->n - f->n_free - f->n_kept, f->n_kept };
 }
 
-uint32_t loami_pages_used(const loami_pages *p)
+loami_pages_count loami_pages_counted(const loami_pages *p)
 {
-    return p->n - p->n_free - p->n_kept;
+    return counted(&p->whole);
 }
 
-uint32_t loami_pages_kept(const loami_pages *p)
+loami_pages_count loami_pages_near(const loami_pages *p)
 {
-    return p->n_kept;
+    return counted(&p->near);
 }
 
 uint32_t loami_pages_left(const loami_pages *p)
 {
-    uint32_t all = p->n_free + p->n_kept;
-    return all > p->n_promised ? all - p->n_promised : 0;
+    return loami_frames_left(&p->whole);
 }
 
-/* ---- the list of unpinned nodes ------------------------------------------------------------------------- */
-
-static void list_remove(loami_pages *p, uint32_t at)
+uint32_t loami_pages_near_most(const loami_pages *p)
 {
-    node *x = &p->nodes[at];
-    *(x->older == NONE ? &p->oldest : &p->nodes[x->older].newer) = x->newer;
-    *(x->newer == NONE ? &p->newest : &p->nodes[x->newer].older) = x->older;
-    p->n_kept--;
-}
-
-static void list_append(loami_pages *p, uint32_t at)
-{
-    node *x = &p->nodes[at];
-    x->older = p->newest;
-    x->newer = NONE;
-    *(p->newest == NONE ? &p->oldest : &p->nodes[p->newest].newer) = at;
-    p->newest = at;
-    p->n_kept++;
-}
-
-static void pin(loami_pages *p, uint32_t at)
-{
-    if (p->nodes[at].pins++ == 0) list_remove(p, at);
-}
-
-static void unpin(loami_pages *p, uint32_t at)
-{
-    assert(p->nodes[at].pins > 0);
-    if (--p->nodes[at].pins == 0) list_append(p, at);
+    return p->c.n_near - p->c.n_spare;
 }
 
 /* ---- the tree ------------------------------------------------------------------------------------------- */
@@ -128,6 +103,11 @@ static uint64_t hash_page(uint64_t h, const int32_t *tokens, uint32_t n)
         h ^= h >> 29;
     }
     return h;
+}
+
+uint64_t loami_pages_last(const loami_pages *p, const loami_holding *h)
+{
+    return h->n_shared ? p->nodes[h->pages[h->n_shared - 1]].hash : h->salt;
 }
 
 static uint32_t find(const loami_pages *p, uint64_t hash, uint32_t parent, const int32_t *tokens)
@@ -145,8 +125,9 @@ static uint32_t find(const loami_pages *p, uint64_t hash, uint32_t parent, const
 /* What is not asked for in time is forgotten: the oldest first. */
 static void note_fresh(loami_pages *p, uint32_t at)
 {
-    if (p->fresh_head - p->fresh_tail == p->n) p->fresh_tail++;
-    p->fresh[p->fresh_head++ % p->n] = at;
+    if (p->nodes[at].fresh) return;
+    if (p->fresh_head - p->fresh_tail == p->c.n_pages) p->fresh_tail++;
+    p->fresh[p->fresh_head++ % p->c.n_pages] = at;
     p->nodes[at].fresh = true;
 }
 
@@ -154,52 +135,132 @@ static void note_fresh(loami_pages *p, uint32_t at)
 static void insert(loami_pages *p, uint32_t at, uint64_t hash, const loami_holding *h, uint32_t parent, const int32_t *tokens)
 {
     uint32_t *bucket = &p->buckets[hash & (p->n_buckets - 1)];
-    p->nodes[at] = (node){ .hash = hash, .salt = h->salt, .depth = h->n_shared, .node = true, .parent = parent, .pins = 1, .next = *bucket };
+    p->nodes[at] = (node){ .hash = hash, .salt = h->salt, .depth = h->n_shared, .node = true, .parent = parent, .near = NONE, .next = *bucket };
+    loami_frames_share(&p->whole, at);
     note_fresh(p, at);
     memcpy(p->tokens + (size_t)at * p->page_tokens, tokens, p->page_tokens * sizeof *tokens);
     *bucket = at;
 }
 
-/* Frees the unpinned node that was used longest ago. */
+/* Frees the node that nobody pins and that was used longest ago. */
 static void evict(loami_pages *p)
 {
-    uint32_t at = p->oldest;
+    uint32_t at = p->whole.oldest;
     uint32_t *link = &p->buckets[p->nodes[at].hash & (p->n_buckets - 1)];
     while (*link != at) link = &p->nodes[*link].next;
     *link = p->nodes[at].next;
-    list_remove(p, at);
+    if (p->nodes[at].near != NONE) loami_frames_forget(&p->near, p->nodes[at].near);
     p->nodes[at].node = p->nodes[at].fresh = false;
-    p->free[p->n_free++] = at;
+    loami_frames_forget(&p->whole, at);
 }
 
-/* Pins nodes that follow h's, as far as tokens go on in the tree. Returns how many. */
-static uint32_t follow(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_full)
+static void evict_near(loami_pages *p)
 {
-    uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE, before = h->n_shared;
-    uint64_t hash = h->n_shared ? p->nodes[parent].hash : h->salt;
-    for (; h->keep && h->n_shared < n_full; h->n_shared++) {
-        const int32_t *these = tokens + (size_t)h->n_shared * p->page_tokens;
+    uint32_t at = p->near.oldest;
+    p->nodes[p->near_node[at]].near = NONE;
+    loami_frames_forget(&p->near, at);
+}
+
+/* ---- near pages of a sequence ----------------------------------------------------------------------------- */
+
+uint32_t loami_pages_seen(const loami_pages *p, uint32_t n_past)
+{
+    return n_past + 1 > p->c.window ? (n_past + 1 - p->c.window) / p->page_tokens : 0;
+}
+
+static void near_put(loami_pages *p, const loami_holding *h, uint32_t i)
+{
+    if (i < h->n_shared) loami_frames_unpin(&p->near, h->near[i]);
+    else loami_frames_put(&p->near, h->near[i]);
+}
+
+void loami_pages_pass(loami_pages *p, loami_holding *h, uint32_t n_past)
+{
+    uint32_t seen = p->near.n ? loami_pages_seen(p, n_past) : 0;
+    for (; h->near_from < seen && h->near_from < h->near_end; h->near_from++) near_put(p, h, h->near_from);
+    for (; h->near_from < seen; h->near_from = ++h->near_end) h->near[h->near_end] = 0;
+}
+
+/* h has come along nodes to its n_shared'th, from the before'th. */
+static void near_follow(loami_pages *p, loami_holding *h, uint32_t before)
+{
+    uint32_t seen = loami_pages_seen(p, h->n_shared * p->page_tokens);
+    for (uint32_t i = before; i < h->n_shared; i++) {
+        h->near[i] = i < seen ? 0 : p->nodes[h->pages[i]].near;
+        if (i >= seen) loami_frames_pin(&p->near, h->near[i]);
+    }
+    for (; h->near_from < seen && h->near_from < before; h->near_from++) loami_frames_unpin(&p->near, h->near[h->near_from]);
+    if (h->near_from < seen) h->near_from = seen;
+    h->near_end = h->n_shared;
+}
+
+/* Page i, which became a node or gave way to one: its near page goes to the node, or gives way to the node's. */
+static void near_publish(loami_pages *p, loami_holding *h, uint32_t i)
+{
+    node *x = &p->nodes[h->pages[i]];
+    if (i < h->near_from || i >= h->near_end) return;
+    if (x->near == NONE) {
+        x->near = h->near[i];
+        p->near_node[x->near] = h->pages[i];
+        loami_frames_share(&p->near, x->near);
+        note_fresh(p, h->pages[i]);
+        return;
+    }
+    loami_frames_pin(&p->near, x->near);
+    loami_frames_put(&p->near, h->near[i]);
+    h->near[i] = x->near;
+}
+
+/* ---- a sequence's life ------------------------------------------------------------------------------------ */
+
+/* Nodes that follow h's, as far as tokens go on in the tree and a sequence can begin behind: up to which. They are written to
+ * h->pages, not yet pinned. */
+static uint32_t look(const loami_pages *p, const loami_holding *h, const int32_t *tokens, uint32_t n_full)
+{
+    uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE, best = h->n_shared, gap = 0; /* the last before this has no near page */
+    uint64_t hash = loami_pages_last(p, h);
+    for (uint32_t i = h->n_shared; i < n_full; i++) {
+        const int32_t *these = tokens + (size_t)i * p->page_tokens;
         uint32_t at = find(p, hash = hash_page(hash, these, p->page_tokens), parent, these);
         if (at == NONE) break;
-        pin(p, at);
-        h->pages[h->n_shared] = parent = at;
+        h->pages[i] = parent = at;
+        if (p->near.n && p->nodes[at].near == NONE) gap = i + 1;
+        if (gap == 0 || gap <= loami_pages_seen(p, (i + 1) * p->page_tokens)) best = i + 1;
     }
+    return best;
+}
+
+/* Pins nodes that follow h's. Returns how many. */
+static uint32_t follow(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_full)
+{
+    uint32_t before = h->n_shared;
+    if (h->keep) h->n_shared = look(p, h, tokens, n_full);
+    for (uint32_t i = before; i < h->n_shared; i++) loami_frames_pin(&p->whole, h->pages[i]);
+    if (p->near.n && h->n_shared > before) near_follow(p, h, before);
     h->n_pages = h->n_shared;
     return h->n_shared - before;
 }
 
+static void let_nodes_go(loami_pages *p, loami_holding *h)
+{
+    for (; h->near_from < h->near_end; h->near_from++) near_put(p, h, h->near_from);
+    while (h->n_shared) loami_frames_unpin(&p->whole, h->pages[--h->n_shared]); /* the deepest first: see whole */
+    h->n_pages = h->near_from = h->near_end = 0;
+}
+
 bool loami_pages_take(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_tokens, uint32_t n_most)
 {
-    h->n_shared = h->n_pages = h->n_promised = h->n_dropped = 0;
+    h->n_shared = h->n_pages = h->n_promised = h->n_dropped = h->near_from = h->near_end = 0;
+    if (p->near.n && h->near_most > p->near.n - p->near.n_promised) return false;
     follow(p, h, tokens, n_tokens ? (n_tokens - 1) / p->page_tokens : 0);
     uint32_t more = n_most > h->n_pages ? n_most - h->n_pages : 0;
-    if (p->n_promised > p->n_free + p->n_kept || more > loami_pages_left(p)) {
-        while (h->n_shared) unpin(p, h->pages[--h->n_shared]);
-        h->n_pages = 0;
+    if (p->whole.n_promised > p->whole.n_free + p->whole.n_kept || more > loami_pages_left(p)) {
+        let_nodes_go(p, h);
         return false;
     }
     h->n_promised = more;
-    p->n_promised += more;
+    p->whole.n_promised += more;
+    if (p->near.n) p->near.n_promised += h->near_most;
     return true;
 }
 
@@ -209,25 +270,35 @@ void loami_pages_extend(loami_pages *p, loami_holding *h, const int32_t *tokens,
     uint32_t came = follow(p, h, tokens, (n_tokens - !all) / p->page_tokens);
     uint32_t kept = came < h->n_promised ? came : h->n_promised; /* promises that were kept this way */
     h->n_promised -= kept;
-    p->n_promised -= kept;
+    p->whole.n_promised -= kept;
 }
 
 bool loami_pages_grow(loami_pages *p, loami_holding *h, uint32_t n)
 {
     while (h->n_pages < n) {
-        if (!h->n_promised && loami_pages_left(p) == 0) return false;
-        if (p->n_free == 0) evict(p);
-        if (h->n_promised) h->n_promised--, p->n_promised--;
-        h->pages[h->n_pages++] = p->free[--p->n_free];
+        if (!h->n_promised && loami_pages_left(p) == 0) break;
+        if (p->whole.n_free == 0) evict(p);
+        if (h->n_promised) h->n_promised--, p->whole.n_promised--;
+        h->pages[h->n_pages++] = loami_frames_take(&p->whole);
     }
-    return true;
+    while (p->near.n && h->near_end < n && h->near_end < h->n_pages) {
+        if (p->near.n_free + p->near.n_kept == 0) break;
+        if (p->near.n_free == 0) evict_near(p);
+        h->near[h->near_end++] = loami_frames_take(&p->near);
+    }
+    return loami_pages_held(p, h) >= n;
+}
+
+uint32_t loami_pages_held(const loami_pages *p, const loami_holding *h)
+{
+    return p->near.n && h->near_end < h->n_pages ? h->near_end : h->n_pages;
 }
 
 void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done)
 {
     uint32_t full = h->keep && h->n_dropped <= h->n_shared ? n_done / p->page_tokens : 0;
     uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE;
-    uint64_t hash = h->n_shared ? p->nodes[parent].hash : h->salt;
+    uint64_t hash = loami_pages_last(p, h);
 
     for (; h->n_shared < full; h->n_shared++) {
         uint32_t *page = &h->pages[h->n_shared];
@@ -237,51 +308,53 @@ void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens
         if (same == NONE) {
             insert(p, *page, hash, h, parent, these);
         } else {
-            pin(p, same);
-            p->free[p->n_free++] = *page;
+            loami_frames_pin(&p->whole, same);
+            loami_frames_put(&p->whole, *page);
             *page = same;
         }
+        near_publish(p, h, h->n_shared);
         parent = *page;
     }
 }
 
 void loami_pages_drop(loami_pages *p, loami_holding *h, uint32_t n)
 {
-    assert(n <= h->n_pages);
+    assert(n <= h->n_pages && p->near.n == 0);
     if (h->n_dropped < h->n_shared) h->n_dropped = h->n_shared;
-    for (; h->n_dropped < n; h->n_dropped++, h->n_promised++, p->n_promised++) p->free[p->n_free++] = h->pages[h->n_dropped];
+    for (; h->n_dropped < n; h->n_dropped++, h->n_promised++, p->whole.n_promised++) loami_frames_put(&p->whole, h->pages[h->n_dropped]);
 }
 
 void loami_pages_give(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done)
 {
     loami_pages_publish(p, h, tokens, n_done);
-    for (uint32_t i = h->n_pages; i > h->n_shared && i > h->n_dropped; i--) p->free[p->n_free++] = h->pages[i - 1];
-    while (h->n_shared) unpin(p, h->pages[--h->n_shared]); /* the deepest first: see oldest */
-    p->n_promised -= h->n_promised;
-    h->n_pages = h->n_promised = h->n_dropped = 0;
-    while (p->n_kept > p->kept_most) evict(p);
-    assert(p->n_free <= p->n);
+    for (uint32_t i = h->n_pages; i > h->n_shared && i > h->n_dropped; i--) loami_frames_put(&p->whole, h->pages[i - 1]);
+    let_nodes_go(p, h);
+    p->whole.n_promised -= h->n_promised;
+    if (p->near.n) p->near.n_promised -= h->near_most;
+    h->n_promised = h->n_dropped = 0;
+    while (p->near.n_kept > p->c.kept_most) evict_near(p);
+    while (p->whole.n_kept > p->c.kept_most) evict(p);
 }
 
 void loami_pages_forget(loami_pages *p)
 {
-    while (p->oldest != NONE) evict(p);
+    while (p->whole.oldest != NONE) evict(p);
 }
 
 /* ---- for those who keep pages elsewhere ------------------------------------------------------------------ */
 
-uint64_t loami_pages_next(const loami_pages *p, const loami_holding *h, const int32_t *tokens)
+uint64_t loami_pages_next(const loami_pages *p, uint64_t hash, const int32_t *tokens)
 {
-    uint64_t before = h->n_shared ? p->nodes[h->pages[h->n_shared - 1]].hash : h->salt;
-    return hash_page(before, tokens + (size_t)h->n_shared * p->page_tokens, p->page_tokens);
+    return hash_page(hash, tokens, p->page_tokens);
 }
 
-bool loami_pages_fresh(loami_pages *p, uint32_t *page, uint64_t *hash)
+bool loami_pages_fresh(loami_pages *p, uint32_t *page, uint32_t *near, uint64_t *hash)
 {
     while (p->fresh_head != p->fresh_tail) {
-        node *x = &p->nodes[*page = p->fresh[p->fresh_tail++ % p->n]];
+        node *x = &p->nodes[*page = p->fresh[p->fresh_tail++ % p->c.n_pages]];
         if (!x->node || !x->fresh) continue;
         x->fresh = false;
+        *near = x->near;
         *hash = x->hash;
         return true;
     }
@@ -290,7 +363,7 @@ bool loami_pages_fresh(loami_pages *p, uint32_t *page, uint64_t *hash)
 
 void loami_pages_fresh_again(loami_pages *p, uint32_t page)
 {
-    p->fresh[--p->fresh_tail % p->n] = page;
+    p->fresh[--p->fresh_tail % p->c.n_pages] = page;
     p->nodes[page].fresh = true;
 }
 

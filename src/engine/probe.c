@@ -54,7 +54,7 @@ typedef struct product {
 static int multiply(product *p, double *seconds, loam_err *err)
 {
     uint32_t last = p->n - 1;
-    loam_seq_rows rows = { .n_rows = p->n, .pages = p->pages };
+    loam_seq_rows rows = { .n_rows = p->n, .pages = { p->pages } };
     loam_batch b = {
         .n_rows = p->n, .tokens = p->tokens, .n_seqs = 1, .seqs = &rows, .n_wanted = 1, .wanted = &last
     };

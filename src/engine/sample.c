@@ -227,7 +227,7 @@ static uint32_t weigh(const loami_sampler *s, const float *logits, loami_candida
     for (uint32_t i = 0; i < s->vocab; i++) c[i].weight = exp_negative((logits[i] - top) * scale);
     for (uint32_t i = 0; i < s->vocab; i++) {
         loami_candidate it = { c[i].weight, (int32_t)i };
-        if (it.weight >= last.weight && !before(last, it) && logits[i] > -INFINITY) c[n++] = it;
+        if (!before(last, it) && logits[i] > -INFINITY) c[n++] = it;
     }
     return n;
 }
@@ -252,7 +252,7 @@ static int32_t greedy(const loami_sampler *s, const float *logits, float *spare)
 int32_t loami_sample(loami_sampler *s, const float *logits, float *spare, const int32_t *banned, uint32_t n_banned, loami_candidate *c)
 {
     const loam_sampling *h = &s->how;
-    if (h->n_bias || s->n_seen || n_banned || s->matcher) {
+    if (!loami_sampler_plain(s) || n_banned) {
         memcpy(spare, logits, s->vocab * sizeof *spare);
         penalise(s, spare);
         for (uint32_t i = 0; i < n_banned; i++)

@@ -2,15 +2,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "engine/tier.h"
+#include "file/windows.h"
 
 #include <string.h>
-
-enum {
-    ROWS_LEAST = 32,           /* of prompts in a step, whatever it costs: below, weights are read for too little */
-    ROWS_UNKNOWN = 64,         /* while no row has been measured yet */
-};
-
-static const double ALONE_S = 0.5; /* a step without decoding: short enough for who comes or leaves meanwhile */
 
 static uint32_t pages_for(const loam_engine *e, uint32_t n_tokens)
 {
@@ -24,10 +18,18 @@ uint32_t loami_pages_at_once(const loam_engine *e, uint32_t n_tokens)
     return e->window && window < all ? (uint32_t)window : all;
 }
 
+uint32_t loami_near_at_once(const loam_engine *e, uint32_t n_tokens)
+{
+    uint32_t all = pages_for(e, n_tokens), guesses = pages_for(e, e->options.speculate_tokens);
+    if (e->near_window == 0) return 0;
+    return (uint32_t)loami_window_pages(e->near_window + guesses * e->sub_info.page_tokens, e->sub_info.page_tokens, all);
+}
+
 void loami_sched_passed(loam_engine *e, loam_stream *s)
 {
     uint32_t page = e->sub_info.page_tokens;
     if (s->n_past <= s->n_prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, loami_sched_shared(e, s->n_past));
+    loami_pages_pass(e->pages, &s->holding, s->n_past);
     if (e->window && s->n_past + 1 > e->window) loami_pages_drop(e->pages, &s->holding, (s->n_past + 1 - e->window) / page);
 }
 
@@ -151,6 +153,7 @@ void loami_sched_admit(loam_engine *e, double now)
         if (!s) break;
         uint32_t most = loami_pages_at_once(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
         if (most > s->n_pages_most) most = s->n_pages_most;
+        s->holding.near_most = loami_near_at_once(e, s->n_reserved);
         if (!loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most)) break;
         unlink_waiting(e, at);
         start(e, s, now);
@@ -185,39 +188,6 @@ static void preempt(loam_engine *e, loam_stream *s)
 
 /* ---- a step --------------------------------------------------------------------------------------------- */
 
-/* Some steps make an opinion, one alone does not; but one that was quick shows what can be done, and the first of their kind are
- * slow where kernels are still being compiled. */
-static void learn(double *opinion, double took)
-{
-    double weight = took < *opinion / 2 ? 1 : 0.25;
-    *opinion += *opinion > 0 ? weight * (took - *opinion) : took;
-}
-
-void loami_pace_learn(loami_pace *p, double took, uint32_t n_decode, uint32_t n_prompt)
-{
-    if (n_prompt == 0) {
-        learn(&p->decode_s, took);
-    } else if (n_prompt >= ROWS_LEAST / 2) {
-        double rows_s = n_decode && took > p->decode_s ? took - p->decode_s : took;
-        learn(&p->row_s, rows_s / n_prompt);
-    }
-}
-
-/* Rows of prompts that fit beside n_decode others. */
-static uint32_t room_for_prompts(const loam_engine *e, uint32_t n_decode)
-{
-    const loami_pace *p = &e->pace;
-    if (p->row_s <= 0) return ROWS_UNKNOWN;
-    double time = ALONE_S;
-    if (n_decode) {
-        time = p->step_s - p->decode_s;
-        if (time < p->decode_s) time = p->decode_s; /* a machine that is slow anyway: half the time each */
-    }
-    uint32_t most = e->sub_info.rows - n_decode;
-    double rows = time / p->row_s;
-    return rows < ROWS_LEAST ? ROWS_LEAST : rows < most ? (uint32_t)rows / ROWS_LEAST * ROWS_LEAST : most;
-}
-
 /* Adds the next n rows of s to the batch. */
 static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
 {
@@ -229,7 +199,7 @@ static void take_rows(loam_engine *e, loam_batch *b, loam_stream *s, uint32_t n)
         if (last || every) e->row_wanted[b->n_wanted++] = first + i;
     }
     s->n_rows = n;
-    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, s->holding.pages };
+    e->row_seqs[b->n_seqs] = (loam_seq_rows){ first, n, s->n_past, { s->holding.pages, s->holding.near } };
     e->step_seqs[b->n_seqs++] = s;
     b->n_rows += n;
 }
@@ -261,6 +231,7 @@ static void plan_decodes(loam_engine *e, loam_batch *b)
         }
         if (!here) continue;
         s->n_drafted = guess(e, b, s, room);
+        loami_work_decode(&e->work, s->n_past, 1 + s->n_drafted);
         take_rows(e, b, s, 1 + s->n_drafted);
     }
 }
@@ -308,27 +279,30 @@ static uint32_t list_prompts(loam_engine *e)
     return n;
 }
 
-/* beside: sequences that decode, and would wait for this step. */
-static void plan_prompts(loam_engine *e, loam_batch *b, uint32_t beside)
+static void plan_prompts(loam_engine *e, loam_batch *b)
 {
-    uint32_t room = room_for_prompts(e, beside), n_prompts = list_prompts(e);
-    for (uint32_t i = 0; i < n_prompts && room > 0; i++) {
+    uint32_t n_prompts = list_prompts(e), page = e->sub_info.page_tokens;
+    for (uint32_t i = 0; i < n_prompts; i++) {
         loam_stream *s = e->by_due[i];
-        uint32_t n = s->n_tokens - s->n_past, page = e->sub_info.page_tokens;
+        uint32_t n = s->n_tokens - s->n_past, room = e->sub_info.rows - b->n_rows;
         if (s->job == LOAMI_JOB_SCORE && n > ROWS_SCORED) n = ROWS_SCORED;
-        if (n > room) n = room;
-        if (!loami_sched_reach(e, s, s->n_past + n)) n = s->holding.n_pages * page - s->n_past;
+        if (n > room) n = room / LOAMI_PACE_ROWS * LOAMI_PACE_ROWS;
+        n = loami_pace_fit(&e->pace, &e->work, s->n_past, n);
+        if (n == 0) break;
+        if (!loami_sched_reach(e, s, s->n_past + n)) n = loami_pages_held(e->pages, &s->holding) * page - s->n_past;
         if (n == 0) continue;
+        loami_work_prompt(&e->work, s->n_past, n);
         take_rows(e, b, s, n);
-        room -= n;
     }
 }
 
-static uint32_t count_decodes(const loam_engine *e)
+/* Those who decode, but not in this step: they wait for it all the same. */
+static loami_work decodes_beside(const loam_engine *e)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < e->n_running; i++) n += decodes(e->running[i]);
-    return n;
+    loami_work w = { 0 };
+    for (uint32_t i = 0; i < e->n_running; i++)
+        if (decodes(e->running[i])) loami_work_decode(&w, e->running[i]->n_past, 1);
+    return w;
 }
 
 /* The rows of those whose step gives what e->model->hidden says. */
@@ -336,10 +310,12 @@ static loam_batch plan_kind(loam_engine *e)
 {
     loam_batch b = { .tokens = e->row_tokens, .seqs = e->row_seqs, .wanted = e->row_wanted };
     for (uint32_t i = 0; i < e->n_running; i++) e->running[i]->n_rows = e->running[i]->n_drafted = 0;
+    e->work = e->model->hidden ? decodes_beside(e) : (loami_work){ 0 };
     if (!e->model->hidden) plan_decodes(e, &b);
     e->n_decode = b.n_rows;
     e->n_decode_seqs = b.n_seqs;
-    plan_prompts(e, &b, e->model->hidden ? count_decodes(e) : e->n_decode);
+    plan_prompts(e, &b);
+    if (e->model->hidden) e->work = (loami_work){ .n_prompt = e->work.n_prompt, .prompt_past = e->work.prompt_past };
     b.steady = e->options.batch_invariant || b.n_rows > e->n_decode; /* prompts leave pages for others: see loam.h */
     return b;
 }
@@ -384,7 +360,9 @@ static bool join(loam_engine *e, const loam_stream *s, loam_stream *t)
     if (t->holding.n_pages != t->holding.n_shared) return false;
     extend(e, t, true);
     if (t->holding.n_shared != s->n_past / page || !loami_sched_reach(e, t, s->n_past)) return false;
-    if (rest) e->machine.api->kv_copy(e->machine.sub, t->holding.pages[t->holding.n_shared], s->holding.pages[t->holding.n_shared], rest);
+    uint32_t at = t->holding.n_shared;
+    if (rest) e->machine.api->kv_copy(e->machine.sub, 0, t->holding.pages[at], s->holding.pages[at], rest);
+    if (rest && e->near_window) e->machine.api->kv_copy(e->machine.sub, 1, t->holding.near[at], s->holding.near[at], rest);
     e->meter.prefix_hits += t->n_prompt - t->n_cached;
     t->n_cached = t->n_past = t->n_prompt;
     return true;

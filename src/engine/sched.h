@@ -5,7 +5,7 @@
  * its prompt), and nobody overtakes it meanwhile.
  *
  * A step: a row of every sequence that decodes, then pieces of prompts, as many rows as fit into the time that a step may
- * take (pace). Among prompts of one priority, each is due when as many prompt tokens have been run as were run when it
+ * take (pace.h). Among prompts of one priority, each is due when as many prompt tokens have been run as were run when it
  * came plus its own: a short one passes a long one, and none waits for ever. A client's prompts are due one after
  * another.
  *
@@ -24,9 +24,6 @@ loam_batch loami_sched_plan(loam_engine *e);
 
 /* Pages for the first n_tokens of s. False: there are none left that could be taken without harm to others. */
 bool loami_sched_reach(loam_engine *e, loam_stream *s, uint32_t n_tokens);
-
-/* A step of so many rows took so long. */
-void loami_pace_learn(loami_pace *p, double took, uint32_t n_decode, uint32_t n_prompt);
 
 /* s has run rows: its full pages are there for others, and those that no layer looks back at are given up. */
 void loami_sched_passed(loam_engine *e, loam_stream *s);

@@ -47,6 +47,7 @@ static bool take_copies(loam_stream *s, const loam_request *r, uint32_t context,
     s->n_pages_most = loami_pages_at_once(s->engine, s->n_reserved);
     s->tokens = loami_arena_array(a, s->n_reserved, sizeof *s->tokens);
     s->holding.pages = loami_arena_array(a, (s->n_reserved + page_tokens - 1) / page_tokens, sizeof *s->holding.pages);
+    s->holding.near = loami_arena_array(a, (s->n_reserved + page_tokens - 1) / page_tokens, sizeof *s->holding.near);
     s->ring_top = loami_arena_array(a, (size_t)RING_CAP * r->n_logprobs + 1, sizeof *s->ring_top);
     s->request.how.bias = copy(a, r->how.bias, r->how.n_bias, sizeof *r->how.bias, &ok);
     s->request.stop_tokens = copy(a, r->stop_tokens, r->n_stop_tokens, sizeof *r->stop_tokens, &ok);
@@ -55,7 +56,7 @@ static bool take_copies(loam_stream *s, const loam_request *r, uint32_t context,
         if (!(stop[i] = loami_arena_strndup(a, r->stop[i], strlen(r->stop[i])))) ok = false;
     s->request.stop = stop;
     s->request.tokens = s->tokens;
-    if (!ok || !s->tokens || !s->holding.pages || !s->ring_top || !stop) return false;
+    if (!ok || !s->tokens || !s->holding.pages || !s->holding.near || !s->ring_top || !stop) return false;
     memcpy(s->tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
     return true;
 }
@@ -91,9 +92,9 @@ int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, l
     if (!take_copies(s, r, e->info.context_tokens, e->sub_info.page_tokens)) rc = loami_fail_nomem(err);
     if (rc == 0) rc = loami_sampler_open(&s->sampler, &s->request.how, e->info.vocab_tokens, err);
     if (rc == 0 && r->grammar && job == LOAMI_JOB_GENERATE) rc = loami_sampler_keep_to(&s->sampler, r->grammar, err);
-    if (rc == 0 && s->n_pages_most > loami_pages_count(e->pages))
+    if (rc == 0 && s->n_pages_most > loami_pages_counted(e->pages).all)
         rc = loami_fail(err, LOAM_E_TOO_LONG, "prompt and answer of %u tokens do not fit into the KV cache of %u", s->n_reserved,
-                        loami_pages_count(e->pages) * e->sub_info.page_tokens);
+                        loami_pages_counted(e->pages).all * e->sub_info.page_tokens);
     if (rc == 0 && e->text && job == LOAMI_JOB_GENERATE)
         rc = loami_detok_open(&s->detok, e->text->tokenizer, !r->keep_special, err);
     if (rc < 0) destroy(s);

@@ -102,10 +102,13 @@ static const series table[] = {
     { "loam_gateway_backend_probes_failed_total", "counter", "Health probes that failed.", probes_failed },
 };
 
-static loami_backend *next(loami_gateway *gw, loami_backend *b)
+/* The backend after b, with its label; NULL begins, and ends. */
+static loami_backend *next(loami_gateway *gw, loami_backend *b, loami_buf *labels)
 {
     b = b ? TAILQ_NEXT(b, next) : TAILQ_FIRST(&gw->backends);
     while (b && b->removed) b = TAILQ_NEXT(b, next);
+    loami_buf_clear(labels);
+    if (b) loami_prom_label(labels, "backend", b->name);
     return b;
 }
 
@@ -114,18 +117,11 @@ static void each(loami_buf *o, loami_gateway *gw, const series *s, double now)
 {
     loami_buf labels = { 0 };
     loami_prom_head(o, s->name, s->type, s->help);
-    for (loami_backend *b = NULL; (b = next(gw, b)); loami_buf_clear(&labels)) {
-        loami_prom_label(&labels, "backend", b->name);
-        loami_prom_put(o, s->name, &labels, s->of(b, now));
-    }
+    for (loami_backend *b = NULL; (b = next(gw, b, &labels));) loami_prom_put(o, s->name, &labels, s->of(b, now));
     loami_buf_free(&labels);
 }
 
-static const struct {
-    const char *name, *help;
-    size_t at; /* of the histogram in loami_backend_numbers */
-    const double *bounds;
-} hists[] = {
+static const loami_prom_hist hists[] = { /* in loami_backend_numbers */
     { "vllm:time_to_first_token_seconds", "From a request's start at the backend to its first token.",
       offsetof(loami_backend_numbers, ttft), loami_hist_ttft },
     { "vllm:inter_token_latency_seconds", "Between two events of a stream.", offsetof(loami_backend_numbers, itl),
@@ -141,18 +137,12 @@ static void put_backends(loami_buf *o, loami_gateway *gw)
     loami_buf labels = { 0 };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) each(o, gw, &table[i], now);
     loami_prom_head(o, failures, "counter", "Tries that failed, by kind.");
-    for (loami_backend *b = NULL; (b = next(gw, b)); loami_buf_clear(&labels)) {
-        loami_prom_label(&labels, "backend", b->name);
+    for (loami_backend *b = NULL; (b = next(gw, b, &labels));)
         for (int i = 0; i < LOAMI_FAILURES; i++)
             loami_prom_put_by(o, failures, &labels, "kind", loami_failure_names[i], (double)b->numbers.failures[i]);
-    }
     for (size_t i = 0; i < sizeof hists / sizeof hists[0]; i++) {
         loami_prom_head(o, hists[i].name, "histogram", hists[i].help);
-        for (loami_backend *b = NULL; (b = next(gw, b)); loami_buf_clear(&labels)) {
-            loami_prom_label(&labels, "backend", b->name);
-            loami_prom_hist(o, hists[i].name, &labels, hists[i].bounds,
-                            (const loami_hist *)(const void *)((const char *)&b->numbers + hists[i].at));
-        }
+        for (loami_backend *b = NULL; (b = next(gw, b, &labels));) loami_prom_put_hist(o, &hists[i], &labels, &b->numbers);
     }
     loami_buf_free(&labels);
 }

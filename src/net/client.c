@@ -135,6 +135,14 @@ static void settle(loami_client *c)
     }
 }
 
+/* Its turn comes when libcurl may be entered. */
+static void wait_turn(loami_call *call)
+{
+    loami_client *c = call->client;
+    TAILQ_INSERT_TAIL(&c->waiting, call, next);
+    if (!c->busy) settle(c);
+}
+
 static void on_connected(loami_call *call);
 
 static void collect(loami_client *c)
@@ -437,8 +445,7 @@ static bool connect_again(loami_call *call)
     curl_easy_setopt(call->easy, CURLOPT_CLOSESOCKETDATA, c);
     if (call->begun) TAILQ_REMOVE(&c->calls, call, next);
     call->begun = false;
-    TAILQ_INSERT_TAIL(&c->waiting, call, next);
-    if (!c->busy) settle(c);
+    wait_turn(call);
     return true;
 }
 
@@ -479,8 +486,7 @@ static bool start(loami_call *call, const loami_call_request *q)
     call->where = loami_http1_place(q->url, &path);
     if (!call->where) {
         if (!set_options(call, q)) return false;
-        TAILQ_INSERT_TAIL(&c->waiting, call, next);
-        if (!c->busy) settle(c);
+        wait_turn(call);
         return true;
     }
     loami_http1_ask(&call->request, q->method, call->where, path, q->headers, q->n_headers);
@@ -518,12 +524,8 @@ void loami_call_cancel(loami_call *call)
     if (call->dead) return;
     TAILQ_REMOVE(call->begun ? &c->calls : &c->waiting, call, next);
     loami_timer_clear(&call->clock);
-    if (!c->busy) {
-        call_free(call);
-        return;
-    }
     call->dead = true;
-    TAILQ_INSERT_TAIL(&c->waiting, call, next);
+    wait_turn(call);
 }
 
 void loami_call_resume(loami_call *call)
@@ -539,8 +541,7 @@ void loami_call_resume(loami_call *call)
     bool was = c->busy; /* this may hand on what libcurl holds already */
     c->busy = true;
     curl_easy_pause(call->easy, CURLPAUSE_CONT);
-    c->busy = was;
-    if (!was) settle(c);
+    settled(call, was);
 }
 
 const char *loami_call_header(const loami_call *call, const char *name)

@@ -60,16 +60,18 @@ void loami_prom_one(loami_buf *o, const char *name, const char *type, const char
     loami_prom_put(o, name, NULL, value);
 }
 
-void loami_prom_hist(loami_buf *o, const char *name, const loami_buf *labels, const double *bounds, const loami_hist *h)
+void loami_prom_put_hist(loami_buf *o, const loami_prom_hist *series, const loami_buf *labels, const void *counted)
 {
+    const loami_hist *h = (const void *)((const char *)counted + series->at);
+    const double *bounds = series->bounds;
     uint64_t sum = 0;
     char le[32];
     for (uint32_t i = 0; bounds[i] > 0; i++) {
         sum += h->n[i];
         snprintf(le, sizeof le, "%g", bounds[i]);
-        put(o, name, "_bucket", labels, le, (double)sum);
+        put(o, series->name, "_bucket", labels, le, (double)sum);
     }
-    put(o, name, "_bucket", labels, "+Inf", (double)h->count);
-    put(o, name, "_sum", labels, NULL, h->sum);
-    put(o, name, "_count", labels, NULL, (double)h->count);
+    put(o, series->name, "_bucket", labels, "+Inf", (double)h->count);
+    put(o, series->name, "_sum", labels, NULL, h->sum);
+    put(o, series->name, "_count", labels, NULL, (double)h->count);
 }

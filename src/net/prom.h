@@ -35,8 +35,14 @@ void loami_prom_put_by(loami_buf *o, const char *name, const loami_buf *labels, 
 /* A series that has one sample and no labels, with its head. */
 void loami_prom_one(loami_buf *o, const char *name, const char *type, const char *help, double value);
 
-/* The samples of one histogram: buckets, sum and count. */
-void loami_prom_hist(loami_buf *o, const char *name, const loami_buf *labels, const double *bounds,
-                     const loami_hist *h);
+/* What a histogram counts, and where it stands in the struct of what is counted. */
+typedef struct loami_prom_hist {
+    const char *name, *help;
+    size_t at;
+    const double *bounds;
+} loami_prom_hist;
+
+/* The samples of one: buckets, sum and count. */
+void loami_prom_put_hist(loami_buf *o, const loami_prom_hist *series, const loami_buf *labels, const void *counted);
 
 #endif

@@ -1,10 +1,12 @@
 #include "store/need.h"
+#include "file/windows.h"
 
 #include <string.h>
 
 enum {
     STEP_ROWS = 512,  /* of the engine's longest step */
     SCORED_ROWS = 64, /* of which all logits may be wanted */
+    PAGE = 64,        /* tokens, of the CPU substrate */
 };
 
 typedef struct experts {
@@ -75,10 +77,10 @@ static void from_tensors(loami_need *n, const loami_info *info, const experts *x
 }
 
 /* As the CPU substrate lays heads out: padded to 16, each with a scale. */
-static uint64_t kv_bytes(const loami_config *c, uint32_t bytes)
+static uint64_t kv_bytes(const loami_config *c, uint32_t n_layers, uint32_t bytes)
 {
     uint64_t head = ((uint64_t)c->head_dim + 15) / 16 * 16;
-    return 2ull * c->n_layers * c->n_kv_heads * (head * bytes + sizeof(float));
+    return 2ull * n_layers * c->n_kv_heads * (head * bytes + sizeof(float));
 }
 
 /* What the CPU substrate keeps of a row in the widest places of a step with a context of 8192, fitted to what two shapes
@@ -91,6 +93,14 @@ static uint64_t row_bytes(const loami_config *c, const experts *x)
     return sizeof(float) * (ATTENTION + 5ull * c->dim + ffn / 3 + (x->n ? 5ull * x->top_k * c->dim : 0));
 }
 
+static void of_cache(loami_need *n, const loami_config *c, uint32_t bytes)
+{
+    loami_windows w = loami_windows_of(c);
+    n->kv_token_bytes = kv_bytes(c, c->n_layers, bytes);
+    n->near_token_bytes = kv_bytes(c, w.n_layers, bytes);
+    n->window = w.tokens;
+}
+
 int loami_need_of(loami_need *out, const loami_config *c, const loami_info *info, loam_err *err)
 {
     experts x;
@@ -101,7 +111,7 @@ int loami_need_of(loami_need *out, const loami_config *c, const loami_info *info
         from_tensors(&n, info, &x);
     else
         from_shape(&n, c, &x);
-    n.kv_token_bytes = kv_bytes(c, 2);
+    of_cache(&n, c, 2);
     n.row_bytes = row_bytes(c, &x);
     *out = n;
     return 0;
@@ -109,12 +119,27 @@ int loami_need_of(loami_need *out, const loami_config *c, const loami_info *info
 
 void loami_need_int8(loami_need *n, const loami_config *c)
 {
-    n->kv_token_bytes = kv_bytes(c, 1);
+    of_cache(n, c, 1);
 }
 
-uint64_t loami_need_kv(const loami_need *n, uint64_t tokens)
+uint64_t loami_need_kv(const loami_need *n, uint64_t context_tokens, uint64_t contexts)
 {
-    return tokens > (1ull << 62) / (n->kv_token_bytes + 1) ? 1ull << 62 : tokens * n->kv_token_bytes;
+    uint64_t most = (1ull << 62) / (n->kv_token_bytes + 1), tokens = context_tokens, near;
+    if (!contexts || context_tokens > most / contexts) return contexts ? 1ull << 62 : 0;
+    tokens *= contexts;
+    if (!n->near_token_bytes) return tokens * n->kv_token_bytes;
+    loami_near_room r = { .each = (context_tokens + PAGE - 1) / PAGE, .contexts = contexts, .n_running = contexts, .spare = STEP_ROWS / PAGE };
+    r.near_each = loami_window_pages(n->window, PAGE, r.each);
+    if (r.near_each == r.each) return tokens * n->kv_token_bytes; /* then the engine keeps everything together */
+    near = loami_near_pages(&r, r.each * contexts) * PAGE;
+    return tokens * (n->kv_token_bytes - n->near_token_bytes) + near * n->near_token_bytes;
+}
+
+/* What one token's attention reads of so many before it. */
+static uint64_t read_bytes(const loami_need *n, uint64_t tokens)
+{
+    uint64_t near = n->window && tokens > n->window ? n->window : tokens;
+    return tokens * (n->kv_token_bytes - n->near_token_bytes) + near * n->near_token_bytes;
 }
 
 uint64_t loami_need_scratch(const loami_need *n, const loami_config *c)
@@ -124,6 +149,6 @@ uint64_t loami_need_scratch(const loami_need *n, const loami_config *c)
 
 double loami_need_decode(const loami_need *n, double bytes_per_s, uint64_t tokens)
 {
-    double bytes = (double)n->active_bytes + (double)loami_need_kv(n, tokens);
+    double bytes = (double)n->active_bytes + (double)read_bytes(n, tokens);
     return bytes > 0 ? bytes_per_s / bytes : 0;
 }

@@ -75,6 +75,18 @@ def test_fit_foretells_what_the_engine_takes(loam, model):
     assert "it fits" in loam("show", model).stdout
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "gpt_oss"])
+def test_fit_knows_which_layers_have_windows(loam, tmp_path, family):
+    config = dict(tiny.FAMILIES.get(family) or tiny.MORE_FAMILIES[family], sliding_window=48, max_position_embeddings=2048)
+    made = tiny.make(tmp_path / family, config, next(iter(tiny.STORAGES.values())))
+    for context, parallel in ((2048, 1), (1024, 3), (128, 2)):
+        told = loam.json("fit", made, "--context", context, "--parallel", parallel, "--json")
+        took = loam.json("bench", "-m", made, "-c", context, "-p", 8, "-n", 4, "-r", 1, "--streams", parallel, "--substrate", "cpu", "--json")
+        assert told["kv_bytes"] == took["kv_bytes"]
+        if context == 2048:
+            assert told["kv_bytes"] < 0.9 * told["kv_token_bytes"] * context
+
+
 def test_scratch_is_about_right(loam, smollm2, home_of_smollm2):
     """What steps need with the default context, as the engine says once it has rehearsed them."""
     server = Server(COMMAND, smollm2, "--port", 0, "--substrate", "cpu", env=home_of_smollm2)

@@ -30,8 +30,27 @@ static loam_batch plain_batch(uint32_t rows, int32_t *tokens, loam_seq_rows *seq
         tokens[i] = (int32_t)(i % vocab);
         wanted[i] = i;
     }
-    *seq = (loam_seq_rows){ 0, rows, 0, NULL };
+    *seq = (loam_seq_rows){ .n_rows = rows };
     return (loam_batch){ .n_rows = rows, .tokens = tokens, .n_seqs = 1, .seqs = seq, .n_wanted = rows, .wanted = wanted };
+}
+
+/* Pages of each sequence in an order of their own: all that its tokens need, or as many as a window and a step do, over and over. */
+static void deal_pages(side *d, const world *w, uint32_t group)
+{
+    uint32_t page = d->page_tokens, each = (w->max_tokens + page - 1) / page, n = d->kv.group[group].n_pages, own = n / w->n_seqs;
+    uint32_t *all = malloc(n * sizeof *all);
+    rnd r = { w->page_seed + page + group };
+    for (uint32_t i = 0; i < n; i++) all[i] = i;
+    for (uint32_t i = n; i > 1; i--) {
+        uint32_t j = rnd_below(&r, i), t = all[i - 1];
+        all[i - 1] = all[j];
+        all[j] = t;
+    }
+    for (uint32_t i = 0; i < w->n_seqs; i++) {
+        d->pages[group][i] = malloc(each * sizeof *all);
+        for (uint32_t p = 0; p < each; p++) d->pages[group][i][p] = all[i * own + p % own];
+    }
+    free(all);
 }
 
 int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_options *options)
@@ -45,31 +64,22 @@ int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_o
     for (uint32_t i = 0; i < w->n_w; i++)
         if ((d->rc = f->weight(d->s, &d->w[i], w->w[i].part, w->w[i].n_parts, &d->err)) < 0) return d->rc;
     if (!w->kv.n_layers) return 0;
-    uint32_t each = (w->max_tokens + d->page_tokens - 1) / d->page_tokens, n = each * w->n_seqs;
-    loam_kv_config kv = w->kv;
-    kv.n_pages = n;
-    d->kv = kv;
-    if ((d->rc = f->kv_open(d->s, &kv, &bytes, &d->err)) < 0) return d->rc;
-    uint32_t *all = malloc(n * sizeof *all);
-    rnd r = { w->page_seed + d->page_tokens };
-    for (uint32_t i = 0; i < n; i++) all[i] = i;
-    for (uint32_t i = n; i > 1; i--) {
-        uint32_t j = rnd_below(&r, i), t = all[i - 1];
-        all[i - 1] = all[j];
-        all[j] = t;
+    uint32_t page = d->page_tokens;
+    d->kv = w->kv;
+    if (!d->kv.n_groups) d->kv.n_groups = 1;
+    for (uint32_t g = 0; g < d->kv.n_groups; g++) {
+        uint32_t window = d->kv.group[g].window, tokens = window ? window + w->max_rows + 2 * page : w->max_tokens;
+        d->kv.group[g].n_pages = (tokens < w->max_tokens ? tokens + page - 1 : w->max_tokens + page - 1) / page * w->n_seqs;
     }
-    for (uint32_t i = 0; i < w->n_seqs; i++) {
-        d->pages[i] = malloc(each * sizeof **d->pages);
-        memcpy(d->pages[i], all + i * each, each * sizeof *all);
-    }
-    free(all);
+    if ((d->rc = f->kv_open(d->s, &d->kv, &bytes, &d->err)) < 0) return d->rc;
+    for (uint32_t g = 0; g < d->kv.n_groups; g++) deal_pages(d, w, g);
     return 0;
 }
 
 void close_side(side *d)
 {
     if (d->s) d->f->close(d->s);
-    for (uint32_t i = 0; i < MAX_SEQS; i++) free(d->pages[i]);
+    for (uint32_t i = 0; i < LOAM_KV_GROUPS * MAX_SEQS; i++) free(d->pages[i / MAX_SEQS][i % MAX_SEQS]);
     free(d->out);
 }
 
@@ -117,7 +127,11 @@ void compare(conformance *c, world *w, steps_fn *steps)
 {
     side want, got;
     if (!c->only || strstr(w->name, c->only)) {
-        open_side(&want, w, &loami_reference, &(loam_sub_options){ .threads = 0 });
+        world twin = *w;       /* keeps everything */
+        twin.kv.n_groups = 1;
+        twin.kv.group_of = NULL;
+        twin.kv.group[0].window = 0;
+        open_side(&want, &twin, &loami_reference, &(loam_sub_options){ .threads = 0 });
         if (good(&want)) steps(w, &want);
         open_side(&got, w, c->sub, &c->options);
         if (good(&got)) steps(w, &got);
@@ -390,6 +404,7 @@ unsigned conformance_run(conformance *c)
     pick_cases(c);
     if (is_steady(c)) {
         steady_models(c);
+        steady_groups(c);
         steady_experts(c);
     }
     return c->failed;

@@ -20,11 +20,12 @@ typedef struct model {
     loam_norm q_norm, k_norm;
     bool q_normed;
     float growth;
-    loam_attn attn;
+    loam_attn attn, full;       /* full: of layers that alternate */
     bool sinks, whole;          /* whole: norms, ffn and logits too */
     const step_plan *steps;
     uint32_t n_steps;
     bool copies;                /* sequence 1 starts as a copy of sequence 0's pages */
+    bool alternates;            /* layers 1, 3, .. see everything, whatever attn says */
     bool steady;
 } model;
 
@@ -35,25 +36,27 @@ static loam_tensor layer(const model *m, side *d, loam_tensor x, uint32_t i, con
     loam_weight **w = d->w + 5 + 6 * i;
     loam_tensor h = m->whole ? d->f->norm(s, x, &norms[2 * i]) : x;
     loam_tensor q = d->f->store(s, d->f->linear(s, h, w[1]), i, heads);
-    loam_tensor a = d->f->attend(s, q, i, heads, &m->attn);
+    loam_tensor a = d->f->attend(s, q, i, heads, m->alternates && i % 2 ? &m->full : &m->attn);
     if (!m->whole) return a;
     x = d->f->add(s, x, d->f->linear(s, a, w[2]), 1);
     h = d->f->norm(s, x, &norms[2 * i + 1]);
     return d->f->add(s, x, d->f->linear(s, d->f->glu(s, h, w[4], LOAM_ACT_SILU), w[5]), 1);
 }
 
-static void copy_pages(side *d, uint32_t tokens)
+/* Sequence 0's pages to sequence 1: whole ones by way of memory outside. */
+static void copy_pages(side *d, uint32_t group, uint32_t tokens)
 {
+    const uint32_t *from = d->pages[group][0], *to = d->pages[group][1];
     for (uint32_t p = 0; p * d->page_tokens < tokens; p++) {
         uint32_t left = tokens - p * d->page_tokens;
-        if (left >= d->page_tokens && d->f->kv_read) { /* a whole page: by way of memory outside */
-            void *bytes = malloc(d->f->kv_page_bytes(d->s, &d->kv));
-            bool ok = bytes && d->f->kv_read(d->s, d->pages[0][p], bytes) && d->f->kv_write(d->s, d->pages[1][p], bytes);
+        if (left >= d->page_tokens && d->f->kv_read) {
+            void *bytes = malloc(d->f->kv_page_bytes(d->s, &d->kv, group));
+            bool ok = bytes && d->f->kv_read(d->s, group, from[p], bytes) && d->f->kv_write(d->s, group, to[p], bytes);
             free(bytes);
             if (!ok) d->rc = LOAM_E_MACHINE;
             continue;
         }
-        d->f->kv_copy(d->s, d->pages[1][p], d->pages[0][p], left < d->page_tokens ? left : d->page_tokens);
+        d->f->kv_copy(d->s, group, to[p], from[p], left < d->page_tokens ? left : d->page_tokens);
     }
 }
 
@@ -70,6 +73,8 @@ static void run_model(world *world, side *d)
     m->q_norm.weight = d->w[3];
     m->k_norm.weight = d->w[4];
     m->attn.sinks = m->sinks ? d->w[2] : NULL;
+    m->full = m->attn;
+    m->full.window = 0;
     for (uint32_t i = 0; i < m->n_layers; i++) {
         norms[2 * i] = (loam_norm){ .weight = d->w[5 + 6 * i], .eps = 1e-5f };
         norms[2 * i + 1] = (loam_norm){ .weight = d->w[5 + 6 * i + 3], .eps = 1e-5f };
@@ -80,7 +85,7 @@ static void run_model(world *world, side *d)
         for (uint32_t q = 0; q < world->n_seqs; q++) {
             uint32_t n = m->steps[step].rows[q];
             if (!n) continue;
-            seqs[b.n_seqs++] = (loam_seq_rows){ b.n_rows, n, past[q], d->pages[q] };
+            seqs[b.n_seqs++] = (loam_seq_rows){ b.n_rows, n, past[q], { d->pages[0][q], d->pages[1][q] } };
             for (uint32_t r = 0; r < n; r++) tokens[b.n_rows + r] = (int32_t)((31 * q + 7 * (past[q] + r) + 3) % world->vocab);
             b.n_rows += n;
             wanted[b.n_wanted++] = b.n_rows - 1;
@@ -94,7 +99,7 @@ static void run_model(world *world, side *d)
         d->rc = d->f->end(d->s, &d->err);
         keep(d, x);
         if (m->copies && step == 0) {
-            copy_pages(d, past[0]);
+            for (uint32_t g = 0; g < d->kv.n_groups; g++) copy_pages(d, g, past[0]);
             past[1] = past[0];
         }
     }
@@ -122,7 +127,7 @@ static void fill_model(model *m, const matrix_kind *k)
         add_part(w, up, k, 1, m->ffn, w->dim, false);
         add_weight(w, k, 1, w->dim, m->ffn, false);
     }
-    w->kv = (loam_kv_config){ m->n_layers, m->n_kv, m->head_dim, 0, LOAM_KV_FULL };
+    w->kv = (loam_kv_config){ .n_layers = m->n_layers, .n_kv = m->n_kv, .head_dim = m->head_dim, .n_groups = 1 };
     w->max_tokens = 512;
 }
 
@@ -162,8 +167,46 @@ void attend_cases(conformance *c)
     }
 }
 
+/* Layers in two groups, one of which keeps its window alone, against the reference that keeps everything. */
+static const uint8_t turns[] = { 1, 0, 1, 0 };
+static const step_plan long_lives[] = { { { 70, 0, 60 } }, { { 70, 70, 1 } }, { { 1, 1, 60 } }, { { 64, 1, 70 } }, { { 1, 64, 70 } }, { { 65, 70, 1 } },
+                                        { { 70, 1, 70 } }, { { 1, 1, 1 } } };
+
+static void fill_groups(model *m, uint32_t window)
+{
+    m->alternates = true;
+    m->attn.window = window;
+    m->steps = long_lives;
+    m->n_steps = 8;
+    m->w.n_seqs = 3;
+    m->w.max_rows = 70;
+    m->w.kv.n_groups = 2;
+    m->w.kv.group[1].window = window;
+    m->w.kv.group_of = turns;
+}
+
+static void group_cases(conformance *c)
+{
+    static const uint32_t windows[] = { 1, 5, 40, 64, 100 };
+    for (uint32_t i = 0; i < 10; i++) {
+        model m = { .w = table_world(c, 97, 128), .n_q = 4, .n_kv = 2, .head_dim = 32, .n_layers = 2 + 2 * (i % 2), .ffn = 128, .whole = true };
+        m.w.page_seed = i;
+        m.rope = (loam_rope){ .dims = 32, .scale = 1 };
+        m.attn = (loam_attn){ .scale = 0.1f };
+        m.sinks = i % 3 == 1;
+        m.w.slack = 40;
+        fill_model(&m, &plain_f32);
+        fill_groups(&m, windows[i % 5]);
+        m.copies = i % 2;
+        if (i >= 5) m.w.kv.type = LOAM_KV_INT8;
+        snprintf(m.w.name, sizeof m.w.name, "groups%s, %u layers, window %u, sinks %d", i < 5 ? "" : " int8", m.n_layers, m.attn.window, m.sinks);
+        compare(c, &m.w, run_model);
+    }
+}
+
 void model_cases(conformance *c)
 {
+    group_cases(c);
     for (uint32_t k = 0; k < n_matrix_kinds; k++) {
         model m = { .w = table_world(c, 97, 256), .n_q = 4, .n_kv = 2, .head_dim = 64, .n_layers = 2, .ffn = 384, .whole = true };
         m.w.n_seqs = 3;
@@ -212,6 +255,32 @@ void steady_models(conformance *c)
         else c->refused++;
         close_side(&one);
         close_side(&other);
+        free_weights(&m.w);
+    }
+}
+
+/* To the last bit the same whether a group keeps its window or everything. */
+void steady_groups(conformance *c)
+{
+    for (uint32_t k = 0; k < 4; k++) {
+        model m = { .w = table_world(c, 97, 128), .n_q = 4, .n_kv = 2, .head_dim = 32, .n_layers = 4, .ffn = 128, .whole = true };
+        side all, some;
+        m.w.page_seed = k;
+        m.steady = true;
+        m.rope = (loam_rope){ .dims = 32, .scale = 1 };
+        m.attn = (loam_attn){ .scale = 0.1f };
+        fill_model(&m, &plain_f32);
+        fill_groups(&m, 7 + 30 * k);
+        m.w.kv.type = k % 2 ? LOAM_KV_INT8 : LOAM_KV_FULL;
+        snprintf(m.w.name, sizeof m.w.name, "steady groups, window %u", m.attn.window);
+        if (open_side(&some, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &some);
+        m.w.kv.n_groups = 1;
+        m.w.kv.group_of = NULL;
+        if (open_side(&all, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &all);
+        if (all.rc != LOAM_E_UNSUPPORTED) same_bits(c, &m.w, &all, all.n_out, &some, some.n_out);
+        else c->refused++;
+        close_side(&all);
+        close_side(&some);
         free_weights(&m.w);
     }
 }

@@ -16,7 +16,7 @@ typedef struct side {
     loam_weight *w[MAX_WEIGHTS];
     uint32_t page_tokens;
     loam_kv_config kv;
-    uint32_t *pages[MAX_SEQS];  /* [n] of each sequence */
+    uint32_t *pages[LOAM_KV_GROUPS][MAX_SEQS]; /* [n] of each sequence; where a group has a window, its pages come round again and again */
     float *out;                 /* [n_out] */
     size_t n_out;
     int rc;
@@ -37,7 +37,7 @@ typedef struct world {
     char name[128];
     uint32_t n_layers;
     loam_kv_config kv;
-    uint32_t max_tokens;        /* of a sequence */
+    uint32_t max_tokens, max_rows; /* of a sequence; of a step, where a group has a window */
     uint32_t n_seqs;
     uint32_t page_seed;
     bool lenient;               /* extreme numbers: only that it survives and stays finite where the reference does */
@@ -76,5 +76,6 @@ void pick_cases(conformance *c);
 void attend_cases(conformance *c);
 void model_cases(conformance *c);
 void steady_models(conformance *c);
+void steady_groups(conformance *c);
 
 #endif

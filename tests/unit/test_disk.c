@@ -236,6 +236,27 @@ static void what_memory_forgot_comes_back(void **unused)
     temp_remove(dir);
 }
 
+/* Where some layers have a window, a file has what both kinds keep of a page. */
+static void windows_survive_too(void **unused)
+{
+    char *was = folder, path[4200], *text;
+    size_t n;
+    folder = temp_make();
+    tiny_make(folder);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    assert_int_equal(loami_file_read(&text, &n, path, 1 << 16, NULL), 0);
+    char *changed = malloc(n + 200), *family = strstr(text, "\"llama\"");
+    snprintf(changed, n + 200, "%.*s\"mistral\",\"sliding_window\":40,\"layer_types\":[\"full_attention\",\"sliding_attention\"]%s",
+             (int)(family - text), text, family + 7);
+    assert_int_equal(loami_file_write(path, changed, strlen(changed), NULL), 0);
+    free(text);
+    free(changed);
+    a_restart_finds_what_was_read(unused);
+    what_memory_forgot_comes_back(unused);
+    temp_remove(folder);
+    folder = was;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +266,7 @@ int main(void)
         cmocka_unit_test(a_folder_that_cannot_be_is_refused),
         cmocka_unit_test(a_restart_finds_what_was_read),
         cmocka_unit_test(what_memory_forgot_comes_back),
+        cmocka_unit_test(windows_survive_too),
     };
     folder = temp_make();
     tiny_make(folder);

@@ -157,8 +157,8 @@ static void what_is_kept_has_a_limit(void **unused)
 
 enum { WINDOW = 40 };
 
-/* The tiny model as a Mistral whose layers all look back WINDOW tokens. */
-static char *window_make(void)
+/* The tiny model as a Mistral whose layers all look back WINDOW tokens; or the first alone. */
+static char *window_make(bool mixed)
 {
     char *dir = temp_make(), path[4200], *text;
     size_t n;
@@ -166,8 +166,9 @@ static char *window_make(void)
     tiny_make(dir);
     snprintf(path, sizeof path, "%s/config.json", dir);
     CHECK_OK(loami_file_read(&text, &n, path, 1 << 16, &err), err, 0);
-    char *changed = malloc(n + 100), *family = strstr(text, "\"llama\"");
-    snprintf(changed, n + 100, "%.*s\"mistral\",\"sliding_window\":%d%s", (int)(family - text), text, WINDOW, family + 7);
+    char *changed = malloc(n + 200), *family = strstr(text, "\"llama\"");
+    snprintf(changed, n + 200, "%.*s\"mistral\",\"sliding_window\":%d%s%s", (int)(family - text), text, WINDOW,
+             mixed ? ",\"layer_types\":[\"sliding_attention\",\"full_attention\"]" : "", family + 7);
     CHECK_OK(loami_file_write(path, changed, strlen(changed), &err), err, 0);
     free(text);
     free(changed);
@@ -188,11 +189,12 @@ static void without_engine(const char *dir, const char *substrate, const int32_t
     m.api->info(m.sub, &info);
     CHECK_OK(loami_model_open(&model, dir, m, &err), err, 0);
     const loami_config *c = &model->config;
-    loam_kv_config kv = { c->n_layers, c->n_kv_heads, c->head_dim, TINY_CONTEXT / info.page_tokens, LOAM_KV_FULL };
+    loam_kv_config kv = { .n_layers = c->n_layers, .n_kv = c->n_kv_heads, .head_dim = c->head_dim, .n_groups = 1 };
+    kv.group[0].n_pages = TINY_CONTEXT / info.page_tokens;
     CHECK_OK(m.api->kv_open(m.sub, &kv, &bytes, &err), err, 0);
-    for (uint32_t i = 0; i < kv.n_pages; i++) pages[i] = i;
+    for (uint32_t i = 0; i < kv.group[0].n_pages; i++) pages[i] = i;
     for (uint32_t i = 0; i < n; i++) {
-        loam_seq_rows seq = { 0, 1, i, pages };
+        loam_seq_rows seq = { 0, 1, i, { pages } };
         m.api->begin(m.sub, &(loam_batch){ .n_rows = 1, .tokens = ids + i, .n_seqs = 1, .seqs = &seq, .n_wanted = 1, .wanted = &wanted, .steady = true });
         loam_tensor logits = model->family->forward(model);
         CHECK_OK(m.api->end(m.sub, &err), err, 0);
@@ -203,12 +205,11 @@ static void without_engine(const char *dir, const char *substrate, const int32_t
 }
 
 /* Long answers hold the window's pages and no more, all of them come back, and the text is what it is with pages for all. */
-static void only_the_window_is_kept(void **unused)
+static void keep_the_window(bool mixed)
 {
-    (void)unused;
     static const char *const subs[] = { "reference", "cpu" };
     enum { N = 3, LENGTH = 480 };
-    char *dir = window_make();
+    char *dir = window_make(mixed);
     for (uint32_t k = 0; k < 2; k++) {
         loam_options o = { .model = dir, .substrate = subs[k], .threads = 2, .max_running = N, .batch_invariant = true };
         loam_engine *e;
@@ -236,11 +237,15 @@ static void only_the_window_is_kept(void **unused)
                 left--;
             }
             loam_engine_stat(e, &st);
-            if (st.pages_used > most) most = st.pages_used;
+            uint32_t used = mixed ? st.near_pages_used : st.pages_used;
+            if (used > most) most = used;
         }
         assert_true(most <= N * (2 * ((WINDOW + st.page_tokens - 1) / st.page_tokens) + 2 + 512 / st.page_tokens));
         if (k == 0) assert_true(most < N * 12); /* of the 30 that whole texts have */
+        if (k == 0 && mixed) assert_true(st.near_pages < st.pages);
         expect_all_pages_back(e);
+        loam_engine_stat(e, &st);
+        assert_int_equal(st.near_pages_used, 0);
         loam_engine_close(e);
         for (uint32_t i = 0; i < N; i++) {
             for (uint32_t p = 0; p < 5 + 60 * i; p++) ids[i][p] = (int32_t)(p * 13 + i) % 256;
@@ -252,6 +257,114 @@ static void only_the_window_is_kept(void **unused)
     temp_remove(dir);
 }
 
+static void only_the_window_is_kept(void **unused)
+{
+    (void)unused;
+    keep_the_window(false);
+    keep_the_window(true);
+}
+
+/* ---- some layers with a window, some without ---------------------------------------------------------------------- */
+
+static void in_mixed(void (*test)(void **unused))
+{
+    char *was = folder;
+    folder = window_make(true);
+    test(NULL);
+    temp_remove(folder);
+    folder = was;
+}
+
+static void a_mixed_hit_is_a_miss(void **unused)
+{
+    (void)unused;
+    in_mixed(a_hit_is_a_miss_bit_by_bit);
+    in_mixed(neighbours_do_not_matter);
+}
+
+/* Few near pages for many texts that begin alike and part anywhere: whichever are gone, the answer is the same; so it is when pages
+ * run out and sequences start over, and when a prompt is asked for several times at once. */
+static void whatever_is_gone_the_answer_is_the_same(void **unused)
+{
+    (void)unused;
+    enum { N = 12, LONGEST = 300, NEW = 60, AT_ONCE = 4 };
+    static const char *const kv[] = { "f16", "int8" };
+    char *was = folder;
+    folder = window_make(true);
+    int32_t ids[N][LONGEST + NEW];
+    uint32_t n[N];
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t same = i ? below(LONGEST - 60) : 0;
+        n[i] = i % 4 == 3 ? n[i - 1] : same + 1 + below(LONGEST - same);
+        for (uint32_t t = 0; t < LONGEST; t++) ids[i][t] = i % 4 == 3 ? ids[i - 1][t] : t < same ? ids[0][t] : (int32_t)below(256);
+    }
+    for (uint32_t k = 0; k < 4; k++) {
+        loam_options o = { .substrate = k % 2 ? "cpu" : "reference", .threads = 2, .kv_type = kv[k / 2], .batch_invariant = true, .max_running = 2 };
+        bits alone[N], got;
+        loam_engine_state st;
+        loam_engine *e = open_with(o);
+        for (uint32_t i = 0; i < N; i++) read_bits(ask(e, ids[i], n[i], NEW, 0.8f, 100 + i), &alone[i]);
+        loam_engine_close(e);
+        o.max_running = AT_ONCE;
+        o.overcommit = true;
+        e = open_with(o);
+        loam_engine_stat(e, &st);
+        o.kv_bytes = st.kv_bytes * (k % 2 ? 40 : 37) / 100; /* little more than one context */
+        loam_engine_close(e);
+        e = open_with(o);
+        for (uint32_t round = 0; round < 4; round++) {
+            for (uint32_t i = 0; i < N; i += AT_ONCE) {
+                loam_stream *s[AT_ONCE];
+                for (uint32_t j = 0; j < AT_ONCE; j++) s[j] = ask(e, ids[i + j], n[i + j], NEW, 0.8f, 0);
+                for (uint32_t j = 0; j < AT_ONCE; j++) {
+                    read_bits(s[j], &got);
+                    same_bits(&alone[i + j], &got, got.n);
+                }
+            }
+        }
+        for (uint32_t i = 0; i < 2 * N; i++) { /* the conversations go on, behind answers longer than the window, or part within them */
+            uint32_t more = i % 2 ? NEW : NEW / 3, at = i / 2;
+            bits miss;
+            memcpy(ids[at] + n[at], alone[at].id, more * sizeof **ids);
+            read_bits(ask(e, ids[at], n[at] + more, 10, 0, 0), &got);
+            read_bits(ask(e, ids[at], n[at] + more, 10, 0, 500 + i), &miss);
+            assert_int_equal(miss.cached, 0);
+            same_bits(&got, &miss, 10);
+        }
+        expect_all_pages_back(e);
+        loam_engine_stat(e, &st);
+        assert_int_equal(st.near_pages_used, 0);
+        assert_true(st.prefix_hits > 0 && st.preemptions > 0);
+        loam_engine_close(e);
+    }
+    temp_remove(folder);
+    folder = was;
+}
+
+/* Nobody's pages are lost when readers leave in the middle. */
+static void mixed_pages_come_back_from_who_leaves(void **unused)
+{
+    (void)unused;
+    char *was = folder;
+    loam_engine_state st;
+    folder = window_make(true);
+    loam_engine *e = open_with(options("reference"));
+    for (uint32_t i = 0; i < 40; i++) {
+        int32_t ids[300];
+        for (uint32_t t = 0; t < 300; t++) ids[t] = (int32_t)(t < 150 ? t : below(256));
+        loam_stream *s = ask(e, ids, 1 + below(300), 150, 0, 0);
+        loam_token t;
+        for (uint32_t k = below(60); k > 0 && loam_stream_next(s, &t, UINT32_MAX) > 0; k--) continue;
+        loam_stream_close(s);
+    }
+    expect_all_pages_back(e);
+    loam_engine_stat(e, &st);
+    assert_int_equal(st.near_pages_used, 0);
+    loam_engine_close(e);
+    temp_remove(folder);
+    folder = was;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +372,9 @@ int main(void)
         cmocka_unit_test(neighbours_do_not_matter),
         cmocka_unit_test(what_is_kept_has_a_limit),
         cmocka_unit_test(only_the_window_is_kept),
+        cmocka_unit_test(a_mixed_hit_is_a_miss),
+        cmocka_unit_test(whatever_is_gone_the_answer_is_the_same),
+        cmocka_unit_test(mixed_pages_come_back_from_who_leaves),
     };
     folder = temp_make();
     tiny_make(folder);

@@ -263,7 +263,7 @@ static void needs(void **state)
         CHECK_OK(loami_need_of(&n, &c, NULL, &err), err, 0);
         assert_true(n.active_bytes < n.weight_bytes && n.active_parameters < n.parameters);
         assert_true(loami_need_decode(&n, 400e9, 8192) < loami_need_decode(&n, 400e9, 0));
-        assert_true(loami_need_kv(&n, UINT64_MAX) >= 1ull << 62);
+        assert_true(loami_need_kv(&n, UINT64_MAX, 1) >= 1ull << 62);
         assert_ptr_equal(loami_known_find(k->name), k);
         loami_config_close(&c);
     }

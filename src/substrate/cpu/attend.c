@@ -1,6 +1,6 @@
 /* Keys and values into the cache, and attention over it.
  *
- * The cache is [layer][page][kv head]; of each head K codes, V codes (kern.h has their order; 16 or 8 bits), K scales and V scales
+ * The cache is [layer][its group's pages][kv head]; of each head K codes, V codes (kern.h has their order; 16 or 8 bits), K scales and V scales
  * of LOAMI_PAGE tokens. Dimensions from head_dim to head_pad are 0.
  *
  * One job is a kv head and some rows of one sequence: all query heads that share the kv head go along, so each page
@@ -197,14 +197,15 @@ static void run_attend(loam_sub *s, const loami_phase *p, uint32_t chunk, loami_
     const loam_heads *h = p->node->heads;
     const job *b = a->job + chunk / h->n_kv;
     uint32_t kv = chunk % h->n_kv, share = h->n_q / h->n_kv, pad = s->head_pad;
+    const uint32_t *pages = loami_kv_pages_for(s, b->seq, p->node->layer);
     state st = state_in(t->floats, (size_t)b->n * share, pad);
 
     load_queries(s, p, b, kv, &st);
     if (a->stores && b->part + 1 == b->n_parts) store_rows(s, p, b, kv, &st);
     for (uint32_t page = b->page; page < b->page_end; page++) {
         /* with one row a page's work is short, and the next one would be waited for */
-        const char *ahead = b->n == 1 && page + 1 < b->page_end ? loami_kv_head(s, p->node->layer, b->seq->pages[page + 1], kv) : NULL;
-        attend_page(s, p, b, loami_kv_head(s, p->node->layer, b->seq->pages[page], kv), ahead, page * LOAMI_PAGE, &st);
+        const char *ahead = b->n == 1 && page + 1 < b->page_end ? loami_kv_head(s, p->node->layer, pages[page + 1], kv) : NULL;
+        attend_page(s, p, b, loami_kv_head(s, p->node->layer, pages[page], kv), ahead, page * LOAMI_PAGE, &st);
     }
     if (b->n_parts > 1 && !join_parts(s, p, b, kv, &st)) return;
     for (uint32_t i = 0; i < b->n * share; i++) {

@@ -3,9 +3,16 @@
 #define LOAMI_CPU_ATTEND_H
 
 #include "substrate/cpu/cpu.h"
+#include "substrate/groups.h"
 
 /* One page of one head: K codes, V codes, K scales, V scales. */
 char *loami_kv_head(const loam_sub *s, uint32_t layer, uint32_t page, uint32_t head);
+
+/* A sequence's pages of a layer. */
+static inline const uint32_t *loami_kv_pages_for(const loam_sub *s, const loam_seq_rows *seq, uint32_t layer)
+{
+    return seq->pages[loami_kv_group_of(&s->kv, layer)];
+}
 
 /* Puts one token's key and value, as they are, into its page. spare: [head_dim] codes. */
 void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, uint32_t pos, uint32_t head, const float *k, const float *v,

@@ -1,6 +1,7 @@
 #include "substrate/cpu/cpu.h"
 #include "base/err.h"
 #include "substrate/dequant.h"
+#include "substrate/groups.h"
 #include "substrate/registry.h"
 
 #include <stdio.h>
@@ -25,6 +26,7 @@ static void cpu_close(loam_sub *s)
     loami_arena_free(&s->notes);
     free(s->scratch);
     free(s->cache);
+    free(s->layer);
     free(s->node);
     free(s->phase);
     free(s);
@@ -175,10 +177,10 @@ static uint32_t pad16(uint32_t head_dim)
     return (head_dim + 15) / 16 * 16;
 }
 
-static uint64_t cpu_kv_page_bytes(const loam_sub *s, const loam_kv_config *c)
+static uint64_t cpu_kv_page_bytes(const loam_sub *s, const loam_kv_config *c, uint32_t group)
 {
     (void)s;
-    return (uint64_t)c->n_layers * c->n_kv * head_bytes(c, pad16(c->head_dim));
+    return (uint64_t)loami_kv_layers(c, group) * c->n_kv * head_bytes(c, pad16(c->head_dim));
 }
 
 static size_t page_bytes(const loam_sub *s) /* of one layer */
@@ -188,44 +190,55 @@ static size_t page_bytes(const loam_sub *s) /* of one layer */
 
 static int cpu_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
 {
-    if (!config->n_layers || !config->n_kv || !config->head_dim || config->head_dim > 4096 || config->n_kv > 65536)
-        return loami_fail(err, LOAM_E_UNSUPPORTED, "a KV cache of %u layers, %u heads of %u", config->n_layers, config->n_kv, config->head_dim);
+    if (!config->n_layers || !config->n_kv || !config->head_dim || config->head_dim > 4096 || config->n_kv > 65536 || !loami_kv_grouped(config))
+        return loami_fail(err, LOAM_E_UNSUPPORTED, "a KV cache of %u layers, %u heads of %u, %u groups", config->n_layers, config->n_kv,
+                          config->head_dim, config->n_groups);
     s->kv = *config;
     s->head_pad = pad16(config->head_dim);
     s->head_bytes = head_bytes(config, s->head_pad);
     s->k_top = loami_k_top(s->head_pad);
-    size_t page = page_bytes(s), n = (size_t)config->n_layers * config->n_pages;
+    size_t page = page_bytes(s), n = loami_kv_pages(config);
     if (n > SIZE_MAX / 4 / page) return loami_fail_nomem(err);
     free(s->cache);
+    free(s->layer);
     s->cache = calloc(n, page);
-    if (!s->cache) return loami_fail_nomem(err);
+    s->layer = calloc(config->n_layers, sizeof *s->layer);
+    if (!s->cache || !s->layer) return loami_fail_nomem(err);
+    char *at = s->cache;
+    for (uint32_t i = 0; i < config->n_layers; at += page * loami_kv_pages_of(config, i++)) s->layer[i] = at;
     *bytes = n * page;
     return 0;
 }
 
-static bool cpu_kv_read(loam_sub *s, uint32_t page, void *bytes)
+static bool cpu_kv_read(loam_sub *s, uint32_t group, uint32_t page, void *bytes)
 {
     size_t n = page_bytes(s);
-    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++)
-        memcpy((char *)bytes + layer * n, s->cache + ((size_t)layer * s->kv.n_pages + page) * n, n);
+    char *out = bytes;
+    for (uint32_t i = 0; i < s->kv.n_layers; i++) {
+        if (loami_kv_group_of(&s->kv, i) != group) continue;
+        memcpy(out, s->layer[i] + page * n, n);
+        out += n;
+    }
     return true;
 }
 
-static bool cpu_kv_write(loam_sub *s, uint32_t page, const void *bytes)
+static bool cpu_kv_write(loam_sub *s, uint32_t group, uint32_t page, const void *bytes)
 {
     size_t n = page_bytes(s);
-    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++)
-        memcpy(s->cache + ((size_t)layer * s->kv.n_pages + page) * n, (const char *)bytes + layer * n, n);
+    const char *in = bytes;
+    for (uint32_t i = 0; i < s->kv.n_layers; i++) {
+        if (loami_kv_group_of(&s->kv, i) != group) continue;
+        memcpy(s->layer[i] + page * n, in, n);
+        in += n;
+    }
     return true;
 }
 
-static void cpu_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
+static void cpu_kv_copy(loam_sub *s, uint32_t group, uint32_t dst, uint32_t src, uint32_t n_tokens)
 {
     size_t page = page_bytes(s);
-    for (uint32_t layer = 0; n_tokens && layer < s->kv.n_layers; layer++) { /* whole pages: keys are turned */
-        char *base = s->cache + (size_t)layer * s->kv.n_pages * page;
-        memmove(base + dst * page, base + src * page, page);
-    }
+    for (uint32_t i = 0; n_tokens && i < s->kv.n_layers; i++) /* whole pages: keys are turned */
+        if (loami_kv_group_of(&s->kv, i) == group) memmove(s->layer[i] + dst * page, s->layer[i] + src * page, page);
 }
 
 /* ---- recording ---------------------------------------------------------------------------------------------------- */

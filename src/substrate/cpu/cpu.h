@@ -151,6 +151,7 @@ struct loam_sub {
 
     loam_kv_config kv;
     char *cache;                /* see attend.c */
+    char **layer;               /* [kv.n_layers] where in it each begins */
     size_t head_bytes;          /* of one page and kv head */
     uint32_t k_top;             /* largest code of keys and queries */
     uint32_t head_pad;          /* head_dim up to a multiple of 16 */

@@ -5,7 +5,7 @@
 
 char *loami_kv_head(const loam_sub *s, uint32_t layer, uint32_t page, uint32_t head)
 {
-    return s->cache + (((size_t)layer * s->kv.n_pages + page) * s->kv.n_kv + head) * s->head_bytes;
+    return s->layer[layer] + ((size_t)page * s->kv.n_kv + head) * s->head_bytes;
 }
 
 void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, uint32_t pos, uint32_t head, const float *k, const float *v,
@@ -13,7 +13,7 @@ void loami_kv_put(const loam_sub *s, uint32_t layer, const loam_seq_rows *seq, u
 {
     uint32_t dim = s->kv.head_dim, pad = s->head_pad, t = pos % LOAMI_PAGE;
     size_t codes = (size_t)LOAMI_PAGE * pad;
-    char *at = loami_kv_head(s, layer, seq->pages[pos / LOAMI_PAGE], head);
+    char *at = loami_kv_head(s, layer, loami_kv_pages_for(s, seq, layer)[pos / LOAMI_PAGE], head);
     bool small = s->kv.type == LOAM_KV_INT8;
     float *k_scale = (float *)(at + 2 * codes * (small ? sizeof(int8_t) : sizeof(int16_t))), *v_scale = k_scale + LOAMI_PAGE;
 
@@ -84,6 +84,21 @@ static void rotate(const loam_rope *rope, const float *cos_sin, float *head)
     }
 }
 
+/* See LOAM_KV_INT8: n log n sums instead of n n. */
+static void turn(float *x, uint32_t head_dim)
+{
+    uint32_t n = head_dim & (~head_dim + 1);
+    float by = 1 / sqrtf((float)n);
+    for (uint32_t step = 1; step < n; step *= 2)
+        for (uint32_t i = 0; i < head_dim; i += 2 * step)
+            for (uint32_t j = i; j < i + step; j++) {
+                float a = x[j], b = x[j + step];
+                x[j] = a + b;
+                x[j + step] = a - b;
+            }
+    for (uint32_t i = 0; i < head_dim; i++) x[i] *= by;
+}
+
 void loami_head_prepare(const loam_sub *s, const loam_heads *h, const loam_norm *norm, const float *cos_sin, float *x, uint32_t n)
 {
     const loam_weight *w = norm ? norm->weight : NULL;
@@ -91,6 +106,7 @@ void loami_head_prepare(const loam_sub *s, const loam_heads *h, const loam_norm 
     for (uint32_t i = 0; norm && i < n * h->head_dim; i += over)
         s->k->norm(x + i, x + i, w ? w->vector : NULL, w ? w->vector_bias : NULL, over, norm);
     for (uint32_t i = 0; cos_sin && i < n; i++) rotate(h->rope, cos_sin, x + (size_t)i * h->head_dim);
+    for (uint32_t i = 0; s->kv.type == LOAM_KV_INT8 && i < n; i++) turn(x + (size_t)i * h->head_dim, h->head_dim);
 }
 
 float loami_q_growth(const loam_heads *h, uint32_t pos)

@@ -110,10 +110,11 @@ static mx::array capped(const mx::array &q, const mx::array &k, const mx::array 
 static mx::array attend_seq(loam_sub *s, const loami_mlx_seq &seq, const mx::array &q, uint32_t layer, const loam_attn *attn)
 {
     const loami_mlx_cache &c = s->cache.at(layer);
+    const loami_mlx_place &at = seq.at[loami_kv_group_of(&s->kv, layer)];
     int n_q = q.shape(1), dim = q.shape(2), end = seq.n_past + seq.n_rows, window = (int)attn->window;
     int from = window && seq.n_past + 1 > window ? seq.n_past + 1 - window : 0;
     bool slides = window && end > window; /* some row does not see all keys before it */
-    mx::array k = loami_mlx_cache_view(*c.k, seq, from, end), v = loami_mlx_cache_view(*c.v, seq, from, end);
+    mx::array k = loami_mlx_cache_view(*c.k, at, from, end), v = loami_mlx_cache_view(*c.v, at, from, end);
     mx::array rows = mx::slice(q, { seq.first, 0, 0 }, { seq.first + seq.n_rows, n_q, dim });
     rows = mx::expand_dims(mx::transpose(rows, { 1, 0, 2 }), 0);
     std::optional<mx::array> mask, sinks;

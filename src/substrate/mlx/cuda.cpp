@@ -249,7 +249,7 @@ mx::array loami_mlx_cuda_store(loam_sub *s, const mx::array &qkv, uint32_t layer
     mx::array k_norm = normed ? loami_mlx_vector(const_cast<loam_weight *>(heads->k_norm->weight), heads->k_norm->offset) : no;
     const mx::array &constants = numbers(s, { normed ? heads->q_norm->eps : 0, rope ? rope->scale : 1, heads->q_growth, (float)heads->q_growth_tokens });
     mx::Shape kv = in_place ? mx::Shape{ 1 } : mx::Shape{ rows, n_kv, dim };
-    std::vector<mx::array> r = run(s, l, { qkv, *s->positions, *s->slots, rope ? loami_mlx_freqs(s, rope, true) : constants, q_norm, k_norm, constants,
+    std::vector<mx::array> r = run(s, l, { qkv, *s->positions, *s->group[loami_kv_group_of(&s->kv, layer)].slots, rope ? loami_mlx_freqs(s, rope, true) : constants, q_norm, k_norm, constants,
                                         in_place ? *c.k : no, in_place ? *c.v : no },
                                    { { rows, n_q, dim }, kv, kv }, { *s->type, *s->type, *s->type }, { rows, (n_q + 2 * n_kv + 3) / 4, 1 }, 128,
                                    { { "T", *s->type }, { "DIM", dim }, { "DIMS", rope ? (int)rope->dims : 0 }, { "INTERLEAVED", rope && rope->interleaved },
@@ -277,7 +277,7 @@ mx::array loami_mlx_cuda_attend(loam_sub *s, const mx::array &q, uint32_t layer,
     const loami_mlx_cache &c = s->cache.at(layer);
     const mx::array &constants = numbers(s, { attn->scale, attn->softcap });
     mx::array sinks = attn->sinks ? loami_mlx_vector(const_cast<loam_weight *>(attn->sinks), 0) : none(s);
-    std::vector<mx::array> r = run(s, l, { q, *c.k, *c.v, *s->pages, *s->lengths, constants, sinks, done(s, rows * (n_q / rep)) },
+    std::vector<mx::array> r = run(s, l, { q, *c.k, *c.v, *s->group[loami_kv_group_of(&s->kv, layer)].pages, *s->lengths, constants, sinks, done(s, rows * (n_q / rep)) },
                                    { { rows, n_q, splits, dim + 2 }, { rows, n_q * dim } }, { mx::float32, *s->type }, { splits, n_q / rep, rows }, 128,
                                    { { "T", *s->type }, { "DIM", dim }, { "REP", rep }, { "PAGE", s->page_tokens }, { "CAPPED", attn->softcap != 0 },
                                      { "SINKS", attn->sinks != nullptr }, { "N_Q", n_q }, { "N_KV", n_kv }, { "WINDOW", (int)attn->window } });

@@ -268,9 +268,9 @@ static int weight(loam_sub *s, loam_weight **out, const loam_matrix *parts, uint
     return guarded(err, [&] { return loami_mlx_weight(s, out, parts, n_parts, err); });
 }
 
-static uint64_t kv_page_bytes(const loam_sub *s, const loam_kv_config *c)
+static uint64_t kv_page_bytes(const loam_sub *s, const loam_kv_config *c, uint32_t group)
 {
-    return 2ull * c->n_layers * c->n_kv * c->head_dim * (uint64_t)s->page_tokens * mx::size_of(s->type.value_or(mx::bfloat16));
+    return 2ull * loami_kv_layers(c, group) * c->n_kv * c->head_dim * (uint64_t)s->page_tokens * mx::size_of(s->type.value_or(mx::bfloat16));
 }
 
 static int kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
@@ -278,26 +278,26 @@ static int kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, l
     return guarded(err, [&] { return loami_mlx_kv_open(s, config, bytes, err); });
 }
 
-static void kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
+static void kv_copy(loam_sub *s, uint32_t group, uint32_t dst, uint32_t src, uint32_t n_tokens)
 {
     guarded(nullptr, [&] {
-        loami_mlx_kv_copy(s, dst, src, n_tokens);
+        loami_mlx_kv_copy(s, group, dst, src, n_tokens);
         return 0;
     });
 }
 
-static bool kv_read(loam_sub *s, uint32_t page, void *bytes)
+static bool kv_read(loam_sub *s, uint32_t group, uint32_t page, void *bytes)
 {
     return guarded(nullptr, [&] {
-        loami_mlx_kv_read(s, page, bytes);
+        loami_mlx_kv_read(s, group, page, bytes);
         return 0;
     }) == 0;
 }
 
-static bool kv_write(loam_sub *s, uint32_t page, const void *bytes)
+static bool kv_write(loam_sub *s, uint32_t group, uint32_t page, const void *bytes)
 {
     return guarded(nullptr, [&] {
-        loami_mlx_kv_write(s, page, bytes);
+        loami_mlx_kv_write(s, group, page, bytes);
         return 0;
     }) == 0;
 }

@@ -8,7 +8,7 @@
 #ifndef LOAMI_MLX_SHIM_H
 #define LOAMI_MLX_SHIM_H
 
-#include "loam_substrate.h"
+#include "substrate/groups.h"
 
 #include <deque>
 #include <map>
@@ -55,10 +55,23 @@ struct loami_mlx_cache {
     std::optional<mx::array> k, v;
 };
 
+/* Where a sequence's tokens are in the cache of a group's layers, from the first that a layer looks back at. */
+struct loami_mlx_place {
+    int run;                     /* the token at position p is number run + p, if its pages follow each other; */
+    std::optional<mx::array> index; /* otherwise this says the number of each position's */
+};
+
 struct loami_mlx_seq {           /* a sequence of the step */
     int first, n_rows, n_past;
-    int run;                     /* its cache is this token and those after it; -1: its pages are scattered */
-    std::optional<mx::array> index; /* then: the token of each position */
+    loami_mlx_place at[LOAM_KV_GROUPS];
+};
+
+struct loami_mlx_group {
+    int cache_tokens;            /* all its layers have room for so many */
+    /* this step: */
+    std::optional<mx::array> slots; /* [n_rows] int32: the cache's token that a row becomes */
+    int slot_run;                /* the rows' tokens follow each other from this one; -1: they don't */
+    std::optional<mx::array> pages; /* [n_single_rows][..]: where the keys of each are */
 };
 
 struct loam_sub {
@@ -72,18 +85,17 @@ struct loam_sub {
     loam_kv_config kv;
     int page_tokens;
     std::vector<loami_mlx_cache> cache; /* [n_layers] */
-    int cache_tokens;            /* all layers have room for so many */
+    loami_mlx_group group[LOAM_KV_GROUPS];
 
     /* this step */
     const loam_batch *batch;
     std::vector<loami_mlx_value> values;
     std::vector<loami_mlx_seq> seqs;
-    std::optional<mx::array> tokens, positions, slots; /* [n_rows] int32; slot: the cache's token that a row becomes */
-    int slot_run;                /* the rows' tokens follow each other from this one; -1: they don't */
+    std::optional<mx::array> tokens, positions; /* [n_rows] int32 */
     std::optional<mx::array> wanted; /* [n_wanted] */
     int n_single;                /* so many sequences, the first ones, have few rows: attention takes rows one by one, */
     int n_single_rows;           /* these rows, with */
-    std::optional<mx::array> lengths, pages; /* [n_single_rows], [n_single_rows][..]: keys of each and where they are */
+    std::optional<mx::array> lengths; /* [n_single_rows]: keys of each */
     int longest;                 /* of lengths */
     std::map<std::vector<int>, mx::array> masks;
     std::string failed;          /* why the step is lost; empty: it isn't */
@@ -140,12 +152,12 @@ void loami_mlx_pick(loam_sub *s, loam_tensor x, const loam_pick *how);
 
 /* ---- cache.cpp ---- */
 int loami_mlx_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err);
-void loami_mlx_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens);
-void loami_mlx_kv_read(loam_sub *s, uint32_t page, void *bytes);            /* layer by layer: keys, values */
-void loami_mlx_kv_write(loam_sub *s, uint32_t page, const void *bytes);
+void loami_mlx_kv_copy(loam_sub *s, uint32_t group, uint32_t dst, uint32_t src, uint32_t n_tokens);
+void loami_mlx_kv_read(loam_sub *s, uint32_t group, uint32_t page, void *bytes); /* layer by layer: keys, values */
+void loami_mlx_kv_write(loam_sub *s, uint32_t group, uint32_t page, const void *bytes);
 void loami_mlx_cache_begin(loam_sub *s);                                    /* finds where this step's rows go */
 void loami_mlx_cache_write(loam_sub *s, uint32_t layer, const mx::array &k, const mx::array &v); /* [rows][n_kv][head_dim] */
-mx::array loami_mlx_cache_view(const mx::array &cache, const loami_mlx_seq &q, int from, int to); /* [1][n_kv][to - from][head_dim] */
+mx::array loami_mlx_cache_view(const mx::array &cache, const loami_mlx_place &at, int from, int to); /* [1][n_kv][to - from][head_dim] */
 void loami_mlx_cache_rollback(loam_sub *s);                                 /* after a step that failed */
 
 /* ---- cuda.cpp: kernels of our own, for NVIDIA's GPUs; MLX compiles them when they are first used ---- */

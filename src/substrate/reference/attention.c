@@ -1,4 +1,5 @@
 #include "substrate/reference/reference.h"
+#include "substrate/groups.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 static float *cache_at(const loam_sub *s, float *cache, uint32_t layer, const loam_seq_rows *seq, uint32_t pos)
 {
     size_t row = (size_t)s->kv.n_kv * s->kv.head_dim;
-    size_t page = (size_t)layer * s->kv.n_pages + seq->pages[pos / LOAMI_REF_PAGE];
+    size_t page = s->layer[layer] + seq->pages[loami_kv_group_of(&s->kv, layer)][pos / LOAMI_REF_PAGE];
     return cache + (page * LOAMI_REF_PAGE + pos % LOAMI_REF_PAGE) * row;
 }
 
@@ -42,6 +43,27 @@ static void grow(const loam_heads *heads, float *q, size_t n, uint32_t pos)
     for (size_t i = 0; i < n; i++) q[i] = (float)(q[i] * by);
 }
 
+/* Hadamard's matrix of 2 n rows is that of n rows four times, the last time negative. */
+static void hadamard(float *x, uint32_t n)
+{
+    if (n == 1) return;
+    for (uint32_t i = 0; i < n / 2; i++) {
+        float a = x[i], b = x[i + n / 2];
+        x[i] = a + b;
+        x[i + n / 2] = a - b;
+    }
+    hadamard(x, n / 2);
+    hadamard(x + n / 2, n / 2);
+}
+
+/* Heads of keys or queries, before 8-bit codes are made of keys: see LOAM_KV_INT8. */
+static void turn(float *x, uint32_t n_heads, uint32_t head_dim)
+{
+    uint32_t all = n_heads * head_dim, n = head_dim & (~head_dim + 1);
+    for (uint32_t at = 0; at < all; at += n) hadamard(x + at, n);
+    for (uint32_t i = 0; i < all; i++) x[i] = (float)(x[i] / sqrt(n));
+}
+
 /* What 8-bit codes with one scale would give back. */
 static void round_to_codes(float *x, uint32_t n)
 {
@@ -71,7 +93,10 @@ loam_tensor loami_ref_store(loam_sub *s, loam_tensor qkv, uint32_t layer, const 
             prepare(heads, heads->q_norm, to, heads->n_q, pos);
             if (heads->q_growth_tokens) grow(heads, to, nq, pos);
             prepare(heads, heads->k_norm, k, heads->n_kv, pos);
-            for (uint32_t h = 0; s->kv.type == LOAM_KV_INT8 && h < heads->n_kv; h++) {
+            if (s->kv.type != LOAM_KV_INT8) continue;
+            turn(to, heads->n_q, heads->head_dim);
+            turn(k, heads->n_kv, heads->head_dim);
+            for (uint32_t h = 0; h < heads->n_kv; h++) {
                 round_to_codes(k + (size_t)h * heads->head_dim, heads->head_dim);
                 round_to_codes(v + (size_t)h * heads->head_dim, heads->head_dim);
             }

@@ -1,5 +1,6 @@
 #include "substrate/reference/reference.h"
 #include "base/err.h"
+#include "substrate/groups.h"
 #include "substrate/registry.h"
 
 #include <math.h>
@@ -30,6 +31,7 @@ static void ref_close(loam_sub *s)
     free(s->picks[1].ids);
     free(s->k);
     free(s->v);
+    free(s->layer);
     free(s);
 }
 
@@ -64,58 +66,64 @@ static size_t page_floats(const loam_kv_config *c)
     return (size_t)LOAMI_REF_PAGE * c->n_kv * c->head_dim;
 }
 
-static uint64_t ref_kv_page_bytes(const loam_sub *s, const loam_kv_config *c)
+static uint64_t ref_kv_page_bytes(const loam_sub *s, const loam_kv_config *c, uint32_t group)
 {
     (void)s;
-    return 2 * (uint64_t)c->n_layers * page_floats(c) * sizeof(float);
+    return 2 * (uint64_t)loami_kv_layers(c, group) * page_floats(c) * sizeof(float);
 }
 
 static int ref_kv_open(loam_sub *s, const loam_kv_config *config, uint64_t *bytes, loam_err *err)
 {
-    size_t per_page = page_floats(config), pages = (size_t)config->n_layers * config->n_pages;
+    size_t per_page = page_floats(config), pages = loami_kv_pages(config), at = 0;
+    if (!loami_kv_grouped(config)) return loami_fail(err, LOAM_E_UNSUPPORTED, "a KV cache of %u groups", config->n_groups);
     if (per_page && pages > SIZE_MAX / 8 / per_page) return loami_fail_nomem(err);
     free(s->k);
     free(s->v);
+    free(s->layer);
     s->kv = *config;
     s->k = calloc(pages, per_page * sizeof(float));
     s->v = calloc(pages, per_page * sizeof(float));
-    if (!s->k || !s->v) return loami_fail_nomem(err);
+    s->layer = calloc(config->n_layers, sizeof *s->layer);
+    if (!s->k || !s->v || !s->layer) return loami_fail_nomem(err);
+    for (uint32_t i = 0; i < config->n_layers; at += loami_kv_pages_of(config, i++)) s->layer[i] = at;
     *bytes = 2 * pages * per_page * sizeof(float);
     return 0;
 }
 
 /* Layer by layer: keys, values. */
-static bool ref_kv_read(loam_sub *s, uint32_t page, void *bytes)
+static bool ref_kv_read(loam_sub *s, uint32_t group, uint32_t page, void *bytes)
 {
     size_t n = page_floats(&s->kv);
-    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++) {
-        float *out = (float *)bytes + layer * 2 * n;
-        size_t at = ((size_t)layer * s->kv.n_pages + page) * n;
-        memcpy(out, s->k + at, n * sizeof *out);
-        memcpy(out + n, s->v + at, n * sizeof *out);
+    float *out = bytes;
+    for (uint32_t i = 0; i < s->kv.n_layers; i++) {
+        if (loami_kv_group_of(&s->kv, i) != group) continue;
+        memcpy(out, s->k + (s->layer[i] + page) * n, n * sizeof *out);
+        memcpy(out + n, s->v + (s->layer[i] + page) * n, n * sizeof *out);
+        out += 2 * n;
     }
     return true;
 }
 
-static bool ref_kv_write(loam_sub *s, uint32_t page, const void *bytes)
+static bool ref_kv_write(loam_sub *s, uint32_t group, uint32_t page, const void *bytes)
 {
     size_t n = page_floats(&s->kv);
-    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++) {
-        const float *in = (const float *)bytes + layer * 2 * n;
-        size_t at = ((size_t)layer * s->kv.n_pages + page) * n;
-        memcpy(s->k + at, in, n * sizeof *in);
-        memcpy(s->v + at, in + n, n * sizeof *in);
+    const float *in = bytes;
+    for (uint32_t i = 0; i < s->kv.n_layers; i++) {
+        if (loami_kv_group_of(&s->kv, i) != group) continue;
+        memcpy(s->k + (s->layer[i] + page) * n, in, n * sizeof *in);
+        memcpy(s->v + (s->layer[i] + page) * n, in + n, n * sizeof *in);
+        in += 2 * n;
     }
     return true;
 }
 
-static void ref_kv_copy(loam_sub *s, uint32_t dst, uint32_t src, uint32_t n_tokens)
+static void ref_kv_copy(loam_sub *s, uint32_t group, uint32_t dst, uint32_t src, uint32_t n_tokens)
 {
-    size_t row = (size_t)s->kv.n_kv * s->kv.head_dim, page = LOAMI_REF_PAGE * row;
-    for (uint32_t layer = 0; layer < s->kv.n_layers; layer++) {
-        size_t base = (size_t)layer * s->kv.n_pages;
-        memcpy(s->k + (base + dst) * page, s->k + (base + src) * page, n_tokens * row * sizeof(float));
-        memcpy(s->v + (base + dst) * page, s->v + (base + src) * page, n_tokens * row * sizeof(float));
+    size_t page = page_floats(&s->kv), n = page / LOAMI_REF_PAGE * n_tokens;
+    for (uint32_t i = 0; i < s->kv.n_layers; i++) {
+        if (loami_kv_group_of(&s->kv, i) != group) continue;
+        memcpy(s->k + (s->layer[i] + dst) * page, s->k + (s->layer[i] + src) * page, n * sizeof(float));
+        memcpy(s->v + (s->layer[i] + dst) * page, s->v + (s->layer[i] + src) * page, n * sizeof(float));
     }
 }
 

@@ -29,7 +29,8 @@ enum { LOAMI_REF_TENSORS = 16384, LOAMI_REF_PAGE = 16 /* tokens: small, so that 
 struct loam_sub {
     loam_weight *weights;
     loam_kv_config kv;
-    float *k, *v;                /* [layer][page][page_tokens][n_kv][head_dim] */
+    float *k, *v;                /* [layer][its group's pages][page_tokens][n_kv][head_dim] */
+    size_t *layer;               /* [kv.n_layers] pages before it */
     const loam_batch *batch;
     const int32_t *tokens;       /* [batch->n_rows] of the batch, or picked */
     loami_arena step;
