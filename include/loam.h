@@ -213,6 +213,8 @@ typedef struct loam_request {
     int32_t priority;          /* the lower, the sooner; 0 is ordinary */
     uint64_t client;           /* who asks (a hash of the API key, say): clients get equal shares of the work. 0 is one, too */
     uint32_t timeout_ms;       /* from submit to the last token; then it ends with LOAM_E_TIMEOUT. 0 = never */
+    bool more;                 /* another request follows at once, that this one shall begin with: an idle engine waits for it (or for this
+                                  one's end) */
     void (*on_ready)(void *arg); /* called on the engine thread when a reader that found nothing should look
                                     again; must not block and must not call loam. NULL for readers that wait */
     void *on_ready_arg;

@@ -22,6 +22,7 @@ void loami_run_account_token(loami_choice *c, const loam_token *t)
 static void account_choice(loami_stats *s, const loami_choice *c)
 {
     const loam_result *r = &c->result;
+    if (r->finish == LOAM_FINISH_NONE) return; /* its client left, and the engine has not told its times yet */
     loami_hist_add(&s->queue, loami_bounds_request, r->queue_s);
     if (!c->answering) return;
     loami_hist_add(&s->prefill, loami_bounds_request, r->prefill_s);
@@ -48,25 +49,26 @@ static void account_request(const loami_run *run, loami_ending ending)
 
 static void note(const loami_run *run, const char *finish)
 {
-    uint64_t prompt = 0, cached = 0, new = 0;
+    loami_counts n = loami_run_counts(run);
     double queue_s = 0, prefill_s = 0, decode_s = 0;
-    for (uint32_t i = 0; i < run->n_prompts; i++) prompt += run->prompts[i].n;
+    bool told = false;
     for (uint32_t i = 0; i < run->n_choices; i++) {
         const loam_result *r = &run->choices[i].result;
-        cached += r->cached_tokens;
-        new += r->new_tokens;
+        told |= r->finish != LOAM_FINISH_NONE;
         if (r->queue_s > queue_s) queue_s = r->queue_s;
         if (r->prefill_s > prefill_s) prefill_s = r->prefill_s;
         if (r->decode_s > decode_s) decode_s = r->decode_s;
     }
-    loami_reply_charge(run->reply, (double)(prompt + new));
+    loami_reply_charge(run->reply, (double)(n.prompt + n.new));
     loami_reply_note_text(run->reply, "model", run->hold.served->config->names[0]);
-    loami_reply_note(run->reply, "prompt_tokens", (double)prompt);
-    loami_reply_note(run->reply, "cached_tokens", (double)cached);
-    loami_reply_note(run->reply, "new_tokens", (double)new);
-    loami_reply_note(run->reply, "queue_s", queue_s);
-    loami_reply_note(run->reply, "prefill_s", prefill_s);
-    loami_reply_note(run->reply, "decode_s", decode_s);
+    loami_reply_note(run->reply, "prompt_tokens", (double)n.prompt);
+    loami_reply_note(run->reply, "cached_tokens", (double)n.cached);
+    loami_reply_note(run->reply, "new_tokens", (double)n.new);
+    if (told) {
+        loami_reply_note(run->reply, "queue_s", queue_s);
+        loami_reply_note(run->reply, "prefill_s", prefill_s);
+        loami_reply_note(run->reply, "decode_s", decode_s);
+    }
     if (run->ttft_s > 0) loami_reply_note(run->reply, "ttft_s", run->ttft_s);
     loami_reply_note_text(run->reply, "finish", finish);
 }

@@ -191,17 +191,19 @@ void loami_api_ready(loami_reply *r, void *api)
 static void on_watch(void *arg)
 {
     loami_api *a = arg;
+    bool busy = !LIST_EMPTY(&a->runs) || !LIST_EMPTY(&a->errands);
     a->watching = false;
     for (uint32_t i = 0; i < a->models.config.n_models; i++) {
         loami_served *s = &a->models.list[i];
         if (!is_loaded(s)) continue;
         pulse p = feel(a, s);
         bool stalled = weight(&p) == 3;
+        busy |= p.e.running > 0 || p.e.step_s > 0; /* a client that left leaves a step that hangs */
         if (stalled && !s->stall_told && a->config.on_stall)
             a->config.on_stall(a->config.stall_arg, s->config->names[0], p.e.step_s);
         s->stall_told = stalled;
     }
-    if (!LIST_EMPTY(&a->runs) || !LIST_EMPTY(&a->errands)) loami_api_watch(a);
+    if (busy) loami_api_watch(a);
 }
 
 /* Nothing ticks while nothing runs. */

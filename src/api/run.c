@@ -69,19 +69,30 @@ const char *loami_finish_name(const loami_choice *c)
     return c->n_calls ? "tool_calls" : "stop";
 }
 
+loami_counts loami_run_counts(const loami_run *run)
+{
+    loami_counts n = { 0 };
+    for (uint32_t i = 0; i < run->n_prompts; i++) {
+        uint64_t least = run->prompts[i].n;
+        for (uint32_t k = 0; k < run->n_choices; k++) {
+            const loami_choice *c = &run->choices[k];
+            if (c->prompt == &run->prompts[i] && c->result.cached_tokens < least) least = c->result.cached_tokens;
+        }
+        n.prompt += run->prompts[i].n;
+        n.cached += run->n_choices ? least : 0;
+    }
+    for (uint32_t k = 0; k < run->n_choices; k++) n.new += run->choices[k].result.new_tokens;
+    return n;
+}
+
 void loami_put_usage(loami_buf *out, const loami_run *run)
 {
-    uint64_t prompt = 0, cached = 0, new = 0;
-    for (uint32_t i = 0; i < run->n_prompts; i++) prompt += run->prompts[i].n;
-    for (uint32_t i = 0; i < run->n_choices; i++) {
-        cached += run->choices[i].result.cached_tokens;
-        new += run->choices[i].result.new_tokens;
-    }
+    loami_counts n = loami_run_counts(run);
     loami_buf_printf(out,
                      "{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu,\"prompt_"
                      "tokens_details\":{\"cached_tokens\":%llu}}",
-                     (unsigned long long)prompt, (unsigned long long)new, (unsigned long long)(prompt + new),
-                     (unsigned long long)(cached < prompt ? cached : prompt));
+                     (unsigned long long)n.prompt, (unsigned long long)n.new, (unsigned long long)(n.prompt + n.new),
+                     (unsigned long long)n.cached);
 }
 
 bool loami_run_prompts(loami_run *run, uint32_t n)
@@ -437,6 +448,7 @@ static int submit(loami_run *run, loami_fault *f)
         c->prompt = &run->prompts[i / n];
         request.tokens = c->prompt->ids;
         request.n_tokens = c->prompt->n;
+        request.more = i + 1 < run->n_prompts * n; /* begun together, the same request with the same seed gives the same answers */
         run->n_choices++;
         if (run->parsed &&
             loam_parser_open(&c->parser, run->hold.served->text, c->prompt->text, run->tools, on_part, c, &err) < 0)

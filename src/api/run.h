@@ -161,6 +161,13 @@ void loami_put_given(loami_buf *out, const loami_run *run, const loami_prompt *p
 /* Frees what a shape's parse has put into the run: request, prompts, tools. They are not to be used after. */
 void loami_run_forget_request(loami_run *run);
 
+/* Tokens of its prompts, of those the ones found in the cache, and of its answers. Choices of one prompt share what the first of them
+ * computes: found is what the one that found least had. */
+typedef struct loami_counts {
+    uint64_t prompt, cached, new;
+} loami_counts;
+loami_counts loami_run_counts(const loami_run *run);
+
 /* {"prompt_tokens":…} over all choices. */
 void loami_put_usage(loami_buf *out, const loami_run *run);
 

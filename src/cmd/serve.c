@@ -91,7 +91,7 @@ static int read_settings(settings *s, int argc, char **argv)
         { "--overcommit", 0, NULL, "start requests when their prompt fits, not their longest answer",
           LOAMI_OPT_FLAG, &s->overcommit, NULL, 0, 0 },
         { "--speculate", 0, "N",
-          "guess up to N tokens a step from what stood in prompt and answer before: the same text, sooner where it "
+          "guess up to N tokens a step from what stood in prompt and answer before: sooner where the text "
           "repeats itself [0]",
           LOAMI_OPT_U32, &s->speculate, NULL, 0, 32 },
         { "--batch-invariant", 0, NULL, "the same request and seed give the same text, whatever else runs",

@@ -439,8 +439,8 @@ int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err)
         *e->waiting_end = s;
         e->waiting_end = &s->next;
         e->n_waiting++;
-        e->kicked = true;
-        pthread_cond_signal(&e->wake);
+        e->kicked |= !s->request.more;
+        if (e->kicked) pthread_cond_signal(&e->wake);
     }
     pthread_mutex_unlock(&e->lock);
     return rc;

@@ -23,7 +23,7 @@ static uint64_t identity(const loam_engine *e, const loam_kv_config *kv)
     h = loami_mix_word(loami_mix_word(loami_mix_word(h, kv->n_layers), kv->n_kv), kv->head_dim);
     h = loami_mix_word(loami_mix_word(h, kv->type), e->sub_info.page_tokens);
     if (kv->n_groups > 1) h = loami_mix(h, kv->group_of, kv->n_layers);
-    return loami_mix_word(h, e->options.exact);
+    return loami_mix_word(loami_mix_word(h, e->options.exact), e->options.batch_invariant);
 }
 
 /* A file has a page of each group. */

@@ -233,6 +233,16 @@ def test_a_cache_salt_keeps_prompts_apart(client):
     assert cached("ann") == 0 and cached("ann") > 50 and cached("bob") == 0
 
 
+def test_choices_of_one_prompt_are_no_cache(client):
+    messages = [{"role": "user", "content": "Another beginning that is long enough to fill some pages of the cache. " * 12}]
+
+    def cached():
+        usage = ask(client, messages, max_tokens=1, n=4, extra_body={"cache_salt": "choices"}).usage
+        return usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens
+    first, again = cached(), cached()
+    assert first[0] == 0 and 50 < again[0] < again[1] == first[1]
+
+
 def test_stop_strings_after_the_prompt_was_scored(client, greedy):
     text = greedy.choices[0].message.content
     got = ask(client, stop=[text[12:18]], extra_body={"prompt_logprobs": 0})

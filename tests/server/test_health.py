@@ -58,6 +58,15 @@ def test_stall_ends_the_program(start, flags, env):
     assert "stalled: model " in s.log() and "the program ends" in s.log()
 
 
+def test_stall_ends_the_program_when_nobody_waits_any_more(start):
+    s = start("--stall-timeout", 1, "--exit-on-stall")
+    with s.connect() as c:
+        c.sendall(chat_bytes("[fake hang=100000]"))
+        s.until("it hangs", lambda h: h["running"] == 1 and h["state"] != "idle")
+    assert s.wait() == 1
+    assert "stalled: model " in s.log() and "the program ends" in s.log()
+
+
 def test_busy_is_not_stalled(start):
     """Long prompts and many steps are work, not a stall; nor is an engine that idles."""
     s = start("--stall-timeout", 1, "--exit-on-stall")
