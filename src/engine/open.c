@@ -42,6 +42,7 @@ static int look_at_windows(loam_engine *e, loam_err *err)
     }
     if (all) e->near_window = widest;
     else e->window = widest;
+    if (loami_near_at_once(e, e->info.context_tokens) == loami_pages_at_once(e, e->info.context_tokens)) e->near_window = 0; /* nothing to gain */
     return 0;
 }
 

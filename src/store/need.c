@@ -130,6 +130,7 @@ uint64_t loami_need_kv(const loami_need *n, uint64_t context_tokens, uint64_t co
     if (!n->near_token_bytes) return tokens * n->kv_token_bytes;
     loami_near_room r = { .each = (context_tokens + PAGE - 1) / PAGE, .contexts = contexts, .n_running = contexts, .spare = STEP_ROWS / PAGE };
     r.near_each = loami_window_pages(n->window, PAGE, r.each);
+    if (r.near_each == r.each) return tokens * n->kv_token_bytes; /* then the engine keeps everything together */
     near = loami_near_pages(&r, r.each * contexts) * PAGE;
     return tokens * (n->kv_token_bytes - n->near_token_bytes) + near * n->near_token_bytes;
 }
