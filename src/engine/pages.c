@@ -45,7 +45,7 @@ int loami_pages_open(loami_pages **out, const loami_pages_config *c, loam_err *e
     p->tokens = calloc(n + 1, c->page_tokens * sizeof *p->tokens);
     p->fresh = calloc(n + 1, sizeof *p->fresh);
     p->buckets = malloc(p->n_buckets * sizeof *p->buckets);
-    bool frames = loami_frames_open(&p->whole, c->n_pages) & loami_frames_open(&p->near, c->n_near);
+    bool frames = loami_frames_open(&p->whole, c->n_pages) && loami_frames_open(&p->near, c->n_near);
     if (!frames || !p->near_node || !p->nodes || !p->tokens || !p->fresh || !p->buckets) {
         loami_pages_close(p);
         return loami_fail_nomem(err);
