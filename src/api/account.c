@@ -5,6 +5,22 @@
 
 #include <string.h>
 
+loami_counts loami_run_counts(const loami_run *run)
+{
+    loami_counts n = { 0 };
+    for (uint32_t i = 0; i < run->n_prompts; i++) {
+        uint64_t least = run->prompts[i].n;
+        for (uint32_t k = 0; k < run->n_choices; k++) {
+            const loami_choice *c = &run->choices[k];
+            if (c->prompt == &run->prompts[i] && c->result.cached_tokens < least) least = c->result.cached_tokens;
+        }
+        n.prompt += run->prompts[i].n;
+        n.cached += run->n_choices ? least : 0;
+    }
+    for (uint32_t k = 0; k < run->n_choices; k++) n.new += run->choices[k].result.new_tokens;
+    return n;
+}
+
 void loami_run_account_token(loami_choice *c, const loam_token *t)
 {
     loami_run *run = c->run;

@@ -69,22 +69,6 @@ const char *loami_finish_name(const loami_choice *c)
     return c->n_calls ? "tool_calls" : "stop";
 }
 
-loami_counts loami_run_counts(const loami_run *run)
-{
-    loami_counts n = { 0 };
-    for (uint32_t i = 0; i < run->n_prompts; i++) {
-        uint64_t least = run->prompts[i].n;
-        for (uint32_t k = 0; k < run->n_choices; k++) {
-            const loami_choice *c = &run->choices[k];
-            if (c->prompt == &run->prompts[i] && c->result.cached_tokens < least) least = c->result.cached_tokens;
-        }
-        n.prompt += run->prompts[i].n;
-        n.cached += run->n_choices ? least : 0;
-    }
-    for (uint32_t k = 0; k < run->n_choices; k++) n.new += run->choices[k].result.new_tokens;
-    return n;
-}
-
 void loami_put_usage(loami_buf *out, const loami_run *run)
 {
     loami_counts n = loami_run_counts(run);
