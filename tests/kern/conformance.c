@@ -131,6 +131,7 @@ void compare(conformance *c, world *w, steps_fn *steps)
         twin.kv.n_groups = 1;
         twin.kv.group_of = NULL;
         twin.kv.group[0].window = 0;
+        if (w->whole_twin) twin.kv.type = LOAM_KV_FULL;
         open_side(&want, &twin, &loami_reference, &(loam_sub_options){ .threads = 0 });
         if (good(&want)) steps(w, &want);
         open_side(&got, w, c->sub, &c->options);

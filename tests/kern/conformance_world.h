@@ -41,6 +41,7 @@ typedef struct world {
     uint32_t n_seqs;
     uint32_t page_seed;
     bool lenient;               /* extreme numbers: only that it survives and stays finite where the reference does */
+    bool whole_twin;            /* the reference keeps keys and values whole, whatever kv.type says */
     double slack;               /* multiplies the tolerance */
 } world;
 
