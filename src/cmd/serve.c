@@ -11,10 +11,14 @@
 #include "store/store.h"
 #include "web/web.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { CLOSE_S = 8 }; /* for what still runs after the drain: more than the last KV pages take to their files */
 
 typedef struct settings {
     const char *host, *substrate;
@@ -231,6 +235,22 @@ static void on_drain_late(void *arg)
     loami_api_cancel_all(arg);
 }
 
+/* When all was told to end, something may not: a step that hangs, an errand that nobody can cancel. Whoever stops a server has waited for
+ * --drain-timeout already. */
+static void *leave(void *unused)
+{
+    (void)unused;
+    nanosleep(&(struct timespec){ .tv_sec = CLOSE_S }, NULL);
+    fprintf(stderr, "loam serve: something still runs and does not end: left as it is\n");
+    _exit(LOAMI_EXIT_FAIL);
+}
+
+static void leave_soon(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, leave, NULL) == 0) pthread_detach(thread);
+}
+
 /* ---- the page at / ------------------------------------------------------------------------------------ */
 
 /* Nothing from elsewhere, nothing inline, no frame around it: what a model writes has no way to run. */
@@ -376,6 +396,7 @@ static int run(service *v, const settings *s, loam_err *err)
     if (rc == 0) rc = loami_api_start(v->api, err);
     if (rc < 0) return rc;
     loami_loop_run(v->loop);
+    leave_soon();
     if (v->rc < 0) {
         *err = v->err;
         return v->rc;

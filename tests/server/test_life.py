@@ -250,6 +250,16 @@ def test_drain_timeout_ends_what_still_runs(start):
     assert s.wait() == 0
 
 
+def test_drain_does_not_wait_for_an_engine_that_hangs(start):
+    s = start("--drain-timeout", 1)
+    with s.connect() as c:
+        c.sendall(chat_bytes("[fake hang=100000]"))
+        s.until("it hangs", lambda h: h["running"] == 1)
+        s.signal()
+        assert s.wait() == 1
+    assert "does not end" in s.log()
+
+
 def test_second_signal_exits_at_once(start):
     s = start()
     with s.connect() as c:
