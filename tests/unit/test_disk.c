@@ -1,8 +1,11 @@
 /* Pages in files: what was put comes back, nothing else ever does, and a restart finds it. */
 #include "ask.h"
 
-#include "engine/disk.h"
+#include "base/clock.h"
+#include "engine/engine.h"
 
+#include <glob.h>
+#include <sched.h>
 #include <unistd.h>
 
 enum { PAGE_TOKENS = 4, PAGE_BYTES = 1000, LIMIT_PAGES = 10 };
@@ -225,6 +228,20 @@ static void a_restart_finds_what_was_read(void **unused)
     }
 }
 
+/* Waits for so many pages in files: writing goes on after the answer is there, and what memory needs before is not waited for. */
+static void expect_files(const char *dir, size_t n)
+{
+    char pattern[4200];
+    size_t have = 0;
+    snprintf(pattern, sizeof pattern, "%s/*/*.page", dir);
+    for (double until = loami_now_s() + 60; have < n && loami_now_s() < until; sched_yield()) {
+        glob_t found;
+        have = glob(pattern, 0, NULL, &found) == 0 ? found.gl_pathc : 0;
+        globfree(&found);
+    }
+    assert_true(have >= n);
+}
+
 /* Memory for one context, a folder for many: what memory forgot comes back. */
 static void what_memory_forgot_comes_back(void **unused)
 {
@@ -234,6 +251,7 @@ static void what_memory_forgot_comes_back(void **unused)
     bits first, other, again;
     loam_engine *e = open_with(o);
     ask(e, 300, 0, &first);
+    expect_files(dir, 288 / e->sub_info.page_tokens);
     for (uint64_t salt = 1; salt < 6; salt++) ask(e, 480, salt, &other);
     ask(e, 300, 0, &again);
     assert_int_equal(again.cached, 288);
