@@ -141,10 +141,15 @@ size_t loami_disk_check(const loami_disk_config *c, const void *bytes, size_t n,
 static size_t read_file(loami_disk *d, uint64_t hash)
 {
     char path[FILE_PATH_MAX];
+    struct stat st;
     size_t n = 0;
     path_of(d, path, hash, ENDING);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a pipe put there would wait for a writer */
     if (fd < 0) return 0;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return 0;
+    }
     for (ssize_t got = 1; got > 0 && n < d->file_most; n += got > 0 ? (size_t)got : 0) got = read(fd, d->read + n, d->file_most - n);
     struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_NOW } };
     futimens(fd, times);       /* the next start finds it recently used */

@@ -275,6 +275,7 @@ static void serve(loam_engine *e)
         if (idle && !e->kicked) sleep_until_kicked(e);
         e->kicked = false;
         double now = loami_now_s();
+        loami_meter_turn(&e->meter, now);
         drop(e, now);
         loami_sched_admit(e, now);
         publish(e);

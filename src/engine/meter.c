@@ -13,10 +13,15 @@ static void enter(loami_meter *m, double now, loam_phase phase)
     m->phase = phase;
 }
 
+void loami_meter_turn(loami_meter *m, double now)
+{
+    m->turn_at = now;
+}
+
 void loami_meter_begin(loami_meter *m, double now, uint32_t n_prompt)
 {
     enter(m, now, n_prompt ? LOAM_PHASE_PREFILL : LOAM_PHASE_DECODE);
-    m->step_at = now;
+    m->step_at = m->turn_at = now;
 }
 
 void loami_meter_end(loami_meter *m, double now, uint32_t n)
@@ -27,12 +32,14 @@ void loami_meter_end(loami_meter *m, double now, uint32_t n)
     m->tokens = m->tokens * fade + n;
     m->done *= fade;
     m->step_at = 0;
+    m->turn_at = now;          /* a long step is not held against what comes after it */
     m->steps++;
 }
 
 void loami_meter_idle(loami_meter *m, double now)
 {
     enter(m, now, LOAM_PHASE_IDLE);
+    m->turn_at = 0;
 }
 
 void loami_meter_finish(loami_meter *m, loam_finish finish, int code)
@@ -54,7 +61,7 @@ void loami_meter_read(const loami_meter *m, double now, loam_engine_state *out)
 {
     out->phase = m->phase;
     out->phase_s = m->phase_at > 0 ? now - m->phase_at : 0;
-    out->step_s = m->step_at > 0 ? now - m->step_at : 0;
+    out->step_s = m->turn_at > 0 ? now - m->turn_at : 0; /* of a step, or of the turn that has not come to one */
     out->step_max_s = m->step_max_s;
     out->steps = m->steps;
     out->steps_ahead = m->steps_ahead;

@@ -9,6 +9,7 @@
 typedef struct loami_meter {
     loam_phase phase;
     double phase_at, step_at;  /* when the phase and the step running now began; step_at 0: none runs */
+    double turn_at;            /* the last sign of life between steps; 0: the engine sleeps */
     double step_max_s;
     uint64_t steps, steps_ahead;
     uint64_t prompt_tokens, new_tokens, prefix_queries, prefix_hits, disk_hits, preemptions, timeouts, refused;
@@ -16,6 +17,10 @@ typedef struct loami_meter {
     uint64_t finished[LOAM_FINISHES];
     double busy_s, tokens, done; /* fading: seconds in steps, rows run in them, requests finished */
 } loami_meter;
+
+/* At the start of a turn: until a step begins, or the engine is idle, it is up to something that may hang, such as reading pages
+ * from a disk. */
+void loami_meter_turn(loami_meter *m, double now);
 
 /* Before a step, n_prompt of whose rows are of prompts, and after it, n rows long. */
 void loami_meter_begin(loami_meter *m, double now, uint32_t n_prompt);

@@ -6,6 +6,8 @@
 
 #include <glob.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PAGE_TOKENS = 4, PAGE_BYTES = 1000, LIMIT_PAGES = 10 };
@@ -113,6 +115,30 @@ static void damage_is_noticed(void **unused)
     loami_disk_close(d);
     free(whole);
     temp_remove(dir);
+}
+
+/* What is no plain file is not read, and nobody waits for it. */
+static void only_plain_files_are_read(void **unused)
+{
+    (void)unused;
+    for (int kind = 0; kind < 3; kind++) {
+        char *dir = temp_make(), path[4200], aside[4300];
+        loami_disk_config c = config(dir);
+        loami_disk *d = open_disk(&c);
+        put(d, 3);
+        while (!loami_disk_has(d, 4)) sched_yield();
+        assert_true(got(d, 3));
+        path_of(path, dir, 3);
+        snprintf(aside, sizeof aside, "%s.aside", path);
+        assert_int_equal(rename(path, aside), 0);
+        assert_int_equal(kind == 0 ? symlink(aside, path) : kind == 1 ? mkfifo(path, 0600) : mkdir(path, 0700), 0);
+        alarm(60);                 /* who waits for the pipe's writer is ended */
+        assert_false(got(d, 3));
+        alarm(0);
+        assert_false(loami_disk_has(d, 4));
+        loami_disk_close(d);
+        temp_remove(dir);
+    }
 }
 
 static void the_limit_holds_and_the_oldest_go(void **unused)
@@ -260,6 +286,67 @@ static void what_memory_forgot_comes_back(void **unused)
     temp_remove(dir);
 }
 
+static atomic_bool hangs, hung;
+
+/* Stands in for the library's, which is called for every page that is read: a disk that does not answer. */
+int futimens(int fd, const struct timespec times[2])
+{
+    (void)fd;
+    (void)times;
+    if (!atomic_load(&hangs)) return 0;
+    atomic_store(&hung, true);
+    while (atomic_load(&hangs)) sched_yield();
+    return 0;
+}
+
+/* An engine that stands still outside any step, while it reads the first pages of s's prompt, n tokens long: 200 are in files. */
+static loam_engine *open_hung(const char *dir, uint32_t n, loam_stream **s)
+{
+    loam_options o = { .kv_dir = dir };
+    loam_request r = { .max_new = 4, .ignore_eos = true };
+    char prompt[TINY_CONTEXT] = "";
+    answer a;
+    memset(prompt, 'h', 200);
+    loam_engine *e = open_with(o);
+    run(e, prompt, r, &a);
+    loami_buf_free(&a.text);
+    loam_engine_close(e);
+    e = open_with(o);
+    memset(prompt, 'h', n);
+    atomic_store(&hung, false);
+    atomic_store(&hangs, true);
+    *s = submit(e, prompt, r);
+    while (!atomic_load(&hung)) sched_yield();
+    return e;
+}
+
+/* No step runs while pages are read: that the engine is stuck shows all the same, and no longer than it is. */
+static void a_disk_that_hangs_shows(void **unused)
+{
+    (void)unused;
+    char *dir = temp_make();
+    loam_engine_state first, later;
+    loam_stream *s;
+    answer a;
+    loam_engine *e = open_hung(dir, 200, &s);
+    loam_engine_stat(e, &first);
+    for (double now = loami_now_s(); loami_now_s() <= now;) continue;
+    loam_engine_stat(e, &later);
+    atomic_store(&hangs, false);
+    read_all(s, &a);
+    loam_stream_close(s);
+    assert_int_equal(first.steps, 0);
+    assert_true(first.step_s > 0 && later.step_s > first.step_s);
+    assert_int_equal(a.n, 4);
+    assert_int_equal(a.result.cached_tokens, 192);
+    loami_buf_free(&a.text);
+    do loam_engine_stat(e, &later);
+    while (later.running || later.phase != LOAM_PHASE_IDLE);
+    assert_true(later.step_s == 0);
+    loam_engine_close(e);
+    temp_remove(dir);
+}
+
 /* Where some layers have a window, a file has what both kinds keep of a page. */
 static void windows_survive_too(void **unused)
 {
@@ -286,10 +373,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_put_comes_back),
         cmocka_unit_test(damage_is_noticed),
+        cmocka_unit_test(only_plain_files_are_read),
         cmocka_unit_test(the_limit_holds_and_the_oldest_go),
         cmocka_unit_test(a_folder_that_cannot_be_is_refused),
         cmocka_unit_test(a_restart_finds_what_was_read),
         cmocka_unit_test(what_memory_forgot_comes_back),
+        cmocka_unit_test(a_disk_that_hangs_shows),
         cmocka_unit_test(windows_survive_too),
     };
     folder = temp_make();
