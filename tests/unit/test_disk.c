@@ -347,6 +347,29 @@ static void a_disk_that_hangs_shows(void **unused)
     temp_remove(dir);
 }
 
+/* Cancelled while its prompt is being read: the step that was planned by then is the last. */
+static void cancelled_in_prefill(void **unused)
+{
+    (void)unused;
+    char *dir = temp_make();
+    loam_engine_state st;
+    loam_stream *s;
+    answer a;
+    loam_engine *e = open_hung(dir, 450, &s);
+    loam_stream_cancel(s);
+    atomic_store(&hangs, false);
+    read_all(s, &a);
+    loam_stream_close(s);
+    assert_int_equal(a.result.finish, LOAM_FINISH_CANCELLED);
+    assert_int_equal(a.result.code, LOAM_E_CANCELLED);
+    assert_int_equal(a.n, 0);
+    expect_all_pages_back(e);
+    loam_engine_stat(e, &st);
+    assert_true(st.steps <= 1 && st.prompt_tokens < 450 - 192); /* a fresh engine takes several for the rest */
+    loam_engine_close(e);
+    temp_remove(dir);
+}
+
 /* Where some layers have a window, a file has what both kinds keep of a page. */
 static void windows_survive_too(void **unused)
 {
@@ -379,6 +402,7 @@ int main(void)
         cmocka_unit_test(a_restart_finds_what_was_read),
         cmocka_unit_test(what_memory_forgot_comes_back),
         cmocka_unit_test(a_disk_that_hangs_shows),
+        cmocka_unit_test(cancelled_in_prefill),
         cmocka_unit_test(windows_survive_too),
     };
     folder = temp_make();

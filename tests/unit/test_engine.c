@@ -211,7 +211,8 @@ static void a_prefix_seen_before_is_not_run_again(void **unused)
 
 /* ---- ends that come early ------------------------------------------------------------------------------- */
 
-static void cancelled_in_decode_in_prefill_and_in_the_queue(void **unused)
+/* In prefill: test_disk.c, which can halt an engine there. */
+static void cancelled_in_decode_and_in_the_queue(void **unused)
 {
     (void)unused;
     char prompt[TINY_CONTEXT];
@@ -232,8 +233,8 @@ static void cancelled_in_decode_in_prefill_and_in_the_queue(void **unused)
     read_all(decoding, &a);
     loami_buf_free(&a.text);
     assert_int_equal(a.result.finish, LOAM_FINISH_CANCELLED);
-    loam_stream *prefilling = submit(e, prompt, (loam_request){ .max_new = 5 });
-    loam_stream_close(prefilling); /* the reader is gone at once */
+    loam_stream *gone = submit(e, prompt, (loam_request){ .max_new = 5 });
+    loam_stream_close(gone); /* its reader leaves at once, wherever it is by then */
     expect_all_pages_back(e);
     loam_stream_close(decoding);
     loam_stream_close(queued);
@@ -318,7 +319,7 @@ int main(void)
         cmocka_unit_test(a_prefix_seen_before_is_not_run_again),
         cmocka_unit_test(embeddings_say_which_text_failed),
         cmocka_unit_test(logprobs_come_with_the_tokens),
-        cmocka_unit_test(cancelled_in_decode_in_prefill_and_in_the_queue),
+        cmocka_unit_test(cancelled_in_decode_and_in_the_queue),
         cmocka_unit_test(a_slow_reader_stops_only_itself),
         cmocka_unit_test(what_cannot_be_done_is_refused),
         cmocka_unit_test(a_reader_that_polls_is_told),
