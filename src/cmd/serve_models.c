@@ -1,7 +1,8 @@
 #include "cmd/serve_models.h"
 
 #include "base/err.h"
-#include "store/info.h"
+#include "base/system.h"
+#include "store/need.h"
 #include "store/store.h"
 
 #include <stdlib.h>
@@ -11,8 +12,10 @@ enum {
     MODELS_MAX = 1024,    /* a folder of more is a mistake */
     NAMES_A_MODEL = 3,    /* besides those that were served explicitly */
     GUESSED_CONTEXT_TOKENS = 8192,
+    PAGE_TOKENS_MOST = 64, /* of any substrate: contexts end with a page */
+    SCRATCH_SPARE = 4,    /* one in so many: more than twice as far as the guess was off where it was measured */
 };
-static const uint64_t GUESSED_SCRATCH = 64 << 20;
+static const uint64_t GUESSED_DISK = 96 << 20; /* buffers and index of the pages in files */
 
 static char *copy(loami_serve_models *m, const char *s)
 {
@@ -21,21 +24,105 @@ static char *copy(loami_serve_models *m, const char *s)
 
 /* ---- what it takes ------------------------------------------------------------------------------------ */
 
-/* A folder that cannot be read so has no guess: the loading will say what is wrong with it. */
-static void guess(loami_served_config *c)
+/* Of a model: what it takes beside its KV cache, that cache for one context, and as large as it would be
+ * alone. All 0 for a folder that cannot be read so: the loading will say what is wrong with it. */
+typedef struct guess {
+    uint64_t fixed, one, full;
+} guess;
+
+static uint64_t context_of(const loam_options *o, const loami_need *n)
+{
+    uint64_t context = n->context && n->context < GUESSED_CONTEXT_TOKENS ? n->context : GUESSED_CONTEXT_TOKENS;
+    return o->context_tokens ? o->context_tokens : context;
+}
+
+static guess guess_from(loami_served_config *c, const loami_info *info)
+{
+    const loam_options *o = &c->options;
+    loami_need n;
+    if (loami_need_of(&n, &info->config, info, NULL) < 0) return (guess){ 0 };
+    if (o->kv_type && strcmp(o->kv_type, "int8") == 0) loami_need_int8(&n, &info->config);
+    uint64_t context = context_of(o, &n), scratch = loami_need_scratch(&n, &info->config);
+    uint64_t pages = (context + PAGE_TOKENS_MOST - 1) / PAGE_TOKENS_MOST * PAGE_TOKENS_MOST;
+    guess g = { .full = loami_need_kv(&n, context, loam_kv_tokens((uint32_t)context, o->max_running) / context) };
+    if (o->kv_bytes) g.full = o->kv_bytes;
+    g.one = pages * n.kv_token_bytes;
+    if (g.one > g.full) g.one = g.full;
+    c->least_bytes = n.weight_bytes;
+    c->bytes = n.weight_bytes + scratch + (o->kv_dir ? GUESSED_DISK : 0);
+    g.fixed = c->bytes + scratch / SCRATCH_SPARE;
+    return g;
+}
+
+static guess guess_one(loami_served_config *c)
 {
     loami_info info;
-    if (loami_info_open(&info, c->options.model, NULL) < 0) return;
-    const loami_config *g = &info.config;
-    uint64_t context = g->context && g->context < GUESSED_CONTEXT_TOKENS ? g->context
-                                                                         : GUESSED_CONTEXT_TOKENS;
-    uint64_t token = (uint64_t)2 * 2 * g->n_layers * g->n_kv_heads * g->head_dim; /* K and V, 16 bits */
-    uint64_t kv = c->options.kv_bytes;
-    if (c->options.context_tokens) context = c->options.context_tokens;
-    if (!kv) kv = token * loam_kv_tokens((uint32_t)context, c->options.max_running);
-    c->least_bytes = info.tensor_bytes;
-    c->bytes = info.tensor_bytes + kv + GUESSED_SCRATCH;
+    if (loami_info_open(&info, c->options.model, NULL) < 0) return (guess){ 0 };
+    guess g = guess_from(c, &info);
     loami_info_close(&info);
+    return g;
+}
+
+/* ---- shares ------------------------------------------------------------------------------------------- */
+
+/* The largest that is not pinned; n: there is none. */
+static uint32_t largest(const loami_serve_models *m, const guess *g)
+{
+    uint32_t best = m->n;
+    for (uint32_t i = 0; i < m->n; i++)
+        if (!m->list[i].pinned && (best == m->n || g[i].fixed + g[i].one > g[best].fixed + g[best].one)) best = i;
+    return best;
+}
+
+/* Sums over all, or over the pinned ones and one more, if more < n. */
+static guess sum_of(const loami_serve_models *m, const guess *g, bool all, uint32_t more)
+{
+    guess sum = { 0 };
+    for (uint32_t i = 0; i < m->n; i++) {
+        if (!all && !m->list[i].pinned && i != more) continue;
+        sum.fixed += g[i].fixed;
+        sum.one += g[i].one;
+        sum.full += g[i].full;
+    }
+    return sum;
+}
+
+/* What one's cache may have: a context, and of what the limit leaves then, as much of its wish as all get of theirs. */
+static uint64_t share(const guess *g, const guess *sum, uint64_t limit)
+{
+    uint64_t taken = sum->fixed + sum->one;
+    double left = limit > taken ? (double)(limit - taken) : 0, wish = (double)(sum->full - sum->one);
+    return g->one + (uint64_t)(left / wish * (double)(g->full - g->one));
+}
+
+/* A model that is loaded first must not take for its KV cache what another one needs. If all fit, they share; if
+ * they can only take turns, the pinned ones, which never go, leave room for the largest. */
+static void cap(loami_serve_models *m, const guess *g, uint64_t limit)
+{
+    guess sum = sum_of(m, g, true, 0);
+    bool all = sum.fixed + sum.one <= limit;
+    if (!all) {
+        sum = sum_of(m, g, false, m->n);
+        if (sum.fixed + sum.one > limit) return; /* they hardly fit themselves */
+        sum = sum_of(m, g, false, largest(m, g));
+    }
+    for (uint32_t i = 0; i < m->n && sum.fixed + sum.full > limit; i++) {
+        loam_options *o = &m->list[i].options;
+        if (!o->kv_bytes && g[i].full > g[i].one && (all || m->list[i].pinned)) o->kv_bytes = share(&g[i], &sum, limit);
+    }
+}
+
+static int guess_all(loami_serve_models *m, const loam_options *o, loam_err *err)
+{
+    guess *g = loami_arena_array(&m->arena, m->n, sizeof *g);
+    if (!g) return loami_fail_nomem(err);
+    for (uint32_t i = 0; i < m->n; i++) g[i] = guess_one(&m->list[i]);
+    if (m->n > 1) cap(m, g, o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3);
+    for (uint32_t i = 0; i < m->n; i++) {
+        loami_served_config *c = &m->list[i];
+        if (c->bytes) c->bytes += c->options.kv_bytes ? c->options.kv_bytes : g[i].full;
+    }
+    return 0;
 }
 
 /* ---- names -------------------------------------------------------------------------------------------- */
@@ -167,8 +254,7 @@ int loami_serve_models_find(loami_serve_models *out, const loami_serve_wish *wis
     if (rc == 0 && m->n == 0)
         rc = loami_fail(err, LOAM_E_NOT_FOUND, "%s: no folder in it has a config.json", wish->folder);
     for (uint32_t i = 0; rc == 0 && i < wish->pinned.n; i++) rc = pin(m, wish->pinned.item[i], err);
-    for (uint32_t i = 0; rc == 0 && i < m->n; i++) guess(&m->list[i]);
-    return rc;
+    return rc == 0 ? guess_all(m, &wish->options, err) : rc;
 }
 
 void loami_serve_models_free(loami_serve_models *m)
