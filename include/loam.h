@@ -358,7 +358,7 @@ typedef struct loam_engine_state {
     /* the heartbeat */
     loam_phase phase;
     double phase_s;                 /* it has been in this phase for so long */
-    double step_s;                  /* age of the step running now; 0 when none is. One that grows without end: stalled */
+    double step_s;                  /* age of the step running now, or of what the engine is at between steps; 0: it sleeps. One that grows without end: stalled */
     double step_max_s;              /* the longest step so far */
     uint64_t steps, steps_ahead;    /* steps_ahead of them were begun before the one before them was done */
 

@@ -76,7 +76,7 @@ static const series table[] = {
     { "loam_engine_steps_total", "counter", "Steps of the engine.", steps },
     { "loam_engine_steps_ahead_total", "counter", "Of them, begun before the one before them was done.", steps_ahead },
     { "loam_engine_step_seconds", "gauge",
-      "Age of the step that runs now; one that grows without end is stalled.", step_s },
+      "Age of the step that runs now, or of what the engine is at between steps; one that grows without end is stalled.", step_s },
     { "loam_engine_step_max_seconds", "gauge", "The longest step since the model was loaded.", step_max_s },
     { "loam_engine_tokens_per_second", "gauge", "Of prompts and answers, in the last seconds of work.",
       tokens_per_s },

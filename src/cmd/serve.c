@@ -132,7 +132,7 @@ static int read_settings(settings *s, int argc, char **argv)
           LOAMI_OPT_FLAG, &s->lenient, NULL, 0, 0 },
         { "--answer-timeout", 0, "SECONDS", "of a request, to its last token, unless it says less [none]",
           LOAMI_OPT_U32, &s->timeout_s, NULL, 1, 1000000 },
-        { "--stall-timeout", 0, "SECONDS", "a step of an engine that takes longer makes /health 503 [60]",
+        { "--stall-timeout", 0, "SECONDS", "an engine without a sign of life for longer makes /health 503 [60]",
           LOAMI_OPT_U32, &s->stall_s, NULL, 1, 86400 },
         { "--exit-on-stall", 0, NULL, "and ends the program, to be started again [on under a service manager]",
           LOAMI_OPT_FLAG, &s->exit_on_stall, NULL, 0, 0 },
@@ -219,7 +219,7 @@ static void on_stall(void *arg, const char *model, double step_s)
     service *v = arg;
     char why[200];
     bool ends = v->settings->exit_on_stall || under_a_manager();
-    snprintf(why, sizeof why, "model %.100s: a step has been running for %.0f s%s", model, step_s,
+    snprintf(why, sizeof why, "model %.100s: its engine gave no sign of life for %.0f s%s", model, step_s,
              ends ? "; the program ends" : "");
     loami_server_log(v->server, "stalled", why);
     if (ends) _exit(LOAMI_EXIT_FAIL);
