@@ -53,7 +53,7 @@ static void deal_pages(side *d, const world *w, uint32_t group)
     free(all);
 }
 
-int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_options *options)
+static int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_options *options)
 {
     loam_sub_info info;
     uint64_t bytes;
@@ -76,7 +76,7 @@ int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_o
     return 0;
 }
 
-void close_side(side *d)
+static void close_side(side *d)
 {
     if (d->s) d->f->close(d->s);
     for (uint32_t i = 0; i < LOAM_KV_GROUPS * MAX_SEQS; i++) free(d->pages[i / MAX_SEQS][i % MAX_SEQS]);
@@ -166,7 +166,7 @@ world table_world(const conformance *c, uint32_t vocab, uint32_t dim)
     return w;
 }
 
-void same_bits(conformance *c, const world *w, const side *a, size_t at, const side *b, size_t n)
+static void same_bits(conformance *c, const world *w, const side *a, size_t at, const side *b, size_t n)
 {
     c->run++;
     bool same = good(a) && good(b) && a->n_out >= at && b->n_out >= n &&
@@ -174,6 +174,20 @@ void same_bits(conformance *c, const world *w, const side *a, size_t at, const s
     if (same) return;
     c->failed++;
     fprintf(stderr, "%s %s: other bits in other company\n", c->sub->name, w->name);
+}
+
+void open_and_run(side *d, conformance *c, world *w, steps_fn *steps)
+{
+    if (open_side(d, w, c->sub, &c->options) == 0) steps(w, d);
+}
+
+void compare_bits(conformance *c, world *w, side *a, size_t at, side *b, size_t n)
+{
+    if (a->rc == LOAM_E_UNSUPPORTED) c->refused++;
+    else same_bits(c, w, a, at, b, n);
+    close_side(a);
+    close_side(b);
+    free_weights(w);
 }
 
 /* ---- one operation ------------------------------------------------------------------------------------------------ */
@@ -369,14 +383,10 @@ static void steady_experts(conformance *c)
         add_weight(&o.w, k, 8, 256, 128, false);
         snprintf(o.w.name, sizeof o.w.name, "steady moe %s, %u of 8", k->name, o.moe.top_k);
         o.rows = 29;
-        if (open_side(&many, &o.w, c->sub, &c->options) == 0) run_one(&o.w, &many);
+        open_and_run(&many, c, &o.w, run_one);
         o.rows = 1;
-        if (open_side(&first, &o.w, c->sub, &c->options) == 0) run_one(&o.w, &first);
-        if (many.rc != LOAM_E_UNSUPPORTED) same_bits(c, &o.w, &many, many.n_out, &first, first.n_out);
-        else c->refused++;
-        close_side(&many);
-        close_side(&first);
-        free_weights(&o.w);
+        open_and_run(&first, c, &o.w, run_one);
+        compare_bits(c, &o.w, &many, many.n_out, &first, first.n_out);
     }
 }
 

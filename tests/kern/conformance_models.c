@@ -269,15 +269,11 @@ void steady_models(conformance *c)
         snprintf(m.w.name, sizeof m.w.name, "steady model %s", matrix_kinds[k].name);
         m.steps = is_long ? long_cut_up : cut_up;
         m.n_steps = 5;
-        if (open_side(&one, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &one);
+        open_and_run(&one, c, &m.w, run_model);
         m.steps = is_long ? long_cut_otherwise : cut_otherwise;
         m.n_steps = 3;
-        if (open_side(&other, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &other);
-        if (one.rc != LOAM_E_UNSUPPORTED) same_bits(c, &m.w, &one, 3 * (size_t)m.w.vocab, &other, m.w.vocab);
-        else c->refused++;
-        close_side(&one);
-        close_side(&other);
-        free_weights(&m.w);
+        open_and_run(&other, c, &m.w, run_model);
+        compare_bits(c, &m.w, &one, 3 * (size_t)m.w.vocab, &other, m.w.vocab);
     }
 }
 
@@ -295,14 +291,10 @@ void steady_groups(conformance *c)
         fill_groups(&m, 7 + 30 * k);
         m.w.kv.type = k % 2 ? LOAM_KV_INT8 : LOAM_KV_FULL;
         snprintf(m.w.name, sizeof m.w.name, "steady groups, window %u", m.attn.window);
-        if (open_side(&some, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &some);
+        open_and_run(&some, c, &m.w, run_model);
         m.w.kv.n_groups = 1;
         m.w.kv.group_of = NULL;
-        if (open_side(&all, &m.w, c->sub, &c->options) == 0) run_model(&m.w, &all);
-        if (all.rc != LOAM_E_UNSUPPORTED) same_bits(c, &m.w, &all, all.n_out, &some, some.n_out);
-        else c->refused++;
-        close_side(&all);
-        close_side(&some);
-        free_weights(&m.w);
+        open_and_run(&all, c, &m.w, run_model);
+        compare_bits(c, &m.w, &all, all.n_out, &some, some.n_out);
     }
 }

@@ -60,15 +60,17 @@ uint32_t add_weight(world *w, const matrix_kind *k, uint32_t experts, uint32_t r
 void add_part(world *w, uint32_t weight, const matrix_kind *k, uint32_t experts, uint32_t rows, uint32_t cols, bool bias);
 void free_weights(world *w);
 
-int open_side(side *d, const world *w, const loam_substrate *f, const loam_sub_options *options);
 void keep(side *d, loam_tensor t); /* its numbers go to d->out */
-void close_side(side *d);
+
+/* Runs steps on c->sub; compare_bits ends what it began. */
+void open_and_run(side *d, conformance *c, world *w, steps_fn *steps);
 
 /* Runs steps on the reference and on c->sub, judges, frees the weights. */
 void compare(conformance *c, world *w, steps_fn *steps);
 
-/* Whether the last `n` numbers that a kept, from `at` before its end, are those at the end of what b kept. */
-void same_bits(conformance *c, const world *w, const side *a, size_t at, const side *b, size_t n);
+/* The last `n` numbers that a kept, from `at` before its end, must be those at the end of what b kept, unless c->sub refused. Ends both
+ * and frees the weights. */
+void compare_bits(conformance *c, world *w, side *a, size_t at, side *b, size_t n);
 
 /* conformance_picks.c */
 void pick_cases(conformance *c);
