@@ -2,11 +2,12 @@
 
 #include <string.h>
 
-/* Which layer of so many has none, where there are no layer_types: number `full` of each `of`. */
+/* The last of so many layers has none, where there are no layer_types; `key` of config.json can say another number. */
 static const struct {
     const char *family;
-    uint32_t full, of;
-} turns[] = { { "gemma2", 1, 2 }, { "gpt_oss", 1, 2 }, { "gemma3_text", 5, 6 } };
+    uint32_t of;
+    const char *key;
+} turns[] = { { "gemma2", 2, NULL }, { "gpt_oss", 2, NULL }, { "gemma3_text", 6, "sliding_window_pattern" } };
 
 static bool slides(const loami_config *c, uint32_t layer)
 {
@@ -14,11 +15,10 @@ static bool slides(const loami_config *c, uint32_t layer)
     const char *type = json_string_value(json_array_get(types, layer));
     if (types) return type && strcmp(type, "sliding_attention") == 0;
     for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
-        uint32_t of = turns[i].of, full = turns[i].full, pattern = of;
+        uint32_t of = turns[i].of;
         if (strcmp(c->family, turns[i].family) != 0) continue;
-        if (of == 6) loami_json_u32(c->json, "config.json", "sliding_window_pattern", 1, 1024, &pattern, NULL);
-        if (of == 6) of = pattern, full = pattern - 1;
-        return layer % of != full;
+        if (turns[i].key) loami_json_u32(c->json, "config.json", turns[i].key, 1, 1024, &of, NULL);
+        return layer % of != of - 1;
     }
     return false;
 }
