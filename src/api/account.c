@@ -8,16 +8,18 @@
 loami_counts loami_run_counts(const loami_run *run)
 {
     loami_counts n = { 0 };
+    uint32_t k = 0;            /* choices lie prompt by prompt */
     for (uint32_t i = 0; i < run->n_prompts; i++) {
-        uint64_t least = run->prompts[i].n;
-        for (uint32_t k = 0; k < run->n_choices; k++) {
-            const loami_choice *c = &run->choices[k];
-            if (c->prompt == &run->prompts[i] && c->result.cached_tokens < least) least = c->result.cached_tokens;
+        const loami_prompt *p = &run->prompts[i];
+        uint64_t least = k < run->n_choices ? p->n : 0;
+        for (; k < run->n_choices && run->choices[k].prompt == p; k++) {
+            const loam_result *r = &run->choices[k].result;
+            if (r->cached_tokens < least) least = r->cached_tokens;
+            n.new += r->new_tokens;
         }
-        n.prompt += run->prompts[i].n;
-        n.cached += run->n_choices ? least : 0;
+        n.prompt += p->n;
+        n.cached += least;
     }
-    for (uint32_t k = 0; k < run->n_choices; k++) n.new += run->choices[k].result.new_tokens;
     return n;
 }
 
