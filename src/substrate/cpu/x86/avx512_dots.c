@@ -20,15 +20,6 @@ INLINE __m512 by_quarter(const __m512 of[ROWS], __m512i at)
     return _mm512_mask_permutexvar_ps(v, 0x8888, at, of[3]);
 }
 
-INLINE __m512 scales_of(const uint8_t *p, __mmask16 m, loami_scale type)
-{
-    switch (type) {
-    case LOAMI_SCALE_F16: return load_scales(p, m, LOAMI_SCALE_F16);
-    case LOAMI_SCALE_BF16: return load_scales(p, m, LOAMI_SCALE_BF16);
-    default: return load_scales(p, m, LOAMI_SCALE_F32);
-    }
-}
-
 /* Word j of 16 quarters' rows 0 to 3, for each j: within 128 bits a 4x4 transpose. */
 INLINE void turn_quarters(__m512i t[ROWS])
 {
@@ -76,8 +67,8 @@ INLINE void dots_rows(float *y, size_t stride, const loami_mat *w, uint32_t row,
         fetch_all(s + later, 16 * scale_size * ROWS);
         fetch_all(b + later, 16 * scale_size * ROWS);
         for (int r = 0; r < ROWS; r++) {
-            scale[r] = scales_of(s + r * w->scale_bytes + at, have, w->scale);
-            bias[r] = scales_of(b + r * w->scale_bytes + at, have, w->scale);
+            scale[r] = load_scales(s + r * w->scale_bytes + at, have, w->scale);
+            bias[r] = load_scales(b + r * w->scale_bytes + at, have, w->scale);
         }
         for (uint32_t j = 0; j < blocks && block < n_blocks; j++, block++) {
             __mmask64 in = block + 1 == n_blocks && tail ? (1ull << tail) - 1 : ~0ull;
