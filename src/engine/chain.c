@@ -15,7 +15,7 @@ static bool plain(const loam_engine *e, const loam_stream *s, uint32_t n_new)
 bool loami_chain_fits(const loam_engine *e, const loam_batch *b)
 {
     if (!e->machine.api->pick || b->n_rows == 0 || e->model->hidden || e->loading || e->options.speculate_tokens) return false;
-    if (b->n_rows != b->n_seqs || e->n_decode != b->n_rows || b->n_seqs != e->n_running) return false;
+    if (b->n_rows != b->n_seqs || e->work.n_prompt || b->n_seqs != e->n_running) return false;
     for (uint32_t i = 0; i < b->n_seqs; i++)
         if (!plain(e, e->step_seqs[i], e->step_seqs[i]->n_tokens - e->step_seqs[i]->n_prompt)) return false;
     return true;

@@ -284,7 +284,7 @@ static void serve(loam_engine *e)
         loami_tier_save(e);
         idle = b.n_rows == 0 && !e->loading;
         if (idle) loami_meter_idle(&e->meter, loami_now_s());
-        else if (b.n_rows) loami_meter_begin(&e->meter, loami_now_s(), b.n_rows - e->n_decode);
+        else if (b.n_rows) loami_meter_begin(&e->meter, loami_now_s(), e->work.n_prompt);
         pthread_mutex_lock(&e->lock);
         publish(e);
         if (idle) continue;

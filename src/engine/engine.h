@@ -137,7 +137,7 @@ struct loam_engine {
     uint32_t window;           /* tokens that the layer looking back furthest sees; 0: all */
     uint32_t near_window;      /* where some see all: of the others, the furthest; 0: there are none. See pages.h */
     uint8_t *group_of;         /* [layers] 1: it is one of those others */
-    uint32_t n_decode, n_decode_seqs; /* of the step: rows that aren't of prompts, sequences that they are of */
+    uint32_t n_decode_seqs;    /* of the step: the sequences that decode come first */
     double prompts_run;        /* tokens of prompts, so far */
     loami_pages *pages;
     loami_disk *disk;          /* or NULL; see tier.h */

@@ -1,5 +1,6 @@
 #include "engine/pages.h"
 #include "engine/frames.h"
+#include "substrate/groups.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -20,7 +21,6 @@ typedef struct node {
 
 struct loami_pages {
     loami_pages_config c;
-    uint32_t page_tokens;
     loami_frames whole;        /* the nodes' pages. A kept parent is always newer than its children, so the oldest is a leaf */
     loami_frames near;         /* pinned or kept ones are some node's */
     uint32_t *near_node;       /* [c.n_near] whose */
@@ -38,7 +38,6 @@ int loami_pages_open(loami_pages **out, const loami_pages_config *c, loam_err *e
     loami_pages *p = calloc(1, sizeof *p);
     if (!p) return loami_fail_nomem(err);
     p->c = *c;
-    p->page_tokens = c->page_tokens;
     for (p->n_buckets = 16; p->n_buckets < n && p->n_buckets < 1u << 30;) p->n_buckets *= 2;
     p->near_node = calloc((size_t)c->n_near + 1, sizeof *p->near_node);
     p->nodes = calloc(n + 1, sizeof *p->nodes);
@@ -116,7 +115,7 @@ static uint32_t find(const loami_pages *p, uint64_t hash, uint32_t parent, const
     for (; at != NONE; at = p->nodes[at].next) {
         const node *x = &p->nodes[at];
         if (x->hash == hash && x->parent == parent &&
-            memcmp(p->tokens + (size_t)at * p->page_tokens, tokens, p->page_tokens * sizeof *tokens) == 0)
+            memcmp(p->tokens + (size_t)at * p->c.page_tokens, tokens, p->c.page_tokens * sizeof *tokens) == 0)
             return at;
     }
     return NONE;
@@ -138,7 +137,7 @@ static void insert(loami_pages *p, uint32_t at, uint64_t hash, const loami_holdi
     p->nodes[at] = (node){ .hash = hash, .salt = h->salt, .depth = h->n_shared, .node = true, .parent = parent, .near = NONE, .next = *bucket };
     loami_frames_share(&p->whole, at);
     note_fresh(p, at);
-    memcpy(p->tokens + (size_t)at * p->page_tokens, tokens, p->page_tokens * sizeof *tokens);
+    memcpy(p->tokens + (size_t)at * p->c.page_tokens, tokens, p->c.page_tokens * sizeof *tokens);
     *bucket = at;
 }
 
@@ -165,7 +164,7 @@ static void evict_near(loami_pages *p)
 
 uint32_t loami_pages_seen(const loami_pages *p, uint32_t n_past)
 {
-    return n_past + 1 > p->c.window ? (n_past + 1 - p->c.window) / p->page_tokens : 0;
+    return loami_window_from(p->c.window, n_past) / p->c.page_tokens;
 }
 
 static void near_put(loami_pages *p, const loami_holding *h, uint32_t i)
@@ -184,7 +183,7 @@ void loami_pages_pass(loami_pages *p, loami_holding *h, uint32_t n_past)
 /* h has come along nodes to its n_shared'th, from the before'th. */
 static void near_follow(loami_pages *p, loami_holding *h, uint32_t before)
 {
-    uint32_t seen = loami_pages_seen(p, h->n_shared * p->page_tokens);
+    uint32_t seen = loami_pages_seen(p, h->n_shared * p->c.page_tokens);
     for (uint32_t i = before; i < h->n_shared; i++) {
         h->near[i] = i < seen ? 0 : p->nodes[h->pages[i]].near;
         if (i >= seen) loami_frames_pin(&p->near, h->near[i]);
@@ -220,12 +219,12 @@ static uint32_t look(const loami_pages *p, const loami_holding *h, const int32_t
     uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE, best = h->n_shared, gap = 0; /* the last before this has no near page */
     uint64_t hash = loami_pages_last(p, h);
     for (uint32_t i = h->n_shared; i < n_full; i++) {
-        const int32_t *these = tokens + (size_t)i * p->page_tokens;
-        uint32_t at = find(p, hash = hash_page(hash, these, p->page_tokens), parent, these);
+        const int32_t *these = tokens + (size_t)i * p->c.page_tokens;
+        uint32_t at = find(p, hash = hash_page(hash, these, p->c.page_tokens), parent, these);
         if (at == NONE) break;
         h->pages[i] = parent = at;
         if (p->near.n && p->nodes[at].near == NONE) gap = i + 1;
-        if (gap == 0 || gap <= loami_pages_seen(p, (i + 1) * p->page_tokens)) best = i + 1;
+        if (gap == 0 || gap <= loami_pages_seen(p, (i + 1) * p->c.page_tokens)) best = i + 1;
     }
     return best;
 }
@@ -252,7 +251,7 @@ bool loami_pages_take(loami_pages *p, loami_holding *h, const int32_t *tokens, u
 {
     h->n_shared = h->n_pages = h->n_promised = h->n_dropped = h->near_from = h->near_end = 0;
     if (p->near.n && h->near_most > p->near.n - p->near.n_promised) return false;
-    follow(p, h, tokens, n_tokens ? (n_tokens - 1) / p->page_tokens : 0);
+    follow(p, h, tokens, n_tokens ? (n_tokens - 1) / p->c.page_tokens : 0);
     uint32_t more = n_most > h->n_pages ? n_most - h->n_pages : 0;
     if (p->whole.n_promised > p->whole.n_free + p->whole.n_kept || more > loami_pages_left(p)) {
         let_nodes_go(p, h);
@@ -267,7 +266,7 @@ bool loami_pages_take(loami_pages *p, loami_holding *h, const int32_t *tokens, u
 void loami_pages_extend(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_tokens, bool all)
 {
     assert(h->n_pages == h->n_shared);
-    uint32_t came = follow(p, h, tokens, (n_tokens - !all) / p->page_tokens);
+    uint32_t came = follow(p, h, tokens, (n_tokens - !all) / p->c.page_tokens);
     uint32_t kept = came < h->n_promised ? came : h->n_promised; /* promises that were kept this way */
     h->n_promised -= kept;
     p->whole.n_promised -= kept;
@@ -296,14 +295,14 @@ uint32_t loami_pages_held(const loami_pages *p, const loami_holding *h)
 
 void loami_pages_publish(loami_pages *p, loami_holding *h, const int32_t *tokens, uint32_t n_done)
 {
-    uint32_t full = h->keep && h->n_dropped <= h->n_shared ? n_done / p->page_tokens : 0;
+    uint32_t full = h->keep && h->n_dropped <= h->n_shared ? n_done / p->c.page_tokens : 0;
     uint32_t parent = h->n_shared ? h->pages[h->n_shared - 1] : NONE;
     uint64_t hash = loami_pages_last(p, h);
 
     for (; h->n_shared < full; h->n_shared++) {
         uint32_t *page = &h->pages[h->n_shared];
-        const int32_t *these = tokens + (size_t)h->n_shared * p->page_tokens;
-        hash = hash_page(hash, these, p->page_tokens);
+        const int32_t *these = tokens + (size_t)h->n_shared * p->c.page_tokens;
+        hash = hash_page(hash, these, p->c.page_tokens);
         uint32_t same = find(p, hash, parent, these);
         if (same == NONE) {
             insert(p, *page, hash, h, parent, these);
@@ -345,7 +344,7 @@ void loami_pages_forget(loami_pages *p)
 
 uint64_t loami_pages_next(const loami_pages *p, uint64_t hash, const int32_t *tokens)
 {
-    return hash_page(hash, tokens, p->page_tokens);
+    return hash_page(hash, tokens, p->c.page_tokens);
 }
 
 bool loami_pages_fresh(loami_pages *p, uint32_t *page, uint32_t *near, uint64_t *hash)
@@ -369,10 +368,10 @@ void loami_pages_fresh_again(loami_pages *p, uint32_t page)
 
 uint32_t loami_pages_spell(const loami_pages *p, uint32_t page, int32_t *out, uint32_t most, uint64_t *salt)
 {
-    uint32_t n = (p->nodes[page].depth + 1) * p->page_tokens;
+    uint32_t n = (p->nodes[page].depth + 1) * p->c.page_tokens;
     *salt = p->nodes[page].salt;
     if (n > most) return 0;
     for (uint32_t at = page; at != NONE; at = p->nodes[at].parent)
-        memcpy(out + (size_t)p->nodes[at].depth * p->page_tokens, p->tokens + (size_t)at * p->page_tokens, p->page_tokens * sizeof *out);
+        memcpy(out + (size_t)p->nodes[at].depth * p->c.page_tokens, p->tokens + (size_t)at * p->c.page_tokens, p->c.page_tokens * sizeof *out);
     return n;
 }

@@ -39,7 +39,7 @@ typedef struct loami_holding {
     uint32_t n_shared;       /* the first of them that are nodes of the tree, pinned */
     uint32_t n_promised;     /* pages to come */
     uint32_t n_dropped;      /* of those that are no nodes, the ones before this number were given back: see drop */
-    uint32_t *near;          /* as pages, by the same numbers; NULL if there are none */
+    uint32_t *near;          /* as pages, by the same numbers, likewise; unused where there are none */
     uint32_t near_from, near_end; /* of them it holds these; entries before are any near page */
     uint32_t near_most;      /* the caller's word: it holds no more than so many at once, but for a step's rows */
     uint64_t salt;           /* sequences of different salt share nothing */

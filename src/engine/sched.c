@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "engine/tier.h"
 #include "file/windows.h"
+#include "substrate/groups.h"
 
 #include <string.h>
 
@@ -27,10 +28,10 @@ uint32_t loami_near_at_once(const loam_engine *e, uint32_t n_tokens)
 
 void loami_sched_passed(loam_engine *e, loam_stream *s)
 {
-    uint32_t page = e->sub_info.page_tokens;
     if (s->n_past <= s->n_prompt) loami_pages_publish(e->pages, &s->holding, s->tokens, loami_sched_shared(e, s->n_past));
     loami_pages_pass(e->pages, &s->holding, s->n_past);
-    if (e->window && s->n_past + 1 > e->window) loami_pages_drop(e->pages, &s->holding, (s->n_past + 1 - e->window) / page);
+    uint32_t from = loami_window_from(e->window, s->n_past);
+    if (from) loami_pages_drop(e->pages, &s->holding, from / e->sub_info.page_tokens);
 }
 
 uint32_t loami_sched_shared(const loam_engine *e, uint32_t n_tokens)
@@ -312,11 +313,10 @@ static loam_batch plan_kind(loam_engine *e)
     for (uint32_t i = 0; i < e->n_running; i++) e->running[i]->n_rows = e->running[i]->n_drafted = 0;
     e->work = e->model->hidden ? decodes_beside(e) : (loami_work){ 0 };
     if (!e->model->hidden) plan_decodes(e, &b);
-    e->n_decode = b.n_rows;
     e->n_decode_seqs = b.n_seqs;
     plan_prompts(e, &b);
     if (e->model->hidden) e->work = (loami_work){ .n_prompt = e->work.n_prompt, .prompt_past = e->work.prompt_past };
-    b.steady = e->options.batch_invariant || b.n_rows > e->n_decode; /* prompts leave pages for others: see loam.h */
+    b.steady = e->options.batch_invariant || e->work.n_prompt > 0; /* prompts leave pages for others: see loam.h */
     return b;
 }
 

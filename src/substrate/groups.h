@@ -1,8 +1,14 @@
-/* substrate/groups.h: how the layers of a KV cache fall into groups; for substrates. */
+/* substrate/groups.h: how the layers of a KV cache fall into groups, and what a window sees. */
 #ifndef LOAMI_SUBSTRATE_GROUPS_H
 #define LOAMI_SUBSTRATE_GROUPS_H
 
 #include "loam_substrate.h"
+
+/* The first position that the row at pos attends to. window 0: there is none. */
+static inline uint32_t loami_window_from(uint32_t window, uint32_t pos)
+{
+    return window && pos >= window ? pos + 1 - window : 0;
+}
 
 static inline uint32_t loami_kv_group_of(const loam_kv_config *c, uint32_t layer)
 {

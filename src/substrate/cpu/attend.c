@@ -255,7 +255,7 @@ static uint32_t list_jobs(const loam_sub *s, const loami_node *node, uint32_t ea
         const loam_seq_rows *seq = &b->seqs[i];
         for (uint32_t r = 0; r < seq->n_rows; r += each, ++*wholes) {
             uint32_t rows = least(seq->n_rows - r, each), pos = seq->n_past + r;
-            uint32_t from = (window && pos + 1 > window ? pos + 1 - window : 0) / LOAMI_PAGE, end = (pos + rows - 1) / LOAMI_PAGE + 1;
+            uint32_t from = loami_window_from(window, pos) / LOAMI_PAGE, end = (pos + rows - 1) / LOAMI_PAGE + 1;
             uint32_t own = seq->n_past / LOAMI_PAGE > from ? seq->n_past / LOAMI_PAGE : from;
             uint32_t parts = parts_of(s, from, end, n_blocks * node->heads->n_kv);
             if (parts > *parts_max) *parts_max = parts;

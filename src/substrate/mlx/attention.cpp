@@ -112,7 +112,7 @@ static mx::array attend_seq(loam_sub *s, const loami_mlx_seq &seq, const mx::arr
     const loami_mlx_cache &c = s->cache.at(layer);
     const loami_mlx_place &at = seq.at[loami_kv_group_of(&s->kv, layer)];
     int n_q = q.shape(1), dim = q.shape(2), end = seq.n_past + seq.n_rows, window = (int)attn->window;
-    int from = window && seq.n_past + 1 > window ? seq.n_past + 1 - window : 0;
+    int from = (int)loami_window_from(attn->window, (uint32_t)seq.n_past);
     bool slides = window && end > window; /* some row does not see all keys before it */
     mx::array k = loami_mlx_cache_view(*c.k, at, from, end), v = loami_mlx_cache_view(*c.v, at, from, end);
     mx::array rows = mx::slice(q, { seq.first, 0, 0 }, { seq.first + seq.n_rows, n_q, dim });

@@ -135,7 +135,7 @@ static int plan_place(const loam_sub *s, uint32_t group, const loam_seq_rows *q,
 {
     const uint32_t *page = q->pages[group];
     int size = s->page_tokens, past = (int)q->n_past, n = past + (int)q->n_rows, pages = (n + size - 1) / size, most = 0;
-    int window = (int)s->kv.group[group].window, first = window && past + 1 > window ? (past + 1 - window) / size : 0;
+    int first = (int)loami_window_from(s->kv.group[group].window, q->n_past) / size;
     if (consecutive(page + first, pages - first)) {
         at.run = ((int)page[first] - first) * size;
     } else {

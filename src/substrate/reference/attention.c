@@ -110,7 +110,7 @@ static void attend_head(loam_sub *s, const loam_seq_rows *seq, uint32_t pos, uin
                         const loam_attn *attn, const float *q, float *out, double *score)
 {
     uint32_t d = heads->head_dim, kv = h / (heads->n_q / heads->n_kv);
-    uint32_t from = attn->window && pos + 1 > attn->window ? pos + 1 - attn->window : 0;
+    uint32_t from = loami_window_from(attn->window, pos);
     double top = attn->sinks ? loami_number_at(attn->sinks->part[0].data, attn->sinks->part[0].type, h) : -INFINITY;
     double sink = top, sum = 0;
 
