@@ -1,5 +1,6 @@
 #include "substrate/mlx/shim.h"
 
+#include <algorithm>
 #include <cmath>
 
 /* ---- before the cache ----------------------------------------------------------------------------------- */
@@ -15,13 +16,24 @@ const mx::array &loami_mlx_freqs(loam_sub *s, const loam_rope *rope, bool invers
     return inverse ? s->ropes.back().inverse : s->ropes.back().freqs;
 }
 
+/* x[rows][heads][1][head_dim], of which the first is row `first` of the step. */
+static mx::array rotate_rows(loam_sub *s, const loam_rope *rope, const mx::array &x, int first)
+{
+    enum { FEW_DIMS = 32, AT_ONCE = 64 }; /* MLX 0.32 cannot launch its kernel on NVIDIA's GPUs for more rows of so few dims */
+    int rows = x.shape(0), n = s->kernels && rope->dims < FEW_DIMS ? std::min<int>(rows, AT_ONCE) : rows;
+    mx::array positions = n == s->positions->shape(0) ? *s->positions : mx::slice(*s->positions, { first }, { first + n });
+    mx::array some = n == rows ? x : mx::slice(x, { 0, 0, 0, 0 }, { n, x.shape(1), 1, x.shape(3) });
+    mx::array y = mx::fast::rope(some, (int)rope->dims, rope->interleaved, std::nullopt, 1, positions, loami_mlx_freqs(s, rope, false));
+    if (n == rows) return y;
+    return mx::concatenate({ y, rotate_rows(s, rope, mx::slice(x, { n, 0, 0, 0 }, x.shape()), first + n) }, 0);
+}
+
 /* x[rows][heads][head_dim], each row at a position of its own. */
 static mx::array rotate(loam_sub *s, const loam_rope *rope, const mx::array &x)
 {
     int dims = (int)rope->dims, dim = x.shape(-1);
     if (dims == 0) return x;
-    mx::array y = mx::fast::rope(mx::expand_dims(x, 2), dims, rope->interleaved, std::nullopt, 1, *s->positions, loami_mlx_freqs(s, rope, false));
-    y = mx::squeeze(y, 2);
+    mx::array y = mx::squeeze(rotate_rows(s, rope, mx::expand_dims(x, 2), 0), 2);
     if (rope->scale == 1) return y;
     std::vector<float> by((size_t)dim, 1.0f);
     for (int i = 0; i < dims; i++) by[(size_t)i] = rope->scale;

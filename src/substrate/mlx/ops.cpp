@@ -11,14 +11,20 @@ static mx::array like(float x, const mx::array &a)
 
 /* ---- matrices ------------------------------------------------------------------------------------------- */
 
-/* From so many rows on a GPU of NVIDIA multiplies faster by weights that were made 16-bit floats before: MLX's kernels for
- * quantised ones are not made for its large matrix units. */
-enum { DEQUANTISE_FROM = 129 };
+/* Whether a GPU of NVIDIA multiplies by weights made floats before: from so many rows on that is faster, as MLX's kernels for quantised
+ * ones are not made for its large matrix units. For several rows those of MLX 0.32 give wrong numbers where a row is one group, and in
+ * float32 ask for more shared memory than there is. */
+static bool dequantises(const loam_sub *s, const loami_mlx_part &p, const mx::array &x)
+{
+    enum { FROM = 129 };
+    int rows = x.shape(0);
+    return s->kernels && rows > 1 && (rows >= FROM || x.dtype() == mx::float32 || p.scales->shape(-1) == 1);
+}
 
 mx::array loami_mlx_apply(const loam_sub *s, const loami_mlx_part &p, const mx::array &x)
 {
     bool plain = p.quant == LOAM_Q_NONE;
-    if (plain || (s->kernels && x.shape(0) >= DEQUANTISE_FROM)) {
+    if (plain || dequantises(s, p, x)) {
         mx::array w = mx::transpose(plain ? p.data : mx::dequantize(p.data, *p.scales, p.biases, p.group, p.bits, modes[p.quant], std::nullopt, x.dtype()));
         return p.bias ? mx::addmm(*p.bias, x, w) : mx::matmul(x, w);
     }
