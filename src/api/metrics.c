@@ -163,6 +163,8 @@ static void put_server(loami_buf *o, const loami_api *a, const loami_reply *r)
     loami_prom_one(o, "loam_memory_limit_bytes", "gauge", "Of all models together; 0 = none.",
             (double)a->models.config.memory_bytes);
     loami_prom_one(o, "loam_http_connections", "gauge", "Open connections.", s.connections);
+    loami_prom_one(o, "loam_http_held_bytes", "gauge", "Bytes of requests that are here, which --body-memory limits.",
+                   (double)s.held_bytes);
     loami_prom_one(o, "loam_http_requests_inflight", "gauge", "Requests being answered, this one too.", s.replies);
     loami_prom_one(o, "loam_http_requests_total", "counter", "Requests received.", (double)s.requests);
     loami_prom_one(o, "loam_http_sent_bytes_total", "counter", "Bytes of bodies of answers.", (double)s.bytes_sent);

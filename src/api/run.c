@@ -444,6 +444,7 @@ static int submit(loami_run *run, loami_fault *f)
     }
     json_decref(run->hold.body); /* the engine has copies */
     run->hold.body = NULL;
+    loami_reply_body_done(run->reply);
     return 0;
 }
 

@@ -8,6 +8,9 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef __APPLE__
 #include <mach-o/dyld.h>
 #include <mach/mach.h>
@@ -34,6 +37,22 @@ uint64_t loami_memory_bytes(void)
 {
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
+}
+
+void loami_memory_lean(void)
+{
+#ifdef __GLIBC__
+    enum { ALONE_BYTES = 1 << 20, TOP_BYTES = 2 << 20 }; /* set, they don't grow with what is freed, to 32 and 64 MiB */
+    mallopt(M_MMAP_THRESHOLD, ALONE_BYTES);
+    mallopt(M_TRIM_THRESHOLD, TOP_BYTES);
+#endif
+}
+
+void loami_memory_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 uint64_t loami_resident_memory_bytes(void)

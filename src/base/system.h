@@ -9,6 +9,11 @@ uint64_t loami_peak_memory_bytes(void);   /* largest resident size of this proce
 uint64_t loami_resident_memory_bytes(void); /* now; 0 when the system does not say */
 uint64_t loami_memory_bytes(void);        /* the machine's */
 
+/* Keeps the allocator from holding on to what was freed because such sizes were asked for before; and gives back what it
+ * holds now. No-ops where it is not glibc's. Any thread. */
+void loami_memory_lean(void);
+void loami_memory_trim(void);
+
 /* For send: an error, not SIGPIPE, when the other end is gone. 0 on macOS, where libcurl's sockets are set so. */
 extern const int loami_send_flags;
 

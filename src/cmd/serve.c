@@ -24,7 +24,7 @@ typedef struct settings {
     const char *host, *substrate;
     uint32_t port, max_tokens, threads, context, max_queued, max_running, workers;
     uint32_t max_connections, request_s, idle_s, drain_s;
-    uint64_t max_body;
+    uint64_t max_body, body_memory;
     float temperature, top_p, min_p;
     uint32_t top_k;
     const char *tls_cert, *tls_key, *key_file;
@@ -104,6 +104,8 @@ static int read_settings(settings *s, int argc, char **argv)
           NULL, 0, 1000000 },
         { "--max-body", 0, "BYTES", "of a request; more get 413 [33554432]", LOAMI_OPT_U64, &s->max_body,
           NULL, 1024, 4294967296.0 },
+        { "--body-memory", 0, "BYTES", "of all requests' bodies together; what doesn't fit gets 503 [268435456]", LOAMI_OPT_U64,
+          &s->body_memory, NULL, 1024, 9007199254740992.0 },
         { "--max-connections", 0, "N", "more get 503 [1024]", LOAMI_OPT_U32, &s->max_connections, NULL, 1,
           1000000 },
         { "--max-connections-per-address", 0, "N", "likewise, of one address [no limit]", LOAMI_OPT_U32,
@@ -372,6 +374,7 @@ static int run(service *v, const settings *s, loam_err *err)
         .routes = v->routes,
         .arg = v->api,
         .max_body_bytes = (size_t)s->max_body,
+        .max_bodies_bytes = (size_t)s->body_memory,
         .max_connections = s->max_connections,
         .max_per_address = s->max_per_address,
         .keys = v->keys,

@@ -57,6 +57,7 @@ GROUP(hedge, NUM(hedge, after_s, 0, 3600), U32(hedge, max_tokens, 1, 1000000))
 GROUP(affinity, { "header", LOAMI_GF_STRING, offsetof(loami_gw_config, affinity.header), 0, 0, NULL },
       U32(affinity, prefix_bytes, 64, 1 << 20), NUM(affinity, load, 1, 100))
 GROUP(limits, { "body_bytes", LOAMI_GF_U32, offsetof(loami_gw_config, max_body_bytes), 1024, 1u << 30, NULL },
+      { "all_bodies_bytes", LOAMI_GF_NUMBER, offsetof(loami_gw_config, max_bodies_bytes), 1024, 9007199254740992.0, NULL },
       { "connections", LOAMI_GF_U32, offsetof(loami_gw_config, max_connections), 1, 1000000, NULL })
 
 /* ---- the whole ----------------------------------------------------------------------------------- */
@@ -121,6 +122,7 @@ static void set_defaults(loami_gw_config *c)
     c->affinity.load = 1.25;
     c->resume = true;
     c->max_body_bytes = 32u << 20;
+    c->max_bodies_bytes = 256u << 20;
     c->max_connections = 16384;
 }
 

@@ -111,6 +111,7 @@ typedef struct loami_gw_config {
     } affinity;
     bool resume; /* answers go on elsewhere when their backend dies */
     uint32_t max_body_bytes, max_connections;
+    double max_bodies_bytes;
     const char *const *hosts;
     uint32_t n_hosts;
     const char *const *origins;

@@ -221,6 +221,7 @@ static int open_server(loami_gateway *gw, const loami_gateway_options *o, loam_e
         .routes = gw->all_routes,
         .arg = gw,
         .max_body_bytes = c->max_body_bytes,
+        .max_bodies_bytes = (size_t)c->max_bodies_bytes,
         .max_connections = c->max_connections,
         .drain_s = c->timeouts.drain_s < 1 ? 1 : (uint32_t)c->timeouts.drain_s,
         .hosts = c->hosts,

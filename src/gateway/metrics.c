@@ -219,6 +219,8 @@ static void put_own(loami_buf *o, const loami_gateway *gw)
                    (double)gw->limited);
     loami_prom_one(o, "loam_gateway_requests_inflight", "gauge", "Requests of clients.", gw->n_exchanges);
     loami_prom_one(o, "loam_gateway_connections", "gauge", "Connections of clients.", s.connections);
+    loami_prom_one(o, "loam_gateway_held_bytes", "gauge", "Bytes of requests that are here, which limits.all_bodies_bytes limits.",
+                   (double)s.held_bytes);
     loami_prom_head(o, "loam_gateway_reloads_total", "counter", "Configurations read again.");
     loami_prom_put_by(o, "loam_gateway_reloads_total", NULL, "ok", "true", (double)gw->reloads);
     loami_prom_put_by(o, "loam_gateway_reloads_total", NULL, "ok", "false", (double)gw->reloads_failed);

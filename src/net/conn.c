@@ -154,7 +154,8 @@ static void on_deadline(void *arg)
 static void begin_request(loami_conn *c)
 {
     c->started_s = loami_now_s();
-    c->got_bytes = evbuffer_get_length(bufferevent_get_input(c->bev));
+    c->got_bytes = 0;
+    loami_bodies_add(c, evbuffer_get_length(bufferevent_get_input(c->bev)));
     set_timeouts(c, 0); /* the deadline alone counts now */
     loami_timer_set(c->server->loop, &c->deadline, c->server->config.request_s, on_deadline, c);
 }
@@ -170,7 +171,8 @@ static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, v
     if (c->started_s == 0)
         begin_request(c);
     else
-        c->got_bytes += info->n_added;
+        loami_bodies_add(c, info->n_added);
+    if (c->over) event_active(c->look, EV_READ, 0); /* not here, among evhttp's own work */
 }
 
 static void on_output(struct evbuffer *out, const struct evbuffer_cb_info *info, void *arg)
@@ -274,12 +276,21 @@ static void attach(loami_conn *c)
     refuse_too_many(c);
 }
 
+static void refuse_over(loami_conn *c)
+{
+    loami_fault f;
+    loami_bodies_fault(c->server, &f);
+    refuse(c, &f);
+}
+
 static void on_look(evutil_socket_t fd, short what, void *arg)
 {
     loami_conn *c = arg;
     (void)fd, (void)what;
     if (!c->evcon)
         attach(c);
+    else if (!c->reply && !c->lingering && c->over)
+        refuse_over(c);
     else if (!c->reply && !c->lingering)
         reword(c);
 }
@@ -292,6 +303,8 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
     evbuffer_remove_cb_entry(bufferevent_get_input(c->bev), c->in_cb);
     evbuffer_remove_cb_entry(bufferevent_get_output(c->bev), c->out_cb);
     LIST_REMOVE(c, next);
+    loami_bodies_drop(s, c->got_bytes);
+    loami_bodies_tidy(s);
     loami_reply_unqueue(c);
     s->state.connections--;
     if (c->reply) loami_reply_lost(c->reply);

@@ -10,6 +10,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <stdatomic.h>
 #include <sys/queue.h>
 
 /* A client's connection. Made when it is accepted, freed when evhttp frees it (closecb). */
@@ -22,7 +23,8 @@ typedef struct loami_conn {
     struct evbuffer_cb_entry *in_cb, *out_cb;
     loami_timer deadline; /* of a request that is coming in, or of lingering */
     double started_s;     /* when its first byte came; 0 = between requests */
-    uint64_t got_bytes;   /* of it */
+    uint64_t got_bytes;   /* of it, all of them counted in the server's held_bytes */
+    bool over;            /* it does not fit beside what others hold: to be refused */
     bool lingering;       /* answered and half closed: what still comes is thrown away */
     bool unsent;          /* a piece of its answer waits for the end of the loop's turn */
     LIST_ENTRY(loami_conn) next;
@@ -36,6 +38,7 @@ struct loami_reply {
     struct loami_conn *conn;    /* NULL once the client is gone */
     struct evhttp_request *req; /* NULL once evhttp has it back */
     struct evbuffer *body;
+    atomic_size_t held_bytes; /* of the server's, for the body and what is made of it */
     const char *tail;
     char *path, *decoded;
     char id[72], peer[64], method[8];
@@ -76,6 +79,10 @@ struct loami_server {
     uint32_t n_unsent;
     struct event *send; /* active while there are any */
     uint64_t id_salt;
+    atomic_size_t held_bytes; /* what has come of requests and is not done with */
+    size_t most_bytes;        /* of them, since memory was last given back to the system */
+    loami_timer trim_timer;
+    bool trimming; /* it is set */
     loami_server_state state;
 };
 
@@ -94,6 +101,13 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
 void loami_reply_lost(struct loami_reply *r); /* the connection is being freed */
 void loami_reply_send_all(struct loami_server *s); /* what waits for the end of the loop's turn */
 void loami_reply_unqueue(loami_conn *c);
+
+/* bodies.c: what all requests together may hold of memory. */
+void loami_bodies_add(loami_conn *c, size_t n);               /* came in; marks c as over when it does not fit */
+void loami_bodies_move(loami_reply *r, loami_conn *c);        /* c's request is complete and becomes r's body */
+void loami_bodies_drop(struct loami_server *s, size_t n);     /* given back. Any thread */
+void loami_bodies_tidy(struct loami_server *s);               /* soon after much was given back, the system gets it */
+void loami_bodies_fault(const struct loami_server *s, loami_fault *f);
 
 /* server.c */
 void loami_server_route(loami_reply *r);

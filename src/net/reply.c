@@ -92,6 +92,8 @@ static void release(loami_reply *r)
     s->state.replies--;
     s->state.bytes_sent += r->sent_bytes;
     loami_reply_body_free(r);
+    loami_reply_body_done(r);
+    loami_bodies_tidy(s);
     free(r->decoded);
     free(r->path);
     free(r);
@@ -177,6 +179,7 @@ void loami_reply_new(struct loami_server *s, loami_conn *c, struct evhttp_reques
     if (s->config.take_ids) take_id(r);
     r->head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
     evbuffer_add_buffer(r->body, evhttp_request_get_input_buffer(req));
+    loami_bodies_move(r, c);
     s->state.replies++;
 
     c->reply = r;
@@ -289,6 +292,11 @@ void loami_reply_body_free(loami_reply *r)
     r->body = NULL;
 }
 
+void loami_reply_body_done(loami_reply *r)
+{
+    loami_bodies_drop(r->server, atomic_exchange(&r->held_bytes, 0));
+}
+
 /* ---- the answer --------------------------------------------------------------------------------------- */
 
 void loami_reply_watch(loami_reply *r, void (*gone)(void *arg), void (*drained)(void *arg), void *arg)
@@ -315,6 +323,7 @@ static void set_common(loami_reply *r, int status, const char *type)
 {
     r->status = status;
     r->first_s = loami_now_s();
+    loami_bodies_tidy(r->server); /* a worker may be done with the body long before the end */
     if (type) loami_reply_set(r, "Content-Type", type);
     loami_reply_set(r, "X-Request-Id", r->id);
     loami_reply_set(r, "X-Content-Type-Options", "nosniff");

@@ -1,6 +1,7 @@
 #include "net/conn.h"
 
 #include "base/clock.h"
+#include "base/system.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +29,8 @@ static void set_defaults(loami_server_config *c)
 {
     if (!c->host) c->host = "127.0.0.1";
     if (!c->max_body_bytes) c->max_body_bytes = 32u << 20;
+    if (!c->max_bodies_bytes) c->max_bodies_bytes = 256u << 20;
+    if (c->max_bodies_bytes < c->max_body_bytes) c->max_bodies_bytes = c->max_body_bytes;
     if (!c->max_header_bytes) c->max_header_bytes = 64u << 10;
     if (!c->max_connections) c->max_connections = 1024;
     if (!c->request_s) c->request_s = 30;
@@ -363,6 +366,7 @@ int loami_server_open(loami_server **out, loami_loop *loop, const loami_server_c
     evutil_secure_rng_get_bytes(&s->id_salt, sizeof s->id_salt);
     snprintf(s->host, sizeof s->host, "%s", s->config.host);
     raise_file_limit(s->config.max_connections);
+    loami_memory_lean();
 
     rc = LOAM_E_NOMEM;
     s->http = evhttp_new(loami_loop_base(loop));
@@ -394,6 +398,7 @@ void loami_server_close(loami_server *s)
     loami_timer_clear(&s->drain_timer);
     loami_timer_clear(&s->accept_timer);
     if (s->http) evhttp_free(s->http);
+    loami_timer_clear(&s->trim_timer);
     if (s->send) event_free(s->send);
     if (s->on_term) event_free(s->on_term);
     if (s->on_int) event_free(s->on_int);
@@ -419,4 +424,5 @@ void loami_server_log(const loami_server *s, const char *what, const char *why)
 void loami_server_stat(const loami_server *s, loami_server_state *out)
 {
     *out = s->state;
+    out->held_bytes = atomic_load(&s->held_bytes);
 }

@@ -33,6 +33,7 @@ typedef struct loami_server_config {
     const loami_route *routes;
     void *arg;                /* handed to the handlers */
     size_t max_body_bytes;    /* 32 MiB: beyond, 413 */
+    size_t max_bodies_bytes;  /* 256 MiB, and max_body_bytes at least: of all requests together; beyond, 503 */
     size_t max_header_bytes;  /* 64 KiB: beyond, 400 */
     uint32_t max_per_address; /* connections of one address: beyond, 503; 0 = no limit */
     uint32_t max_connections; /* 1024: beyond, 503 */
@@ -79,6 +80,7 @@ void loami_server_log(const loami_server *s, const char *what, const char *why);
 
 typedef struct loami_server_state {
     uint32_t connections, replies;       /* now */
+    uint64_t held_bytes;                 /* now, of requests */
     uint64_t requests, bytes_sent, gone; /* since open; gone: clients that left before their answer was out */
 } loami_server_state;
 void loami_server_stat(const loami_server *s, loami_server_state *out);
@@ -114,6 +116,10 @@ bool loami_reply_next_header(const loami_reply *r, void **at, const char **name,
 /* The body, n bytes. May be called on a worker's thread, by one at a time. */
 const char *loami_reply_body(loami_reply *r, size_t *n);
 void loami_reply_body_free(loami_reply *r);
+
+/* What was made of the body is freed, too: its bytes count no more among those that requests may hold. The reply's end
+ * does this otherwise. Any thread. */
+void loami_reply_body_done(loami_reply *r);
 
 /* ---- the answer -----------------------------------------------------------------------------------------
  */

@@ -164,3 +164,22 @@ def test_a_long_answer_that_is_no_stream_passes_whole(pair):
     _, _, g = pair
     r = g.chat(max_tokens=100_000, temperature=0)
     assert r.status == 200 and r.text.endswith("99999." + r.text[-3:]) and r.json["usage"]["completion_tokens"] == 100_000
+
+
+def test_bodies_of_all_clients_share_one_budget(fake, gateway):
+    mb = 1 << 20
+    a = fake("a")
+    g = gateway(a, limits={"body_bytes": 8 * mb, "all_bodies_bytes": 8 * mb})
+
+    def half_sent(n):
+        c = socket.create_connection(("127.0.0.1", g.port), 30)
+        c.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (n + 1) + b" " * n)
+        return c
+
+    with half_sent(6 * mb):
+        until(lambda: g.metric("loam_gateway_held_bytes") >= 6 * mb)
+        with half_sent(3 * mb) as second:
+            answer = second.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After: " in answer and b"too_many_bytes" in answer
+        assert g.chat(max_tokens=1).status == 200, "a small one is answered all the same"
+    until(lambda: g.metric("loam_gateway_held_bytes") < mb)

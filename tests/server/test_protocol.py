@@ -1,6 +1,7 @@
 """What the server makes of bytes: well-formed, malformed, slow, large, cut off."""
 
 import json
+import re
 import socket
 import time
 
@@ -221,3 +222,65 @@ def test_query_is_allowed_and_not_logged(start):
     assert s.get("/health?token=hush")[0] == 200
     assert s.stop() == 0
     assert "hush" not in s.log() and "/health 200" in s.log()
+
+
+def half_sent(s, n, chunked=False):
+    """A request of which n bytes of the body have come, and more is owed; the server has refused it, or has them."""
+    c = s.connect()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    try:
+        if chunked:
+            c.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + (b"1000\r\n" + b" " * 4096 + b"\r\n") * (n // 4096))
+        else:
+            c.sendall(head + b"Content-Length: %d\r\n\r\n" % (n + 1) + b" " * n)
+    except ConnectionError:
+        pass  # refused before the end
+    return c
+
+
+def held_bytes(s):
+    return int(re.search(rb"^loam_http_held_bytes (\S+)$", s.get("/metrics")[2], re.M)[1])
+
+
+def resident_mb(s):
+    with open(f"/proc/{s.process.pid}/status") as f:
+        return int(next(line for line in f if line.startswith("VmRSS")).split()[1]) // 1024
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_all_bodies_share_one_budget(start, chunked):
+    mb = 1 << 20
+    s = start("--max-body", 16 * mb, "--body-memory", 40 * mb)
+    held = [half_sent(s, 12 * mb, chunked) for _ in range(3)]
+    s.until("all bodies are there", lambda _: held_bytes(s) >= 36 * mb)
+    refused = half_sent(s, 12 * mb, chunked)
+    status, headers, body = read_answer(refused)
+    error = json.loads(body)["error"]
+    assert status == 503 and error["code"] == "too_many_bytes" and str(40 * mb) in error["message"]
+    assert int(headers["retry-after"]) >= 1 and headers["connection"] == "close" and read_all(refused) == b""
+    refused.close()
+    assert s.chat("small ones are answered all the same")[0] == 200
+    for c in held:
+        c.close()
+    s.until("the budget is free again", lambda _: held_bytes(s) < mb)
+    assert s.chat("x" * 8 * mb)[0] in (200, 400), "a large one fits again; what the engine makes of it is another matter"
+
+
+def test_memory_of_bodies_goes_back(start):
+    """Neither clients that left nor connections that stay open keep what their requests took."""
+    mb = 1 << 20
+    s = start()
+    before = resident_mb(s)
+    gone = [half_sent(s, 12 * mb, chunked=i % 2) for i in range(8)]
+    s.until("all bodies are there", lambda _: held_bytes(s) >= 90 * mb)
+    assert resident_mb(s) > before + 80
+    for c in gone:
+        c.close()
+    kept = [s.connect() for _ in range(8)]
+    for c in kept:
+        c.sendall(chat_bytes("x" * 4 * mb))
+    for c in kept:
+        assert read_answer(c)[0] in (200, 400)
+    s.until("memory is back with the system", lambda h: resident_mb(s) < before + 20)
+    for c in kept:
+        c.close()
