@@ -20,11 +20,11 @@ PATIENCE = 30  # seconds that anything may take before a test calls it a hang
 class Server:
     """A running server. url, port; stop() drains it and returns its exit code."""
 
-    def __init__(self, command, model, *args, env, ready=True):
+    def __init__(self, command, model, *args, env, ready=True, stderr=None):
         self.log_file = tempfile.TemporaryFile("w+")
         which = [] if model is None else ["--model", str(model)]  # None: args say it
         self.process = subprocess.Popen([*command, "serve", *which, *map(str, args)],
-                                        stdout=subprocess.PIPE, stderr=self.log_file, text=True, env=env)
+                                        stdout=subprocess.PIPE, stderr=self.log_file if stderr is None else stderr, text=True, env=env)
         self.port = next((int(b) for a, b in zip(args, args[1:]) if a == "--port"), None)
         if ready:
             self.wait_ready()

@@ -170,6 +170,8 @@ static void put_server(loami_buf *o, const loami_api *a, const loami_reply *r)
     loami_prom_one(o, "loam_http_sent_bytes_total", "counter", "Bytes of bodies of answers.", (double)s.bytes_sent);
     loami_prom_one(o, "loam_http_clients_gone_total", "counter", "Clients that left before their answer was out.",
             (double)s.gone);
+    loami_prom_one(o, "loam_log_lines_lost_total", "counter", "Lines of the log that nobody read in time.",
+                   (double)s.log_lost);
     loami_prom_one(o, "process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.",
             (double)cpu.tv_sec + (double)cpu.tv_nsec * 1e-9);
     loami_prom_one(o, "process_start_time_seconds", "gauge",

@@ -4,6 +4,7 @@
 #include "cmd/contain.h"
 #include "cmd/gateway.h"
 #include "gateway/gateway.h"
+#include "net/stderr.h"
 #include "web/gateway.h"
 
 #include <errno.h>
@@ -32,7 +33,10 @@ typedef struct service {
 
 static void say(const char *what, const char *why)
 {
-    fprintf(stderr, "loam gateway: %s%s%s\n", what, why ? ": " : "", why ? why : "");
+    loami_buf b = { 0 };
+    loami_buf_printf(&b, "loam gateway: %s%s%s\n", what, why ? ": " : "", why ? why : "");
+    if (b.data) loami_stderr_put(b.data, b.len);
+    loami_buf_free(&b);
 }
 
 /* What was sealed cannot be opened again: a backend at a new port needs a new process. */

@@ -6,6 +6,7 @@
 #include "cmd/contain.h"
 #include "cmd/serve_models.h"
 #include "net/keys.h"
+#include "net/stderr.h"
 #include "net/tls.h"
 #include "store/share.h"
 #include "store/store.h"
@@ -224,7 +225,9 @@ static void on_stall(void *arg, const char *model, double step_s)
     snprintf(why, sizeof why, "model %.100s: its engine gave no sign of life for %.0f s%s", model, step_s,
              ends ? "; the program ends" : "");
     loami_server_log(v->server, "stalled", why);
-    if (ends) _exit(LOAMI_EXIT_FAIL);
+    if (!ends) return;
+    loami_stderr_flush();
+    _exit(LOAMI_EXIT_FAIL);
 }
 
 static void on_drain(void *arg)
@@ -241,9 +244,11 @@ static void on_drain_late(void *arg)
  * --drain-timeout already. */
 static void *leave(void *unused)
 {
+    static const char left[] = "loam serve: something still runs and does not end: left as it is\n";
     (void)unused;
     nanosleep(&(struct timespec){ .tv_sec = CLOSE_S }, NULL);
-    fprintf(stderr, "loam serve: something still runs and does not end: left as it is\n");
+    loami_stderr_put(left, sizeof left - 1);
+    loami_stderr_flush();
     _exit(LOAMI_EXIT_FAIL);
 }
 

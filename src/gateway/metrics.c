@@ -221,6 +221,8 @@ static void put_own(loami_buf *o, const loami_gateway *gw)
     loami_prom_one(o, "loam_gateway_connections", "gauge", "Connections of clients.", s.connections);
     loami_prom_one(o, "loam_gateway_held_bytes", "gauge", "Bytes of requests that are here, which limits.all_bodies_bytes limits.",
                    (double)s.held_bytes);
+    loami_prom_one(o, "loam_gateway_log_lines_lost_total", "counter", "Lines of the log that nobody read in time.",
+                   (double)s.log_lost);
     loami_prom_head(o, "loam_gateway_reloads_total", "counter", "Configurations read again.");
     loami_prom_put_by(o, "loam_gateway_reloads_total", NULL, "ok", "true", (double)gw->reloads);
     loami_prom_put_by(o, "loam_gateway_reloads_total", NULL, "ok", "false", (double)gw->reloads_failed);

@@ -117,6 +117,7 @@ void loami_server_settled(struct loami_server *s); /* a reply is over: perhaps t
 int loami_guard_check(loami_reply *r, loami_fault *f);
 
 /* log.c */
+void loami_log_open(const struct loami_server *s);
 void loami_log_access(const loami_reply *r);
 void loami_log_text(const loami_reply *r, const char *key, const char *text, size_t n);
 void loami_log_words(const struct loami_server *s, const char *what, const char *why);

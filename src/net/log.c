@@ -2,11 +2,17 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "net/stderr.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
+
+static void put_out(loami_buf *b)
+{
+    if (b->data && !b->failed) loami_stderr_put(b->data, b->len);
+    loami_buf_free(b);
+}
 
 static void put_time(loami_buf *b)
 {
@@ -67,9 +73,7 @@ void loami_log_access(const loami_reply *r)
         }
         loami_buf_putc(&b, '\n');
     }
-    if (b.data && write(STDERR_FILENO, b.data, b.len) < 0) { /* nobody to tell */
-    }
-    loami_buf_free(&b);
+    put_out(&b);
 }
 
 void loami_log_text(const loami_reply *r, const char *key, const char *text, size_t n)
@@ -81,25 +85,48 @@ void loami_log_text(const loami_reply *r, const char *key, const char *text, siz
     loami_buf_printf(&b, "\",\"id\":\"%s\",\"%s\":", r->id, key);
     loami_json_put(&b, text, n);
     loami_buf_puts(&b, "}\n");
-    if (b.data && !b.failed && write(STDERR_FILENO, b.data, b.len) < 0) { /* nobody to tell */
+    put_out(&b);
+}
+
+static void put_words(loami_buf *b, bool json, const char *what, const char *why)
+{
+    if (json) {
+        loami_buf_puts(b, "{\"time\":\"");
+        put_time(b);
+        loami_buf_printf(b, "\",\"event\":\"%s\",\"why\":", what);
+        loami_json_put(b, why, strlen(why));
+        loami_buf_puts(b, "}\n");
+    } else {
+        put_time(b);
+        loami_buf_printf(b, " %s: %s\n", what, why);
     }
-    loami_buf_free(&b);
 }
 
 void loami_log_words(const struct loami_server *s, const char *what, const char *why)
 {
     loami_buf b = { 0 };
-    if (s->config.log_json) {
-        loami_buf_puts(&b, "{\"time\":\"");
-        put_time(&b);
-        loami_buf_printf(&b, "\",\"event\":\"%s\",\"why\":", what);
-        loami_json_put(&b, why, strlen(why));
-        loami_buf_puts(&b, "}\n");
-    } else {
-        put_time(&b);
-        loami_buf_printf(&b, " %s: %s\n", what, why);
-    }
-    if (b.data && write(STDERR_FILENO, b.data, b.len) < 0) { /* nobody to tell */
-    }
-    loami_buf_free(&b);
+    put_words(&b, s->config.log_json, what, why);
+    put_out(&b);
+}
+
+static void put_lost(loami_buf *b, bool json, uint64_t n)
+{
+    char why[80];
+    snprintf(why, sizeof why, "%llu lines lost: nobody read them in time", (unsigned long long)n);
+    put_words(b, json, "log", why);
+}
+
+static void put_lost_json(loami_buf *b, uint64_t n)
+{
+    put_lost(b, true, n);
+}
+
+static void put_lost_plain(loami_buf *b, uint64_t n)
+{
+    put_lost(b, false, n);
+}
+
+void loami_log_open(const struct loami_server *s)
+{
+    loami_stderr_set_lost(s->config.log_json ? put_lost_json : put_lost_plain);
 }

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/system.h"
+#include "net/stderr.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -367,6 +368,7 @@ int loami_server_open(loami_server **out, loami_loop *loop, const loami_server_c
     snprintf(s->host, sizeof s->host, "%s", s->config.host);
     raise_file_limit(s->config.max_connections);
     loami_memory_lean();
+    loami_log_open(s);
 
     rc = LOAM_E_NOMEM;
     s->http = evhttp_new(loami_loop_base(loop));
@@ -399,6 +401,7 @@ void loami_server_close(loami_server *s)
     loami_timer_clear(&s->accept_timer);
     if (s->http) evhttp_free(s->http);
     loami_timer_clear(&s->trim_timer);
+    loami_stderr_flush();
     if (s->send) event_free(s->send);
     if (s->on_term) event_free(s->on_term);
     if (s->on_int) event_free(s->on_int);
@@ -425,4 +428,5 @@ void loami_server_stat(const loami_server *s, loami_server_state *out)
 {
     *out = s->state;
     out->held_bytes = atomic_load(&s->held_bytes);
+    out->log_lost = loami_stderr_lost();
 }

@@ -81,6 +81,7 @@ void loami_server_log(const loami_server *s, const char *what, const char *why);
 typedef struct loami_server_state {
     uint32_t connections, replies;       /* now */
     uint64_t held_bytes;                 /* now, of requests */
+    uint64_t log_lost;                   /* lines that nobody read in time */
     uint64_t requests, bytes_sent, gone; /* since open; gone: clients that left before their answer was out */
 } loami_server_state;
 void loami_server_stat(const loami_server *s, loami_server_state *out);

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -337,3 +338,49 @@ def test_500_idle_clients_cost_nearly_nothing(start):
 
 def resident(pid):
     return int(open(f"/proc/{pid}/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def ask_often(s, n, path):
+    """n answers 404 to requests whose lines in the log are long; returns how many came."""
+    request = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path
+    with s.connect() as c:
+        for _ in range(n):
+            c.sendall(request)
+            assert read_answer(c)[0] == 404
+    return n
+
+
+@pytest.mark.parametrize("json_log", [True, False])
+def test_a_log_that_nobody_reads_stops_nothing(folder, tmp_path, json_log):
+    reading, writing = os.pipe()
+    s = Server(FAKE, folder, "--port", 0, *["--log-json"] * json_log, env=environment(tmp_path), stderr=writing)
+    os.close(writing)
+    try:
+        n = ask_often(s, 6000, b"x" * 199)
+        lost = int(re.search(rb"^loam_log_lines_lost_total (\d+)$", s.get("/metrics")[2], re.M)[1])
+        assert 0 < lost < n, "it keeps what fits, and counts the rest"
+        with os.fdopen(reading, "rb") as log:
+            lines = iter(log.readline, b"")
+            before, told = 0, None
+            for line in lines:
+                told = re.search(rb"(\d+) lines lost", line)
+                if told:
+                    break
+                before += b"xxx" in line
+            assert told, "the reader learns of it"
+            assert before + int(told[1]) in (n, n + 1), "every line was read or counted; the one of /metrics too"
+            ask_often(s, 1, b"late")
+            assert b"/late" in next(lines), "and what comes then is there again"
+            assert s.stop() == 0
+    finally:
+        s.process.kill()
+        s.process.wait()
+
+
+def test_a_log_that_nobody_reads_does_not_keep_the_server_from_ending(folder, tmp_path):
+    reading, writing = os.pipe()
+    s = Server(FAKE, folder, "--port", 0, env=environment(tmp_path), stderr=writing)
+    os.close(writing)
+    ask_often(s, 1000, b"x" * 199)
+    assert s.stop() == 0
+    os.close(reading)
