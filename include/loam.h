@@ -91,7 +91,7 @@ typedef struct loam_options {
     const char *substrate;    /* "auto" (default), "cpu", "mlx", "reference" */
     uint32_t threads;         /* compute threads; 0 = physical cores */
     uint32_t context_tokens;  /* limit of prompt + answer; 0 = the model's own, at most 8192 */
-    uint32_t max_queued;      /* requests that may wait; 0 = 256 */
+    uint32_t max_queued;      /* requests that may wait while all places are taken; 0 = 256 */
     uint32_t max_running;     /* requests that run together; 0 = 32 */
     bool exact;               /* float activations throughout: slower, for checking */
     uint32_t step_ms;         /* what a step should take at most that somebody decodes in: prompts beside are cut into
@@ -348,6 +348,7 @@ enum { LOAM_FINISHES = LOAM_FINISH_ERROR + 1 };
 typedef struct loam_engine_state {
     /* now */
     uint32_t running, waiting;      /* requests */
+    uint32_t requests_max;          /* that may be here at once: max_running and max_queued */
     uint32_t pages_used, pages;     /* KV pages that requests hold, and all there are */
     uint32_t pages_kept;            /* those that nobody holds, kept for prompts that begin alike */
     uint32_t near_pages_used, near_pages, near_pages_kept; /* the same of layers with a window, where others see everything; else 0 */

@@ -406,6 +406,19 @@ static void on_keep_alive(void *arg)
 
 /* ---- the beginning ------------------------------------------------------------------------------------ */
 
+/* More at once than the engine ever has places for would be told to come again for ever. */
+static int check_places(const loami_run *run, loami_fault *f)
+{
+    loam_engine_state e;
+    uint64_t n = (uint64_t)run->n_prompts * run->request->n;
+    loam_engine_stat(run->hold.served->engine, &e);
+    if (n <= e.requests_max) return 0;
+    return loami_fault_set(f, 400, "too_many_choices", run->request->n > 1 ? "n" : run->shape->prompt_field,
+                           "The request asks for %llu answers at once, and this server has places for %u (--max-running and "
+                           "--max-queued together): ask for fewer, or in several requests.",
+                           (unsigned long long)n, e.requests_max);
+}
+
 static int submit(loami_run *run, loami_fault *f)
 {
     loam_request request;
@@ -423,6 +436,7 @@ static int submit(loami_run *run, loami_fault *f)
         double left_ms = (run->deadline_s - loami_now_s()) * 1e3;
         request.timeout_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
     }
+    if (run->n_prompts * n > 1 && check_places(run, f) < 0) return -1;
     run->choices = calloc((size_t)run->n_prompts * n, sizeof *run->choices);
     if (!run->choices) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     for (uint32_t i = 0; i < run->n_prompts * n; i++) {

@@ -415,6 +415,7 @@ void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
     out->waiting = e->n_waiting;
     loami_meter_read(&e->seen, loami_now_s(), out);
     out->refused = e->n_refused;
+    out->requests_max = e->max_queued + e->max_running;
     pthread_mutex_unlock(&shared->lock);
 }
 
@@ -430,7 +431,7 @@ int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err)
     int rc = 0;
     if (!s->request.how.has_seed) s->sampler.seed = random_seed(s);
     pthread_mutex_lock(&e->lock);
-    if (e->n_waiting >= e->max_queued) {
+    if (e->n_waiting >= e->max_queued + (e->max_running - e->stat.running)) { /* who will start at once does not wait */
         e->n_refused++;
         rc = loami_fail(err, LOAM_E_BUSY, "%u requests are waiting already: try again later", e->n_waiting);
     } else {

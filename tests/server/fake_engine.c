@@ -59,6 +59,7 @@ struct loam_engine {
     loam_stream *streams;
     bool closing;
     uint64_t prompt_tokens, new_tokens, steps, timeouts;
+    uint32_t requests_max;
     loam_phase phase;
     double phase_since_s, step_since_s, retry_s;
 };
@@ -309,6 +310,7 @@ int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *e
         return loami_fail(err, LOAM_E_FORMAT, "%s: not a model", options->model);
     loam_engine *e = calloc(1, sizeof *e);
     if (!e) return loami_fail_nomem(err);
+    e->requests_max = (options->max_queued ? options->max_queued : 256) + (options->max_running ? options->max_running : 32);
     e->info = (loam_model_info){ .name = options->name,
                                  .path = options->model,
                                  .family = "fake",
@@ -392,6 +394,7 @@ void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
                                 .step_s = e->step_since_s > 0 ? now - e->step_since_s : 0,
                                 .steps = e->steps,
                                 .timeouts = e->timeouts,
+                                .requests_max = e->requests_max,
                                 .retry_s = e->retry_s };
     for (loam_stream *s = e->streams; s; s = s->next) out->running += !s->done;
     pthread_mutex_unlock(&shared->lock);

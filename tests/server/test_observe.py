@@ -194,6 +194,16 @@ def test_retry_after_is_the_engines(server):
         assert status == 429 and headers["Retry-After"] == want and body["error"]["code"] == "queue_full"
 
 
+def test_more_answers_at_once_than_there_are_places_for_is_no_429(start):
+    s = start("--max-running", 1, "--max-queued", 2)
+    assert s.chat("[fake tokens=2]", n=3)[0] == 200
+    status, headers, body = s.chat("[fake tokens=2]", n=4)
+    assert status == 400 and body["error"]["code"] == "too_many_choices" and body["error"]["param"] == "n" and "Retry-After" not in headers
+    assert " 4 " in body["error"]["message"] and " 3 " in body["error"]["message"]
+    status, _, body = s.post("/v1/completions", {"prompt": ["a"] * 4, "max_tokens": 2})
+    assert status == 400 and body["error"]["param"] == "prompt"
+
+
 def test_priority_and_salt_are_checked(server):
     assert server.chat("x", priority=-5, cache_salt="mine")[0] == 200
     for name, wrong in (("priority", "high"), ("priority", 1.5), ("priority", 1 << 40), ("cache_salt", ""), ("cache_salt", 7)):

@@ -285,6 +285,26 @@ static void what_cannot_be_done_is_refused(void **unused)
     CHECK_FAILS(loam_engine_open(&none, &(loam_options){ .model = folder, .context_tokens = 100000 }, &err), err, LOAM_E_ARG, "100000");
 }
 
+/* Those of one request come all at once, before the engine looks: free places count. */
+static void as_many_at_once_as_there_are_places(void **unused)
+{
+    (void)unused;
+    enum { RUN = 3, WAIT = 2 };
+    loam_engine *e = open_engine(RUN, WAIT);
+    loam_stream *s[RUN + WAIT], *none;
+    loam_engine_state st;
+    loam_err err;
+    int32_t id = 'a';
+    loam_request r = { .tokens = &id, .n_tokens = 1, .max_new = 400, .ignore_eos = true, .more = true };
+    loam_engine_stat(e, &st);
+    assert_int_equal(st.requests_max, RUN + WAIT);
+    for (int i = 0; i < RUN + WAIT; i++) CHECK_OK(loam_submit(e, &s[i], &r, &err), err, 0);
+    CHECK_FAILS(loam_submit(e, &none, &r, &err), err, LOAM_E_BUSY, "waiting");
+    for (int i = 0; i < RUN + WAIT; i++) loam_stream_close(s[i]);
+    expect_all_pages_back(e);
+    loam_engine_close(e);
+}
+
 static void ready(void *arg)
 {
     atomic_fetch_add((atomic_int *)arg, 1);
@@ -322,6 +342,7 @@ int main(void)
         cmocka_unit_test(cancelled_in_decode_and_in_the_queue),
         cmocka_unit_test(a_slow_reader_stops_only_itself),
         cmocka_unit_test(what_cannot_be_done_is_refused),
+        cmocka_unit_test(as_many_at_once_as_there_are_places),
         cmocka_unit_test(a_reader_that_polls_is_told),
     };
     folder = temp_make();

@@ -1,6 +1,7 @@
 /* The pace against machines whose costs are stated: how long steps become, how soon, and what one slow step does. */
 #include "check.h"
 
+#include "engine/meter.h"
 #include "engine/pace.h"
 
 #include <math.h>
@@ -214,6 +215,41 @@ static void a_step_has_room_for_several_prompts(void **unused)
     assert_int_equal(loami_pace_fit(&p, &w, 0, 2000), 0);
 }
 
+/* ---- what who finds the queue full is told ---------------------------------------------------------------------- */
+
+/* After n_requests more, done one after another. */
+static double retry_after(loami_meter *m, double *now, int n_requests, double each_s, uint32_t waiting)
+{
+    loam_engine_state st = { .waiting = waiting };
+    for (int i = 0; i < n_requests; i++) {
+        loami_meter_begin(m, *now, 0);
+        *now += each_s;
+        loami_meter_end(m, *now, 10);
+        loami_meter_finish(m, LOAM_FINISH_STOP, LOAM_OK);
+    }
+    loami_meter_read(m, *now, &st);
+    return st.retry_s;
+}
+
+static void who_is_refused_is_told_the_measured_time(void **unused)
+{
+    (void)unused;
+    loami_meter m = { 0 };
+    double now = 1;
+    assert_float_equal(retry_after(&m, &now, 0, 0, 8), 4, 0); /* nothing was measured: a second each */
+    assert_float_equal(retry_after(&m, &now, 20, 0.5, 100), 25, 0); /* half of 100, at two a second */
+    assert_float_equal(retry_after(&m, &now, 0, 0, 40), 10, 0);
+    assert_float_equal(retry_after(&m, &now, 0, 0, 1), 1, 0); /* never sooner than in a second */
+    assert_float_equal(retry_after(&m, &now, 2000, 0.25, 100), 13, 0); /* by now it is twice as fast */
+    assert_float_equal(retry_after(&m, &now, 500, 2, 100), 100, 1);    /* and slower */
+    assert_float_equal(retry_after(&m, &now, 500, 2, 100000), 600, 0);
+
+    m = (loami_meter){ 0 }; /* one step of 100 rows took a second, and no request is done: 256 tokens are one */
+    loami_meter_begin(&m, 1, 0);
+    loami_meter_end(&m, 2, 100);
+    assert_float_equal(retry_after(&m, &now, 0, 0, 20), 26, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +263,7 @@ int main(void)
         cmocka_unit_test(slow_steps_in_a_row_are_believed),
         cmocka_unit_test(a_slow_machine_halves_its_time),
         cmocka_unit_test(a_step_has_room_for_several_prompts),
+        cmocka_unit_test(who_is_refused_is_told_the_measured_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
