@@ -210,7 +210,8 @@ typedef struct loam_request {
     uint32_t n_logprobs;       /* 0 = none; k = the chosen token's and the k most likely ones' */
     bool want_logprobs;        /* the chosen token's alone counts too */
     uint64_t cache_salt;       /* requests share cached prefixes only with those of the same salt */
-    int32_t priority;          /* the lower, the sooner; 0 is ordinary */
+    int32_t priority;          /* the lower, the sooner; 0 is ordinary. One start in eight, and one step with prompts in
+                                  eight, goes by who came first: less urgent ones wait longer, not for ever */
     uint64_t client;           /* who asks (a hash of the API key, say): clients get equal shares of the work. 0 is one, too */
     uint32_t timeout_ms;       /* from submit to the last token; then it ends with LOAM_E_TIMEOUT. 0 = never */
     bool more;                 /* another request follows at once, that this one shall begin with: an idle engine waits for it (or for this

@@ -139,6 +139,8 @@ struct loam_engine {
     uint8_t *group_of;         /* [layers] 1: it is one of those others */
     uint32_t n_decode_seqs;    /* of the step: the sequences that decode come first */
     double prompts_run;        /* tokens of prompts, so far */
+    uint32_t n_passed;         /* starts in a row that passed over somebody less urgent who had come before */
+    uint32_t n_urgent_steps;   /* steps with prompts in a row in which the urgent ones went first */
     loami_pages *pages;
     loami_disk *disk;          /* or NULL; see tier.h */
     uint64_t page_bytes;       /* of group 0 */

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { PASSED_MOST = 7 }; /* starts, or steps with prompts, of the more urgent in a row */
+
 static uint32_t pages_for(const loam_engine *e, uint32_t n_tokens)
 {
     return (n_tokens + e->sub_info.page_tokens - 1) / e->sub_info.page_tokens;
@@ -83,12 +85,34 @@ static void look_through(loam_engine *e, double now)
     }
 }
 
-static loam_stream **first_waiting(loam_engine *e)
+/* Of those who are no more urgent than this. */
+static loam_stream **first_waiting(loam_engine *e, int32_t priority)
 {
     loam_stream **best = NULL;
     for (loam_stream **at = &e->waiting; *at; at = &(*at)->next)
-        if (!best || sooner(*at, *best)) best = at;
+        if ((*at)->request.priority >= priority && (!best || sooner(*at, *best))) best = at;
     return best;
+}
+
+/* Who came before first and is less urgent: the one that came before all such, or NULL. */
+static const loam_stream *passed_over(const loam_engine *e, const loam_stream *first)
+{
+    const loam_stream *oldest = NULL;
+    for (const loam_stream *s = e->waiting; s; s = s->next)
+        if (s->request.priority > first->request.priority && s->arrival < (oldest ? oldest->arrival : first->arrival)) oldest = s;
+    return oldest;
+}
+
+/* Who is next: the most urgent, or who was passed over often enough. */
+static loam_stream **next_waiting(loam_engine *e, int32_t *urgency, uint32_t *n_passed)
+{
+    loam_stream **first = first_waiting(e, INT32_MIN);
+    const loam_stream *old = first ? passed_over(e, *first) : NULL;
+    if (first) *urgency = (*first)->request.priority;
+    *n_passed = 0;
+    if (old && e->n_passed >= PASSED_MOST) return first_waiting(e, old->request.priority);
+    if (old) *n_passed = e->n_passed + 1;
+    return first;
 }
 
 /* ---- starting ------------------------------------------------------------------------------------------- */
@@ -150,13 +174,17 @@ void loami_sched_admit(loam_engine *e, double now)
 {
     look_through(e, now);
     while (e->n_running < e->max_running) {
-        loam_stream **at = first_waiting(e), *s = at ? *at : NULL;
+        int32_t urgency;
+        uint32_t n_passed;
+        loam_stream **at = next_waiting(e, &urgency, &n_passed), *s = at ? *at : NULL;
         if (!s) break;
         uint32_t most = loami_pages_at_once(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
         if (most > s->n_pages_most) most = s->n_pages_most;
         s->holding.near_most = loami_near_at_once(e, s->n_reserved);
         if (!loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most)) break;
         unlink_waiting(e, at);
+        e->n_passed = n_passed;
+        s->request.priority = urgency; /* who was passed over counts as urgent as those who passed it */
         start(e, s, now);
     }
 }
@@ -259,9 +287,9 @@ static bool follows(loam_engine *e, loam_stream *s)
     return loami_tier_restore(e, s);
 }
 
-static bool due_before(const loam_stream *a, const loam_stream *b)
+static bool due_before(const loam_engine *e, const loam_stream *a, const loam_stream *b)
 {
-    if (a->request.priority != b->request.priority) return a->request.priority < b->request.priority;
+    if (e->n_urgent_steps < PASSED_MOST && a->request.priority != b->request.priority) return a->request.priority < b->request.priority;
     return a->due < b->due;
 }
 
@@ -274,7 +302,7 @@ static uint32_t list_prompts(loam_engine *e)
         if ((s->job == LOAMI_JOB_EMBED) != e->model->hidden) continue;
         if (decodes(s) || follows(e, s) || (s->n_preempted && loami_stream_room(s) == 0)) continue;
         uint32_t at = n++;
-        for (; at > 0 && due_before(s, e->by_due[at - 1]); at--) e->by_due[at] = e->by_due[at - 1];
+        for (; at > 0 && due_before(e, s, e->by_due[at - 1]); at--) e->by_due[at] = e->by_due[at - 1];
         e->by_due[at] = s;
     }
     return n;
@@ -295,6 +323,7 @@ static void plan_prompts(loam_engine *e, loam_batch *b)
         loami_work_prompt(&e->work, s->n_past, n);
         take_rows(e, b, s, n);
     }
+    if (b->n_seqs > e->n_decode_seqs) e->n_urgent_steps = e->n_urgent_steps < PASSED_MOST ? e->n_urgent_steps + 1 : 0;
 }
 
 /* Those who decode, but not in this step: they wait for it all the same. */

@@ -2,12 +2,13 @@
  *
  * Admission: by priority; then those who were sent back; then by what their client has had (shares.h); then first come,
  * first served. The first in this order starts when pages for its longest answer are there (with `overcommit`: for
- * its prompt), and nobody overtakes it meanwhile.
+ * its prompt), and nobody overtakes it meanwhile. After seven starts that passed over somebody less urgent who had come
+ * before, the eighth is theirs, who then counts as urgent as those: priority has a floor, and nobody waits for ever.
  *
  * A step: a row of every sequence that decodes, then pieces of prompts, as many rows as fit into the time that a step may
- * take (pace.h). Among prompts of one priority, each is due when as many prompt tokens have been run as were run when it
- * came plus its own: a short one passes a long one, and none waits for ever. A client's prompts are due one after
- * another.
+ * take (pace.h). Among prompts of one priority, and in every eighth step among all, each is due when as many prompt tokens
+ * have been run as were run when it came plus its own: a short one passes a long one, and none waits for ever. A client's
+ * prompts are due one after another.
  *
  * Prompts that begin like one that is being run now wait for it and share its pages; the same prompt once more shares
  * everything, and copies the last page when it goes its own way (n > 1). */

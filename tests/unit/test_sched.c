@@ -104,6 +104,52 @@ static void the_urgent_come_first(void **unused)
     assert_int_equal(rank[0], 4);
 }
 
+static void the_urgent_cannot_keep_others_away(void **unused)
+{
+    (void)unused;
+    enum { N = 16 };
+    loam_request r[N] = { { .priority = 1000000 }, { .priority = 7 } };
+    atomic_int rank[N];
+    for (int i = 2; i < N; i++) r[i].priority = -5;
+    in_order(r, N, rank);
+    assert_int_equal(rank[0], 8); /* who came first, by far the least urgent: one start in eight */
+    assert_int_equal(rank[1], 16);
+    for (int i = 3; i < N; i++) assert_true(rank[i] > rank[i - 1]);
+}
+
+static void long_prompt(char *to, size_t n);
+
+/* Steps are full of urgent prompts: one that is not urgent is read all the same. */
+static void urgent_prompts_leave_steps_to_others(void **unused)
+{
+    (void)unused;
+    enum { N = 33 };
+    loam_engine *e = open_with((loam_options){ .max_running = N + 1, .step_ms = 60000 });
+    loam_stream *s[N];
+    atomic_int rank[N];
+    char prompt[480];
+    gate g;
+    answer a;
+    atomic_store(&turn, 0);
+    gate_close(&g, e);
+    for (int i = 0; i < N; i++) {
+        long_prompt(prompt, i == 0 ? 100 : 450);
+        prompt[0] = (char)('A' + i);
+        atomic_init(&rank[i], 0);
+        s[i] = submit(e, prompt, (loam_request){ .max_new = 1, .ignore_eos = true, .priority = i == 0 ? 5 : -5,
+                                                 .on_ready = take_turn, .on_ready_arg = &rank[i] });
+    }
+    gate_open(&g);
+    for (int i = 0; i < N; i++) {
+        read_all(s[i], &a);
+        loami_buf_free(&a.text);
+        loam_stream_close(s[i]);
+    }
+    assert_true(rank[0] < N / 2);
+    gate_free(&g);
+    loam_engine_close(e);
+}
+
 static void one_client_cannot_keep_another_away(void **unused)
 {
     (void)unused;
@@ -386,6 +432,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_urgent_come_first),
+        cmocka_unit_test(the_urgent_cannot_keep_others_away),
+        cmocka_unit_test(urgent_prompts_leave_steps_to_others),
         cmocka_unit_test(one_client_cannot_keep_another_away),
         cmocka_unit_test(time_runs_out_in_queue_and_answer),
         cmocka_unit_test(the_same_prompt_is_run_once),
