@@ -254,7 +254,8 @@ typedef struct loam_result {
     uint32_t prompt_tokens, new_tokens;
     uint32_t cached_tokens;    /* of the prompt, found in the KV cache */
     double queue_s, prefill_s, decode_s; /* waiting, prompt, first token to last; the first two are the TTFT */
-    uint32_t preemptions;      /* times it had to give its pages back and start over */
+    uint32_t preemptions;      /* times it gave its place back and started over: no pages (overcommit), or its reader lagged by
+                                  64 tokens while others waited */
 } loam_result;
 
 typedef struct loam_stream loam_stream;
@@ -264,7 +265,8 @@ typedef struct loam_stream loam_stream;
 int loam_submit(loam_engine *e, loam_stream **out, const loam_request *request, loam_err *err);
 
 /* The next step of the answer: 1 with *out filled; 0 at the end (see loam_stream_result); LOAM_E_TIMEOUT if
- * nothing came within wait_ms (0 = do not wait; UINT32_MAX = for ever). One reader at a time. */
+ * nothing came within wait_ms (0 = do not wait; UINT32_MAX = for ever). One reader at a time. The engine runs ahead of its
+ * reader by 64 tokens at most; then the request gives its place up to those who wait, and goes on when half are read. */
 int loam_stream_next(loam_stream *s, loam_token *out, uint32_t wait_ms);
 
 /* Asks for an early end: obeyed in the queue, in prefill and in decode, within one step. Any thread. */

@@ -22,6 +22,7 @@
 
 enum {
     RING_CAP = 64,             /* tokens a reader may lag behind; then its sequence rests. About a second's worth */
+    RING_FREE = RING_CAP / 2,  /* to be free before a sequence that gave up its place wants one again */
     RUNNING_DEFAULT = 32,      /* requests at once */
     CONTEXT_DEFAULT = 8192,    /* tokens: a longer context is the user's wish, since its memory is reserved */
     ROWS_SCORED = 64,          /* rows of a step whose every logit is wanted: their logits are vocab floats each */
@@ -91,6 +92,7 @@ struct loam_stream {
     bool untold;               /* engine's side: pushed since it was told */
     loam_result result;        /* finish != NONE: the engine has let go */
     atomic_bool cancelled;
+    atomic_bool rests;         /* it gave up its place because its reader lags; until it is started again */
 
     /* the reader's */
     loami_detok *detok;

@@ -85,12 +85,18 @@ static void look_through(loam_engine *e, double now)
     }
 }
 
+/* Its reader lags: it would take a place to do nothing there. */
+static bool resting(loam_stream *s)
+{
+    return atomic_load(&s->rests) && loami_stream_room(s) < RING_FREE;
+}
+
 /* Of those who are no more urgent than this. */
 static loam_stream **first_waiting(loam_engine *e, int32_t priority)
 {
     loam_stream **best = NULL;
     for (loam_stream **at = &e->waiting; *at; at = &(*at)->next)
-        if ((*at)->request.priority >= priority && (!best || sooner(*at, *best))) best = at;
+        if ((*at)->request.priority >= priority && (!best || sooner(*at, *best)) && !resting(*at)) best = at;
     return best;
 }
 
@@ -98,8 +104,10 @@ static loam_stream **first_waiting(loam_engine *e, int32_t priority)
 static const loam_stream *passed_over(const loam_engine *e, const loam_stream *first)
 {
     const loam_stream *oldest = NULL;
-    for (const loam_stream *s = e->waiting; s; s = s->next)
-        if (s->request.priority > first->request.priority && s->arrival < (oldest ? oldest->arrival : first->arrival)) oldest = s;
+    for (loam_stream *s = e->waiting; s; s = s->next) {
+        uint64_t before = oldest ? oldest->arrival : first->arrival;
+        if (s->request.priority > first->request.priority && s->arrival < before && !resting(s)) oldest = s;
+    }
     return oldest;
 }
 
@@ -157,6 +165,7 @@ static void insert(loam_engine *e, loam_stream *s)
 static void start(loam_engine *e, loam_stream *s, double now)
 {
     s->n_past = s->holding.n_shared * e->sub_info.page_tokens;
+    atomic_store(&s->rests, false);
     if (!s->admitted_s) {
         s->admitted_s = now;
         s->n_cached = s->n_past;
@@ -170,18 +179,54 @@ static void start(loam_engine *e, loam_stream *s, double now)
     insert(e, s);
 }
 
+/* Takes s out of running and puts it back into the queue, to run its tokens once more: what of its pages is still in the
+ * cache by then need not be run again. Under the engine's lock. */
+static void put_back(loam_engine *e, loam_stream *s)
+{
+    loami_sched_leave(e, s);
+    s->n_past = 0;
+    s->leader = NULL;
+    s->n_preempted++;
+    e->meter.preemptions++;
+    s->next = e->waiting;
+    if (!e->waiting) e->waiting_end = &s->next;
+    e->waiting = s;
+    e->n_waiting++;
+}
+
+/* Somebody waits for a place or pages: the last of those whose readers lag by their whole ring gives its own back. */
+static bool rest_one(loam_engine *e)
+{
+    for (uint32_t i = e->n_running; i > 0; i--) {
+        loam_stream *s = e->running[i - 1];
+        if (!decodes(s) || loami_stream_room(s) > 0) continue;
+        atomic_store(&s->rests, true);
+        put_back(e, s);
+        return true;
+    }
+    return false;
+}
+
+static bool take_pages(loam_engine *e, loam_stream *s)
+{
+    uint32_t most = loami_pages_at_once(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
+    if (most > s->n_pages_most) most = s->n_pages_most;
+    s->holding.near_most = loami_near_at_once(e, s->n_reserved);
+    return loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most);
+}
+
 void loami_sched_admit(loam_engine *e, double now)
 {
     look_through(e, now);
-    while (e->n_running < e->max_running) {
+    for (;;) {
         int32_t urgency;
         uint32_t n_passed;
         loam_stream **at = next_waiting(e, &urgency, &n_passed), *s = at ? *at : NULL;
         if (!s) break;
-        uint32_t most = loami_pages_at_once(e, e->options.overcommit ? s->n_tokens + 1 : s->n_reserved);
-        if (most > s->n_pages_most) most = s->n_pages_most;
-        s->holding.near_most = loami_near_at_once(e, s->n_reserved);
-        if (!loami_pages_take(e->pages, &s->holding, s->tokens, s->n_tokens, most)) break;
+        if (e->n_running == e->max_running || !take_pages(e, s)) {
+            if (rest_one(e)) continue;
+            break;
+        }
         unlink_waiting(e, at);
         e->n_passed = n_passed;
         s->request.priority = urgency; /* who was passed over counts as urgent as those who passed it */
@@ -202,16 +247,8 @@ void loami_sched_leave(loam_engine *e, loam_stream *s)
 /* Its pages go to others; it waits until there are some again, and runs its tokens once more. */
 static void preempt(loam_engine *e, loam_stream *s)
 {
-    loami_sched_leave(e, s);
-    s->n_past = 0;
-    s->leader = NULL;
-    s->n_preempted++;
-    e->meter.preemptions++;
     pthread_mutex_lock(&e->lock);
-    s->next = e->waiting;
-    if (!e->waiting) e->waiting_end = &s->next;
-    e->waiting = s;
-    e->n_waiting++;
+    put_back(e, s);
     pthread_mutex_unlock(&e->lock);
 }
 

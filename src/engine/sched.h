@@ -5,6 +5,9 @@
  * its prompt), and nobody overtakes it meanwhile. After seven starts that passed over somebody less urgent who had come
  * before, the eighth is theirs, who then counts as urgent as those: priority has a floor, and nobody waits for ever.
  *
+ * A sequence whose reader lags by its whole ring gives its place and pages up to those who wait, and comes back when half
+ * the ring is free; if nobody waits, it stays.
+ *
  * A step: a row of every sequence that decodes, then pieces of prompts, as many rows as fit into the time that a step may
  * take (pace.h). Among prompts of one priority, and in every eighth step among all, each is due when as many prompt tokens
  * have been run as were run when it came plus its own: a short one passes a long one, and none waits for ever. A client's

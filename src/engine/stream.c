@@ -191,7 +191,7 @@ struct timespec loami_time_in(uint32_t ms)
 static int take(loam_stream *s, loami_ring_item *item, uint32_t wait_ms)
 {
     int rc = LOAM_E_TIMEOUT;
-    bool was_full = false;
+    bool wakes = false;
     struct timespec until = loami_time_in(wait_ms);
     pthread_mutex_lock(&s->lock);
     while (s->head == s->tail && s->result.finish == LOAM_FINISH_NONE && wait_ms) {
@@ -200,8 +200,9 @@ static int take(loam_stream *s, loami_ring_item *item, uint32_t wait_ms)
     }
     if (s->head != s->tail) {
         uint32_t at = s->tail % RING_CAP;
-        was_full = s->head - s->tail == RING_CAP;
+        wakes = s->head - s->tail == RING_CAP;
         s->tail++;
+        wakes |= atomic_load(&s->rests) && RING_CAP - (s->head - s->tail) == RING_FREE;
         *item = s->ring[at];
         memcpy(s->top, s->ring_top + (size_t)at * s->request.n_logprobs, item->n_top * sizeof *s->top);
         rc = 1;
@@ -211,7 +212,7 @@ static int take(loam_stream *s, loami_ring_item *item, uint32_t wait_ms)
         s->hungry = true;
     }
     pthread_mutex_unlock(&s->lock);
-    if (was_full) loami_engine_kick(s->engine);
+    if (wakes) loami_engine_kick(s->engine);
     return rc;
 }
 

@@ -1,5 +1,6 @@
 /* The engine with a real, tiny model: what a request may rely on, whoever else is there. */
 #include "ask.h"
+#include "gate.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -262,23 +263,76 @@ static void a_slow_reader_stops_only_itself(void **unused)
     loam_engine_close(e);
 }
 
+/* A place, or the pages, of one that nobody reads is for those who wait; its text is what it would have been. */
+static void who_does_not_read_gives_up_its_place(void **unused)
+{
+    (void)unused;
+    static const loam_options ways[] = {
+        { .max_running = 1 },                        /* places are short */
+        { .max_running = 4, .context_tokens = 320, .kv_bytes = 1 }, /* pages are */
+    };
+    for (int way = 0; way < 2; way++) {
+        loam_options o = ways[way];
+        if (o.kv_bytes) { /* of one such context */
+            loam_engine *e = open_with((loam_options){ .max_running = 1, .context_tokens = 320 });
+            o.kv_bytes = loam_engine_info(e)->kv_bytes;
+            loam_engine_close(e);
+        }
+        loam_engine *e = open_with(o);
+        loam_request r = { .max_new = 300, .ignore_eos = true, .how = { .temperature = 0.9f, .seed = 7, .has_seed = true } };
+        loam_engine_state st;
+        loam_token t;
+        answer alone, a;
+        run(e, "slow", r, &alone);
+        loam_stream *slow = submit(e, "slow", r);
+        wait_for_tokens(e, 364);    /* its ring is full */
+        for (int i = 0; i < 3; i++) {
+            run(e, "another", (loam_request){ .max_new = 250, .ignore_eos = true }, &a);
+            assert_int_equal(a.n, 250);
+            loami_buf_free(&a.text);
+        }
+        loam_engine_stat(e, &st);
+        assert_int_equal(st.new_tokens, 300 + 64 + 3 * 250);
+        assert_int_equal(st.preemptions, 1);
+        for (int i = 0; i < 31; i++) { /* less than half the ring: it would come back for next to nothing */
+            assert_int_equal(loam_stream_next(slow, &t, 0), 1);
+            assert_int_equal(t.id, alone.ids[i]);
+        }
+        run(e, "another", (loam_request){ .max_new = 1, .ignore_eos = true }, &a);
+        loami_buf_free(&a.text);
+        loam_engine_stat(e, &st);
+        assert_int_equal(st.running, 0);
+        assert_int_equal(st.waiting, 1);
+        read_all(slow, &a);
+        assert_int_equal(a.n, 300 - 31);
+        assert_memory_equal(a.ids, alone.ids + 31, a.n * sizeof *a.ids);
+        assert_int_equal(a.result.preemptions, 1);
+        loami_buf_free(&a.text);
+        loami_buf_free(&alone.text);
+        loam_stream_close(slow);
+        expect_all_pages_back(e);
+        loam_engine_close(e);
+    }
+}
+
 static void what_cannot_be_done_is_refused(void **unused)
 {
     (void)unused;
     int32_t ids[TINY_CONTEXT] = { 1 };
     loam_engine *e = open_engine(1, 1), *none;
-    loam_stream *s, *more[2];
+    loam_stream *s, *more;
     loam_err err;
     CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = ids }, &err), err, LOAM_E_ARG, "empty");
     CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = ids, .n_tokens = TINY_CONTEXT }, &err), err, LOAM_E_TOO_LONG, "511");
     CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = (int32_t[]){ 3, TINY_VOCAB }, .n_tokens = 2 }, &err), err, LOAM_E_ARG, "token 1");
     CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = (int32_t[]){ -1 }, .n_tokens = 1 }, &err), err, LOAM_E_ARG, "token 0");
-    more[0] = submit(e, "first", (loam_request){ .max_new = 400, .ignore_eos = true });
-    wait_for_tokens(e, 1); /* it runs, the next one waits */
-    more[1] = submit(e, "second", (loam_request){ .max_new = 1 });
+    gate g;
+    gate_close(&g, e); /* it runs, the next one waits */
+    more = submit(e, "second", (loam_request){ .max_new = 1 });
     CHECK_FAILS(loam_submit(e, &s, &(loam_request){ .tokens = ids, .n_tokens = 1 }, &err), err, LOAM_E_BUSY, "waiting");
-    loam_stream_close(more[0]);
-    loam_stream_close(more[1]);
+    gate_open(&g);
+    loam_stream_close(more);
+    gate_free(&g);
     loam_engine_close(e);
     CHECK_FAILS(loam_engine_open(&none, &(loam_options){ .model = "/no/such/model" }, &err), err, LOAM_E_NOT_FOUND, "/no/such/model");
     CHECK_FAILS(loam_engine_open(&none, &(loam_options){ .model = folder, .substrate = "abacus" }, &err), err, LOAM_E_NOT_FOUND, "abacus");
@@ -341,6 +395,7 @@ int main(void)
         cmocka_unit_test(logprobs_come_with_the_tokens),
         cmocka_unit_test(cancelled_in_decode_and_in_the_queue),
         cmocka_unit_test(a_slow_reader_stops_only_itself),
+        cmocka_unit_test(who_does_not_read_gives_up_its_place),
         cmocka_unit_test(what_cannot_be_done_is_refused),
         cmocka_unit_test(as_many_at_once_as_there_are_places),
         cmocka_unit_test(a_reader_that_polls_is_told),
