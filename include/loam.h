@@ -346,7 +346,7 @@ typedef enum loam_phase {
     LOAM_PHASE_DECODE,         /* it has none */
 } loam_phase;
 
-enum { LOAM_FINISHES = LOAM_FINISH_ERROR + 1 };
+enum { LOAM_FINISHES = LOAM_FINISH_ERROR + 1, LOAM_STEP_SIZES = 14 };
 
 typedef struct loam_engine_state {
     /* now */
@@ -368,6 +368,9 @@ typedef struct loam_engine_state {
 
     /* since open */
     uint64_t prompt_tokens, new_tokens; /* run (not those found in the cache); chosen */
+    uint64_t prompt_tokens_read;    /* of prompts read to their end, those found in the cache too */
+    uint64_t tokens_run;            /* by all steps, of prompts and answers */
+    uint64_t step_tokens[LOAM_STEP_SIZES]; /* steps that ran at most 1, 8, 16, 32, ... 16384 tokens, and more; each without those before it */
     uint64_t prefix_queries, prefix_hits; /* prompt tokens of requests started; of them, found in the cache */
     uint64_t disk_hits;             /* of those, tokens that came from kv_dir */
     uint64_t preemptions;

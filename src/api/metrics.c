@@ -38,6 +38,7 @@ static double usage(const loam_engine_state *e)
 SERIES(kv_usage, usage(&m->e))
 SERIES(kv_kept, m->e.pages_kept)
 SERIES(prompt_tokens, m->e.prompt_tokens + m->s->gone.prompt_tokens)
+SERIES(prompt_tokens_read, m->e.prompt_tokens_read + m->s->gone.prompt_tokens_read)
 SERIES(new_tokens, m->e.new_tokens + m->s->gone.new_tokens)
 SERIES(prefix_queries, m->e.prefix_queries + m->s->gone.prefix_queries)
 SERIES(prefix_hits, m->e.prefix_hits + m->s->gone.prefix_hits)
@@ -69,8 +70,11 @@ static const series table[] = {
     { "vllm:spec_decode_num_draft_tokens_total", "counter", "Tokens guessed ahead.", speculated },
     { "vllm:spec_decode_num_accepted_tokens_total", "counter", "Of them, what the model chose.",
       speculated_right },
-    { "vllm:prompt_tokens_total", "counter", "Tokens of prompts that were computed.", prompt_tokens },
+    { "vllm:prompt_tokens_total", "counter", "Tokens of prompts read to their end, those found in the cache too.",
+      prompt_tokens_read },
     { "vllm:generation_tokens_total", "counter", "Tokens of answers.", new_tokens },
+    { "loam_prompt_tokens_computed_total", "counter", "Tokens of prompts that were computed: not found in the cache.",
+      prompt_tokens },
     { "loam_kv_pages_kept", "gauge", "Pages that nobody holds, kept for prompts that begin alike.", kv_kept },
     { "loam_prefix_disk_hits_total", "counter", "Tokens of prompts found on disk.", disk_hits },
     { "loam_engine_steps_total", "counter", "Steps of the engine.", steps },
@@ -135,6 +139,20 @@ static void put_states(loami_buf *o, const loami_api *a, const sample *m, uint32
                               strcmp(names[k], loami_api_pulse(a, m[i].s)) == 0);
 }
 
+/* The engine counts its steps itself. */
+static void put_steps(loami_buf *o, const sample *m, uint32_t n)
+{
+    static const loami_prom_hist series = { "vllm:iteration_tokens_total", "Tokens of prompts and answers that a step ran.", 0,
+                                            loami_bounds_step };
+    loami_prom_head(o, series.name, "histogram", series.help);
+    for (uint32_t i = 0; i < n; i++) {
+        const loam_engine_state *e = &m[i].e, *gone = &m[i].s->gone;
+        loami_hist h = { .count = e->steps + gone->steps, .sum = (double)(e->tokens_run + gone->tokens_run) };
+        for (int k = 0; k < LOAM_STEP_SIZES - 1; k++) h.n[k] = e->step_tokens[k] + gone->step_tokens[k];
+        loami_prom_put_hist(o, &series, &m[i].labels, &h);
+    }
+}
+
 static void put_models(loami_buf *o, const loami_api *a, const sample *m, uint32_t n)
 {
     for (size_t k = 0; k < sizeof table / sizeof table[0]; k++) {
@@ -143,6 +161,7 @@ static void put_models(loami_buf *o, const loami_api *a, const sample *m, uint32
     }
     put_success(o, m, n);
     put_states(o, a, m, n);
+    put_steps(o, m, n);
     for (size_t k = 0; k < sizeof hists / sizeof hists[0]; k++) {
         loami_prom_head(o, hists[k].name, "histogram", hists[k].help);
         for (uint32_t i = 0; i < n; i++) loami_prom_put_hist(o, &hists[k], &m[i].labels, &m[i].s->stats);
@@ -167,6 +186,9 @@ static void put_server(loami_buf *o, const loami_api *a, const loami_reply *r)
                    (double)s.held_bytes);
     loami_prom_one(o, "loam_http_requests_inflight", "gauge", "Requests being answered, this one too.", s.replies);
     loami_prom_one(o, "loam_http_requests_total", "counter", "Requests received.", (double)s.requests);
+    loami_prom_head(o, "loam_http_refused_total", "counter", "Requests and connections answered 429 or 503.");
+    loami_prom_put_by(o, "loam_http_refused_total", NULL, "code", "429", (double)s.refused_429);
+    loami_prom_put_by(o, "loam_http_refused_total", NULL, "code", "503", (double)s.refused_503);
     loami_prom_one(o, "loam_http_sent_bytes_total", "counter", "Bytes of bodies of answers.", (double)s.bytes_sent);
     loami_prom_one(o, "loam_http_clients_gone_total", "counter", "Clients that left before their answer was out.",
             (double)s.gone);

@@ -169,6 +169,9 @@ static void remember(loami_served *s)
     loam_engine_stat(s->engine, &e);
     g->prompt_tokens += e.prompt_tokens;
     g->new_tokens += e.new_tokens;
+    g->prompt_tokens_read += e.prompt_tokens_read;
+    g->tokens_run += e.tokens_run;
+    for (int i = 0; i < LOAM_STEP_SIZES; i++) g->step_tokens[i] += e.step_tokens[i];
     g->prefix_queries += e.prefix_queries;
     g->prefix_hits += e.prefix_hits;
     g->disk_hits += e.disk_hits;

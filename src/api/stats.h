@@ -7,7 +7,7 @@
 
 /* Ascending, ended by 0: vLLM's, so that its dashboards fit. */
 extern const double loami_bounds_ttft[], loami_bounds_gap[], loami_bounds_request[], loami_bounds_tokens[],
-    loami_bounds_n[];
+    loami_bounds_n[], loami_bounds_step[];
 
 /* Why a request ended, as vLLM words it. */
 typedef enum loami_ending {

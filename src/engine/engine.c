@@ -63,8 +63,12 @@ bool loami_engine_emit(loam_engine *e, loam_stream *s, loami_ring_item *item, co
 {
     uint32_t n_new = s->n_tokens - s->n_prompt;
     double now = loami_now_s();
-    if (n_new == 0) s->first_token_s = now;
-    else item->gap_s = now - s->last_token_s;
+    if (n_new == 0) {
+        s->first_token_s = now;
+        e->meter.prompt_tokens_read += s->n_prompt;
+    } else {
+        item->gap_s = now - s->last_token_s;
+    }
     s->last_token_s = now;
     item->silent = ends(e, s, item->id);
     s->tokens[s->n_tokens++] = item->id;
@@ -156,6 +160,12 @@ void loami_engine_ran(loam_engine *e, loam_stream *s, uint32_t n_rows)
     loami_sched_passed(e, s);
 }
 
+static void end_job(loam_engine *e, loam_stream *s)
+{
+    e->meter.prompt_tokens_read += s->n_prompt;
+    release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
+}
+
 /* Hands each sequence of the step its rows of logits or hidden states. */
 static void take_results(loam_engine *e, const loam_batch *b, const float *logits)
 {
@@ -172,7 +182,7 @@ static void take_results(loam_engine *e, const loam_batch *b, const float *logit
         loami_engine_ran(e, s, s->n_rows - s->n_drafted);
         if (prompt && whole) loami_sched_twins(e, s, sample, logits);
         if (whole && s->job == LOAMI_JOB_GENERATE) sample_drafted(e, s, logits);
-        else if (whole) release(e, s, LOAM_FINISH_STOP, LOAM_OK, "");
+        else if (whole) end_job(e, s);
         logits += (size_t)n_wanted * width;
     }
     /* All rows first: a reader of several streams that wakes takes a processor from who samples, once a step and not once a row. */

@@ -24,6 +24,14 @@ void loami_meter_begin(loami_meter *m, double now, uint32_t n_prompt)
     m->step_at = m->turn_at = now;
 }
 
+/* Where a step of n tokens is counted. */
+static uint32_t size_of(uint32_t n)
+{
+    uint32_t i = 0;
+    for (uint32_t most = 1; n > most && i < LOAM_STEP_SIZES - 1; most = most == 1 ? 8 : 2 * most) i++;
+    return i;
+}
+
 void loami_meter_end(loami_meter *m, double now, uint32_t n)
 {
     double took = now - m->step_at, fade = exp(-took / FADE_S);
@@ -34,6 +42,8 @@ void loami_meter_end(loami_meter *m, double now, uint32_t n)
     m->step_at = 0;
     m->turn_at = now;          /* a long step is not held against what comes after it */
     m->steps++;
+    m->tokens_run += n;
+    m->step_tokens[size_of(n)]++;
 }
 
 void loami_meter_idle(loami_meter *m, double now)
@@ -67,6 +77,9 @@ void loami_meter_read(const loami_meter *m, double now, loam_engine_state *out)
     out->steps_ahead = m->steps_ahead;
     out->prompt_tokens = m->prompt_tokens;
     out->new_tokens = m->new_tokens;
+    out->prompt_tokens_read = m->prompt_tokens_read;
+    out->tokens_run = m->tokens_run;
+    memcpy(out->step_tokens, m->step_tokens, sizeof out->step_tokens);
     out->prefix_queries = m->prefix_queries;
     out->prefix_hits = m->prefix_hits;
     out->disk_hits = m->disk_hits;

@@ -14,6 +14,7 @@ typedef struct loami_meter {
     uint64_t steps, steps_ahead;
     uint64_t prompt_tokens, new_tokens, prefix_queries, prefix_hits, disk_hits, preemptions, timeouts, refused;
     uint64_t drafted, drafted_right;
+    uint64_t prompt_tokens_read, tokens_run, step_tokens[LOAM_STEP_SIZES];
     uint64_t finished[LOAM_FINISHES];
     double busy_s, tokens, done; /* fading: seconds in steps, rows run in them, requests finished */
 } loami_meter;

@@ -217,6 +217,9 @@ static void put_own(loami_buf *o, const loami_gateway *gw)
         loami_prom_put_by(o, "loam_gateway_answers_total", NULL, "class", classes[i], (double)gw->answers[i]);
     loami_prom_one(o, "loam_gateway_rate_limited_total", "counter", "Requests beyond a key's rate.",
                    (double)gw->limited);
+    loami_prom_head(o, "loam_gateway_refused_total", "counter", "Requests and connections that the gateway itself answered 429 or 503.");
+    loami_prom_put_by(o, "loam_gateway_refused_total", NULL, "code", "429", (double)s.refused_429);
+    loami_prom_put_by(o, "loam_gateway_refused_total", NULL, "code", "503", (double)s.refused_503);
     loami_prom_one(o, "loam_gateway_requests_inflight", "gauge", "Requests of clients.", gw->n_exchanges);
     loami_prom_one(o, "loam_gateway_connections", "gauge", "Connections of clients.", s.connections);
     loami_prom_one(o, "loam_gateway_held_bytes", "gauge", "Bytes of requests that are here, which limits.all_bodies_bytes limits.",

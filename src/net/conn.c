@@ -87,6 +87,7 @@ static void refuse(loami_conn *c, const loami_fault *f)
     struct evbuffer *out = bufferevent_get_output(c->bev);
 
     c->lingering = true;
+    loami_server_refused(c->server, f->status);
     loami_fault_json(&body, f);
     bufferevent_setcb(c->bev, linger_read, linger_written, linger_event, c);
     set_timeouts(c, 0);

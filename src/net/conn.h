@@ -111,6 +111,7 @@ void loami_bodies_fault(const struct loami_server *s, loami_fault *f);
 
 /* server.c */
 void loami_server_route(loami_reply *r);
+void loami_server_refused(struct loami_server *s, int status); /* counts it, if it says to come again */
 void loami_server_settled(struct loami_server *s); /* a reply is over: perhaps the drain is */
 
 /* guard.c: whether this request may come from where it says it does. 0, or -1 with f filled. */

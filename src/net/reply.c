@@ -421,6 +421,7 @@ void loami_reply_send(loami_reply *r, int status, const char *type, const void *
 void loami_reply_fail(loami_reply *r, const loami_fault *f)
 {
     loami_buf body = { 0 };
+    loami_server_refused(r->server, f->status);
     loami_fault_json(&body, f);
     if (f->status == 429 || f->status == 503) {
         char seconds[16];

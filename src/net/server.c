@@ -269,6 +269,12 @@ static void on_send(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the end ------------------------------------------------------------------------------------------ */
 
+void loami_server_refused(struct loami_server *s, int status)
+{
+    s->state.refused_429 += status == 429;
+    s->state.refused_503 += status == 503;
+}
+
 void loami_server_settled(loami_server *s)
 {
     if (s->draining && s->state.replies == 0) loami_loop_stop(s->loop);

@@ -82,6 +82,7 @@ typedef struct loami_server_state {
     uint32_t connections, replies;       /* now */
     uint64_t held_bytes;                 /* now, of requests */
     uint64_t log_lost;                   /* lines that nobody read in time */
+    uint64_t refused_429, refused_503;   /* answered so, by handlers and before any of them */
     uint64_t requests, bytes_sent, gone; /* since open; gone: clients that left before their answer was out */
 } loami_server_state;
 void loami_server_stat(const loami_server *s, loami_server_state *out);

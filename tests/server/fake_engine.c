@@ -387,6 +387,7 @@ void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
     pthread_mutex_lock(&shared->lock);
     double now = loami_now_s();
     *out = (loam_engine_state){ .prompt_tokens = e->prompt_tokens,
+                                .prompt_tokens_read = e->prompt_tokens,
                                 .new_tokens = e->new_tokens,
                                 .weight_bytes = e->info.weight_bytes,
                                 .phase = e->phase,

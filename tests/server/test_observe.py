@@ -33,7 +33,7 @@ def test_names_and_types(server):
     """vLLM's names where it has one: what dashboards and routers look for."""
     got = families(scrape(server))
     for name, kind in {"vllm:num_requests_running": "gauge", "vllm:num_requests_waiting": "gauge", "vllm:kv_cache_usage_perc": "gauge",
-                       "vllm:prefix_cache_queries": "counter", "vllm:prefix_cache_hits": "counter", "vllm:num_preemptions": "counter",
+                       "vllm:prefix_cache_queries": "counter", "vllm:prefix_cache_hits": "counter", "vllm:num_preemptions": "counter", "vllm:iteration_tokens_total": "histogram",
                        "vllm:prompt_tokens": "counter", "vllm:generation_tokens": "counter", "vllm:request_success": "counter",
                        "vllm:time_to_first_token_seconds": "histogram", "vllm:inter_token_latency_seconds": "histogram",
                        "vllm:e2e_request_latency_seconds": "histogram", "vllm:request_queue_time_seconds": "histogram",
@@ -77,7 +77,7 @@ def test_they_count(server):
     assert grew("vllm:request_success_total", finished_reason="error") == 1
     assert grew("vllm:request_success_total", finished_reason="abort") == 1
     assert grew("vllm:request_success_total", finished_reason="length") + grew("vllm:request_success_total", finished_reason="stop") == 2
-    assert grew("loam_requests_refused_total") == 1
+    assert grew("loam_requests_refused_total") == 1 and grew("loam_http_refused_total", code="429") == 1
     assert grew("vllm:time_to_first_token_seconds_count") == 4 and grew("vllm:e2e_request_latency_seconds_count") == 2
     assert grew("vllm:inter_token_latency_seconds_count") >= 5 + 2 + 1
     assert grew("vllm:inter_token_latency_seconds_sum") > 5 * 0.019

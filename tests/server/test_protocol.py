@@ -193,6 +193,8 @@ def test_too_many_connections(start):
     with s.connect() as c:
         status, error = error_of(parse(read_all(c)))
         assert status == 503 and error["code"] == "too_many_connections"
+    held[0].sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b'\nloam_http_refused_total{code="503"} 1\n' in read_answer(held[0])[2], "who never came to a handler counts"
     for c in held:
         c.close()
     while b" 200 " not in s.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):

@@ -195,6 +195,15 @@ static void a_prefix_seen_before_is_not_run_again(void **unused)
     memcpy(prompt + 150, "and more", 9);
     run(e, prompt, (loam_request){ .max_new = 40, .ignore_eos = true }, &again);
     assert_int_equal(again.result.cached_tokens, 144); /* nine pages of 16 */
+    loam_engine_state st;
+    do loam_engine_stat(e, &st);
+    while (st.phase != LOAM_PHASE_IDLE); /* the last step is counted, too */
+    assert_int_equal(st.prompt_tokens, 150 + 158 - 144);
+    assert_int_equal(st.prompt_tokens_read, 150 + 158);
+    uint64_t n_steps = 0;
+    for (int i = 0; i < LOAM_STEP_SIZES; i++) n_steps += st.step_tokens[i];
+    assert_int_equal(n_steps, st.steps);
+    assert_int_equal(st.tokens_run, 150 + 158 - 144 + 2 * 39); /* a prompt's last row gives the first token */
     fresh = open_engine(1, 0);
     run(fresh, prompt, (loam_request){ .max_new = 40, .ignore_eos = true }, &cold);
     assert_int_equal(cold.result.cached_tokens, 0);

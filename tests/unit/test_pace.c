@@ -250,6 +250,23 @@ static void who_is_refused_is_told_the_measured_time(void **unused)
     assert_float_equal(retry_after(&m, &now, 0, 0, 20), 26, 0);
 }
 
+static void steps_are_counted_by_their_size(void **unused)
+{
+    (void)unused;
+    static const uint32_t sizes[] = { 1, 2, 8, 9, 16, 17, 512, 16384, 16385 };
+    loami_meter m = { 0 };
+    loam_engine_state st = { 0 };
+    for (int i = 0; i < 9; i++) {
+        loami_meter_begin(&m, i, 0);
+        loami_meter_end(&m, i + 0.5, sizes[i]);
+    }
+    loami_meter_read(&m, 10, &st);
+    static const uint64_t want[LOAM_STEP_SIZES] = { 1, 2, 2, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1 };
+    assert_memory_equal(st.step_tokens, want, sizeof want);
+    assert_int_equal(st.tokens_run, 1 + 2 + 8 + 9 + 16 + 17 + 512 + 16384 + 16385);
+    assert_int_equal(st.steps, 9);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +280,7 @@ int main(void)
         cmocka_unit_test(slow_steps_in_a_row_are_believed),
         cmocka_unit_test(a_slow_machine_halves_its_time),
         cmocka_unit_test(a_step_has_room_for_several_prompts),
+        cmocka_unit_test(steps_are_counted_by_their_size),
         cmocka_unit_test(who_is_refused_is_told_the_measured_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
