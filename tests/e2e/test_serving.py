@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
+import sys
 import threading
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -54,7 +57,9 @@ def test_metrics_are_the_engines(server):
     prompt = sum(u["prompt_tokens"] for u in usage)
     cached = sum(u["prompt_tokens_details"]["cached_tokens"] for u in usage)
     assert cached > 0 and grew("vllm:prefix_cache_hits_total") == cached and grew("vllm:prefix_cache_queries_total") == prompt
-    assert grew("vllm:prompt_tokens_total") == prompt - cached and grew("vllm:generation_tokens_total") == 24
+    assert grew("vllm:prompt_tokens_total") == prompt and grew("loam_prompt_tokens_computed_total") == prompt - cached
+    assert grew("vllm:iteration_tokens_total_sum") == prompt - cached + 22 and grew("vllm:iteration_tokens_total_count") == grew("loam_engine_steps_total")
+    assert grew("vllm:generation_tokens_total") == 24
     assert grew("vllm:request_success_total", "length") == 2 and grew("vllm:time_to_first_token_seconds_count") == 2
     assert grew("vllm:inter_token_latency_seconds_count") == 22 and grew("vllm:inter_token_latency_seconds_sum") > 0
     assert grew("vllm:request_prefill_time_seconds_sum") > 0 and grew("vllm:request_decode_time_seconds_sum") > 0
@@ -156,3 +161,61 @@ def test_loading_beside_a_stream(three, tmp_path):
         assert answer[0][0] == 200 and got > 0
     assert s.stop() == 0
     assert json.dumps(answer[0][2])
+
+
+def status_of(pid, thread=None):
+    """What Linux says of a process or thread, numbers alone; memory in bytes."""
+    with open(f"/proc/{pid}/status" if thread is None else f"/proc/{pid}/task/{thread}/status") as f:
+        fields = (line.split() for line in f)
+        return {w[0].rstrip(":"): int(w[1]) * (1024 if w[-1] == "kB" else 1) for w in fields if len(w) > 1 and w[1].isdigit()}
+
+
+@pytest.mark.heavy  # sanitizers have memory of their own
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_limit_is_the_processs(smollm2, tmp_path):
+    """What the system counts, not what we do. Beside weights, KV cache and steps there are the program, the tokenizer and
+    requests: 32 MiB are theirs. Prompts of more tokens than there are pages have been everywhere in the cache."""
+    limit, beside = 250 * MIB, 32 * MIB
+    s = Server(COMMAND, smollm2, "--port", 0, "--memory-limit", limit, "--context", 2048, "--threads", 2, env=environment(tmp_path))
+    answers = []
+
+    def ask(seed):
+        words = random.Random(seed)
+        answers.append(s.chat(" ".join(words.choice(WORDS.split()) for _ in range(1000)), max_tokens=8)[0])
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert answers == [200] * 16
+    told = metrics(s)["loam_model_memory_bytes", None]
+    most = status_of(s.process.pid)["VmHWM"]
+    assert told <= limit and most <= limit + beside
+    assert most >= limit * 0.9, "the cache was really written to: otherwise this says nothing"
+    assert s.stop() == 0
+
+
+@pytest.mark.heavy  # a sanitizer has threads of its own
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_idle_server_uses_no_processor(server):
+    """After work, with its compute threads there. CPU time and wake-ups are the process's own: a busy machine adds to neither.
+    Two ticks (20 ms) of three seconds and ten wake-ups are let pass: a timer may fall into them. One that polled every
+    100 ms, or a thread that span, would not."""
+    assert server.chat("Say something.", max_tokens=30, ignore_eos=True)[0] == 200
+    server.until("idle", lambda h: h["state"] == "idle")
+    pid = server.process.pid
+
+    def used():
+        with open(f"/proc/{pid}/stat") as f:
+            times = f.read().rsplit(")", 1)[1].split()
+        waked = [status_of(pid, t)["voluntary_ctxt_switches"] for t in os.listdir(f"/proc/{pid}/task")]
+        return int(times[11]) + int(times[12]), sum(waked), len(waked)
+
+    ticks, waked, n_threads = used()
+    end = time.monotonic() + 3
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(left)  # the window that is measured
+    ticks_after, waked_after, _ = used()
+    assert n_threads > 4
+    assert ticks_after - ticks <= 2 and waked_after - waked <= 10
