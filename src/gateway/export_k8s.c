@@ -6,10 +6,11 @@
 #include "base/json.h"
 #include "gateway/policy.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { PORT = 8080 };
+enum { PORT = 8080, REST_MIB = 256 };
 
 static void put_json_string(loami_buf *o, const char *s)
 {
@@ -84,8 +85,11 @@ void loami_export_k8s(loami_buf *o, const loami_gw_config *c)
         "periodSeconds: 10\n            timeoutSeconds: 5\n            failureThreshold: 6\n"
         "          lifecycle:\n            preStop:\n              exec: { command: [\"sleep\", \"5\"] }   # "
         "until endpoints have been taken back\n"
-        "          resources:\n            requests: { cpu: 250m, memory: 64Mi }\n            limits: { "
-        "memory: 512Mi }\n"
+        "          resources:\n            requests: { cpu: 250m, memory: 64Mi }\n");
+    loami_buf_printf(o, "            limits: { memory: %.0fMi }   # twice what bodies of requests may take, and the rest\n",
+                     ceil(2 * c->max_bodies_bytes / 1048576) + REST_MIB);
+    loami_buf_puts(
+        o,
         "          securityContext:\n            runAsNonRoot: true\n            readOnlyRootFilesystem: "
         "true\n            allowPrivilegeEscalation: false\n            capabilities: { drop: [\"ALL\"] }\n"
         "          volumeMounts:\n            - { name: config, mountPath: /etc/loam, readOnly: true }\n"
