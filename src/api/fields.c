@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { VALUE_BYTES = 64 }; /* what jansson takes for one: a struct of up to 40 bytes, the allocator's rounding, its slot */
+
 int loami_field_wrong(loami_fault *f, const char *where, const char *what)
 {
     return loami_fault_set(f, 400, "invalid_value", where, "'%s' must be %s.", where, what);
@@ -211,6 +213,20 @@ const json_t *loami_texts_get(const json_t *v, const char *what, uint32_t i, cha
     return NULL;
 }
 
+/* Of JSON, the values and keys: what stands outside of strings and separates them. */
+static size_t count_values(const char *text, size_t n)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+        if (c == '"')
+            for (i++; i < n && text[i] != '"'; i++) i += text[i] == '\\';
+        else
+            count += c == ',' || c == ':' || c == '[' || c == '{';
+    }
+    return count;
+}
+
 int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f)
 {
     size_t n;
@@ -219,6 +235,7 @@ int loami_body_parse(json_t **out, loami_reply *r, loami_fault *f)
     if (n == 0)
         return loami_fault_set(f, 400, "invalid_json", "",
                                "The request has no body; it must be a JSON object.");
+    if (text && loami_reply_body_charge(r, count_values(text, n) * VALUE_BYTES, f) < 0) return -1;
     json_t *v = text ? json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e) : NULL;
     if (!v && !text) return loami_fault_set(f, 503, NULL, "", "Out of memory.");
     if (!v)

@@ -410,13 +410,12 @@ static void on_keep_alive(void *arg)
 static int check_places(const loami_run *run, loami_fault *f)
 {
     loam_engine_state e;
-    uint64_t n = (uint64_t)run->n_prompts * run->request->n;
+    uint32_t n = run->n_prompts * run->request->n;
     loam_engine_stat(run->hold.served->engine, &e);
     if (n <= e.requests_max) return 0;
     return loami_fault_set(f, 400, "too_many_choices", run->request->n > 1 ? "n" : run->shape->prompt_field,
-                           "The request asks for %llu answers at once, and this server has places for %u (--max-running and "
-                           "--max-queued together): ask for fewer, or in several requests.",
-                           (unsigned long long)n, e.requests_max);
+                           "The request asks for %u answers at once, and there are places for %u (--max-running and --max-queued "
+                           "together): ask for fewer, or in several requests.", n, e.requests_max);
 }
 
 static int submit(loami_run *run, loami_fault *f)

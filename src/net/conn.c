@@ -1,6 +1,7 @@
 #include "net/conn.h"
 
 #include "base/clock.h"
+#include "base/system.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -81,14 +82,30 @@ static void linger_over(void *arg)
     evhttp_connection_free(c->evcon);
 }
 
-static void refuse(loami_conn *c, const loami_fault *f)
+/* The whole answer, as bytes. */
+static void put_refusal(loami_buf *out, const loami_fault *f)
 {
     loami_buf body = { 0 };
+    loami_fault_json(&body, f);
+    loami_buf_printf(out,
+                     "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: "
+                     "%zu\r\n%sConnection: close\r\n\r\n",
+                     f->status, loami_status_phrase(f->status), body.len,
+                     f->status == 503   ? "Retry-After: 1\r\n"
+                     : f->status == 405 ? "Allow: GET, HEAD, POST, OPTIONS\r\n"
+                                        : "");
+    loami_buf_put(out, body.data, body.len);
+    loami_buf_free(&body);
+}
+
+static void refuse(loami_conn *c, const loami_fault *f)
+{
+    loami_buf answer = { 0 };
     struct evbuffer *out = bufferevent_get_output(c->bev);
 
     c->lingering = true;
     loami_server_refused(c->server, f->status);
-    loami_fault_json(&body, f);
+    put_refusal(&answer, f);
     bufferevent_setcb(c->bev, linger_read, linger_written, linger_event, c);
     set_timeouts(c, 0);
     if (c->server->config.tls) { /* these are never frozen */
@@ -98,15 +115,8 @@ static void refuse(loami_conn *c, const loami_fault *f)
         evbuffer_drain(out, evbuffer_get_length(out));
         evbuffer_freeze(out, 1);
     }
-    evbuffer_add_printf(out,
-                        "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: "
-                        "%zu\r\n%sConnection: close\r\n\r\n",
-                        f->status, loami_status_phrase(f->status), body.len,
-                        f->status == 503   ? "Retry-After: 1\r\n"
-                        : f->status == 405 ? "Allow: GET, HEAD, POST, OPTIONS\r\n"
-                                           : "");
-    evbuffer_add(out, body.data, body.len);
-    loami_buf_free(&body);
+    evbuffer_add(out, answer.data, answer.len);
+    loami_buf_free(&answer);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);
     loami_timer_set(c->server->loop, &c->deadline, LINGER_S, linger_over, c);
 }
@@ -277,11 +287,28 @@ static void attach(loami_conn *c)
     refuse_too_many(c);
 }
 
+/* Says so and gives all memory of the request back at once, which evhttp would keep as long as the connection: then those
+ * beside it may fit. What still comes is read from a copy of the socket. */
 static void refuse_over(loami_conn *c)
 {
+    struct loami_server *s = c->server;
+    loami_buf answer = { 0 };
     loami_fault f;
-    loami_bodies_fault(c->server, &f);
-    refuse(c, &f);
+    if (loami_bodies_fit(s)) { /* by now, since another was refused */
+        c->over = false;
+        return;
+    }
+    c->lingering = true;
+    loami_server_refused(s, 503);
+    loami_bodies_fault(s, &f);
+    put_refusal(&answer, &f);
+    if (s->config.tls)
+        loami_tls_say(c->bev, answer.data, answer.len);
+    else if (send(bufferevent_getfd(c->bev), answer.data, answer.len, loami_send_flags) < 0) { /* its client will see the end */
+    }
+    loami_buf_free(&answer);
+    loami_linger(s, bufferevent_getfd(c->bev));
+    evhttp_connection_free(c->evcon);
 }
 
 static void on_look(evutil_socket_t fd, short what, void *arg)

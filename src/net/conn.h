@@ -80,9 +80,11 @@ struct loami_server {
     struct event *send; /* active while there are any */
     uint64_t id_salt;
     atomic_size_t held_bytes; /* what has come of requests and is not done with */
-    size_t most_bytes;        /* of them, since memory was last given back to the system */
+    atomic_size_t most_bytes; /* of them, since memory was last given back to the system */
     loami_timer trim_timer;
     bool trimming; /* it is set */
+    LIST_HEAD(loami_lingers, loami_lingerer) lingers;
+    uint32_t n_lingers;
     loami_server_state state;
 };
 
@@ -108,6 +110,12 @@ void loami_bodies_move(loami_reply *r, loami_conn *c);        /* c's request is 
 void loami_bodies_drop(struct loami_server *s, size_t n);     /* given back. Any thread */
 void loami_bodies_tidy(struct loami_server *s);               /* soon after much was given back, the system gets it */
 void loami_bodies_fault(const struct loami_server *s, loami_fault *f);
+bool loami_bodies_fit(const struct loami_server *s);
+
+/* linger.c: reads what still comes on a copy of fd, whose answer is out, until the client ends or some seconds are over. Closing with unread bytes
+ * would make the kernel take the answer back (TCP RST). */
+void loami_linger(struct loami_server *s, int fd);
+void loami_linger_close(struct loami_server *s); /* all of them */
 
 /* server.c */
 void loami_server_route(loami_reply *r);

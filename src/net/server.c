@@ -369,6 +369,7 @@ int loami_server_open(loami_server **out, loami_loop *loop, const loami_server_c
     set_defaults(&s->config);
     s->loop = loop;
     LIST_INIT(&s->conns);
+    LIST_INIT(&s->lingers);
     TAILQ_INIT(&s->unsent);
     evutil_secure_rng_get_bytes(&s->id_salt, sizeof s->id_salt);
     snprintf(s->host, sizeof s->host, "%s", s->config.host);
@@ -407,6 +408,7 @@ void loami_server_close(loami_server *s)
     loami_timer_clear(&s->accept_timer);
     if (s->http) evhttp_free(s->http);
     loami_timer_clear(&s->trim_timer);
+    loami_linger_close(s);
     loami_stderr_flush();
     if (s->send) event_free(s->send);
     if (s->on_term) event_free(s->on_term);

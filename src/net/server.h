@@ -150,6 +150,10 @@ typedef struct loami_fault {
 int loami_fault_set(loami_fault *f, int status, const char *code, const char *param, const char *fmt, ...)
     LOAMI_PRINTF(5, 6);
 
+/* What is made of the body will take n bytes more than the body: they count among those that requests may hold. -1 with f
+ * filled when they don't fit. Any thread. */
+int loami_reply_body_charge(loami_reply *r, size_t n, loami_fault *f);
+
 /* {"error":{"message","type","param","code"}} as text. */
 void loami_fault_json(loami_buf *out, const loami_fault *f);
 

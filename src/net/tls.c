@@ -88,3 +88,10 @@ struct bufferevent *loami_tls_accept(loami_tls *t, struct event_base *base)
         SSL_free(ssl);
     return bev;
 }
+
+void loami_tls_say(struct bufferevent *bev, const void *bytes, size_t n)
+{
+    SSL *ssl = bufferevent_openssl_get_ssl(bev);
+    if (SSL_write(ssl, bytes, (int)n) > 0) SSL_shutdown(ssl);
+    ERR_clear_error();
+}

@@ -16,6 +16,9 @@ int loami_tls_open(loami_tls **out, const char *cert, const char *key, loam_err 
 int loami_tls_reload(loami_tls *t, loam_err *err);
 void loami_tls_close(loami_tls *t);
 
+/* Writes at once, as far as the socket takes it, what no answer is in the way of; and says that no more will come. */
+void loami_tls_say(struct bufferevent *bev, const void *bytes, size_t n);
+
 /* For one connection that will be accepted; NULL when memory ran out. */
 struct bufferevent *loami_tls_accept(loami_tls *t, struct event_base *base);
 

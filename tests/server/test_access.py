@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import json
+import re
 import shutil
 import signal
 import ssl
@@ -237,3 +238,18 @@ def test_tls_refusals_are_readable(start, certificate):
     s = start("--tls-cert", cert, "--tls-key", key, "--max-body", 5000)
     status, data, _ = https(s, cert, {"messages": [{"role": "user", "content": "x" * 6000}]})
     assert status == 413 and json.loads(data)["error"]["code"] == "request_too_large"
+
+
+def test_tls_refuses_what_does_not_fit_beside_others(start, certificate):
+    cert, key = certificate("first")
+    s = start("--tls-cert", cert, "--tls-key", key, "--max-body", 1 << 20, "--body-memory", 1 << 20)
+    context = ssl.create_default_context(cafile=str(cert))
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    with context.wrap_socket(s.connect(), server_hostname="127.0.0.1") as first, context.wrap_socket(s.connect(), server_hostname="127.0.0.1") as second:
+        first.sendall(head + b" " * 600_000)
+        while float(re.search(r"^loam_http_held_bytes (\S+)$", https(s, cert, path="/metrics")[1].decode(), re.M)[1]) < 600_000:
+            pass
+        second.sendall(head + b" " * 999_999)
+        answer = read_all(second)
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"too_many_bytes" in answer and b"Retry-After: " in answer
+    assert https(s, cert, path="/health")[0] == 200

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import threading
 import time
 
 import pytest
@@ -266,6 +267,30 @@ def test_all_bodies_share_one_budget(start, chunked):
         c.close()
     s.until("the budget is free again", lambda _: held_bytes(s) < mb)
     assert s.chat("x" * 8 * mb)[0] in (200, 400), "a large one fits again; what the engine makes of it is another matter"
+
+
+def test_a_body_of_many_values_is_counted_as_what_they_take(start):
+    s = start("--body-memory", 40 << 20)
+    before = resident_mb(s)
+    status, _, body = s.post("/v1/completions", b'{"prompt":[' + b"1," * (2 << 20) + b"1]}")
+    assert status == 413 and body["error"]["code"] == "request_too_large" and resident_mb(s) < before + 40
+    text = ',{"[:' * (1 << 20) + 'a\\"'
+    assert s.chat(text)[0] == 400, "in a string they are letters: too long for the context is what is wrong with it"
+
+
+def test_many_at_once_do_not_refuse_each_other_all(start):
+    """Who does not fit gives its memory back at once, and the others get theirs."""
+    mb = 1 << 20
+    s = start("--body-memory", 32 * mb)
+    answers = []
+    body = json.dumps({"messages": [{"role": "user", "content": "x" * 10 * mb}]}).encode()
+    threads = [threading.Thread(target=lambda: answers.append(s.post("/v1/chat/completions", body)[0])) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(answers) == 8 and answers.count(400) >= 3, "as many as fit were taken; what the engine says of them is another matter"
+    s.until("the budget is free again", lambda _: held_bytes(s) < mb)
 
 
 def test_memory_of_bodies_goes_back(start):
