@@ -101,3 +101,16 @@ void loami_put_token_bytes(loami_buf *out, const loam_text *text, int32_t id)
     loami_buf_putc(out, ']');
     free(s);
 }
+
+int loami_api_check_ready(const loami_api *a, loami_fault *f)
+{
+    if (a->models.ready) return 0;
+    return loami_fault_set(f, 503, "loading", "", "The model is still being loaded. Try again in a moment.");
+}
+
+const char *loami_api_model(const loami_api *a, const char *model, loami_fault *f)
+{
+    const char *known = NULL;
+    loami_models_find((loami_models *)&a->models, model, &known, f);
+    return known;
+}

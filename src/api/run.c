@@ -16,19 +16,6 @@ enum {
 
 /* ---- what the endpoints share ------------------------------------------------------------------------- */
 
-int loami_api_check_ready(const loami_api *a, loami_fault *f)
-{
-    if (a->models.ready) return 0;
-    return loami_fault_set(f, 503, "loading", "", "The model is still being loaded. Try again in a moment.");
-}
-
-const char *loami_api_model(const loami_api *a, const char *model, loami_fault *f)
-{
-    const char *known = NULL;
-    loami_models_find((loami_models *)&a->models, model, &known, f);
-    return known;
-}
-
 int loami_fault_busy(loami_fault *f, const loami_served *s, const char *msg)
 {
     loam_engine_state e = { 0 };
