@@ -9,7 +9,7 @@
  * then puts words into the caller's loam_err, which is untouched on success and may be NULL. The library never
  * prints and never exits. Options are structs whose zero is the default. Out-parameters come first.
  *
- * Threads: an engine may be used from any thread; one stream belongs to one reader at a time. */
+ * Threads: an engine may be used from any thread; one stream or job belongs to one reader at a time. */
 #ifndef LOAM_H
 #define LOAM_H
 
@@ -120,7 +120,7 @@ int loam_preload(const char *substrate, loam_err *err);
 /* Loads a model and starts the engine thread. Takes as long as loading takes. */
 int loam_engine_open(loam_engine **out, const loam_options *options, loam_err *err);
 
-/* Cancels what runs, joins the engine thread, frees everything. Streams must be closed before. NULL is fine. */
+/* Cancels what runs, joins the engine thread, frees everything. Streams and jobs must be closed before. NULL is fine. */
 void loam_engine_close(loam_engine *e);
 
 /* The engine's tokenizer and template; belongs to the engine. */
@@ -278,6 +278,88 @@ void loam_stream_result(const loam_stream *s, loam_result *out);
 /* Cancels if still running, frees; on_ready is not called any more. Does not wait. NULL is fine. */
 void loam_stream_close(loam_stream *s);
 
+/* ---- jobs: texts that are only read -------------------------------------------------------------------- */
+
+typedef struct loam_tokens {
+    const int32_t *ids;        /* [n] */
+    uint32_t n;
+} loam_tokens;
+
+/* How the final norm's outputs, one a token, become one vector. */
+typedef enum loam_pooling {
+    LOAM_POOL_MODEL = 0,       /* as the folder's 1_Pooling/config.json (sentence-transformers) says; otherwise MEAN */
+    LOAM_POOL_MEAN,
+    LOAM_POOL_LAST,            /* the last token's */
+} loam_pooling;
+
+typedef enum loam_job_kind {
+    LOAM_JOB_EMBED,            /* each text as a vector of length 1 */
+    LOAM_JOB_SCORE,            /* natural log-probability of each token but a text's first, given those before it */
+} loam_job_kind;
+
+/* Texts that go through the engine beside other requests, under the same rules. A few are ahead at a time, so that short
+ * ones share steps, and a job of many takes no more of the queue and the KV cache than its share. */
+typedef struct loam_job_request {
+    loam_job_kind kind;
+    const loam_tokens *texts;  /* [n_texts] of at least one token each. They and their ids stay the caller's, unchanged, until
+                                  the job is closed */
+    uint32_t n_texts;          /* at least 1 */
+    loam_pooling pooling;      /* of embeddings */
+    bool want_ranks;           /* of scores: where each token stands, 1 = the likeliest */
+    uint32_t n_top;            /* of scores: the likeliest tokens of each place, at most LOAM_MAX_LOGPROBS */
+    int32_t priority;          /* this and the rest: see loam_request */
+    uint64_t client;
+    uint32_t timeout_ms;       /* from begin to the last text */
+    void (*on_ready)(void *arg); /* called on the engine thread when poll should be called again; must not block and must not
+                                    call loam; possibly before begin returns. NULL for those who wait */
+    void *on_ready_arg;
+} loam_job_request;
+
+typedef struct loam_outcome {
+    loam_finish finish;        /* NONE: not over; STOP: all is there; CANCELLED, ERROR */
+    int code;                  /* LOAM_OK or why it failed */
+    char msg[256];
+    uint32_t failed;           /* the text that code concerns */
+    double queue_s, run_s;     /* until the first text's turn came, and from then to the end */
+
+    /* When finish is STOP. The job's, valid until it is closed. Of scores, text after text, a text of n tokens has n - 1 places. */
+    const float *floats;       /* vectors [n_texts][embed_dims], or log-probabilities [places] */
+    const uint32_t *ranks;     /* [places], or NULL */
+    const loam_logprob *top;   /* [places][n_top] most likely first, or NULL */
+} loam_outcome;
+
+typedef struct loam_job loam_job;
+
+/* Checks all texts and queues the first ones. On success *out is the caller's to close. LOAM_E_BUSY: queue full; a job that was
+ * let in is not turned away later. An error concerns the text *failed (may be NULL). Any thread. */
+int loam_job_begin(loam_engine *e, loam_job **out, const loam_job_request *request, uint32_t *failed, loam_err *err);
+
+/* Takes what has come and queues what follows: 0 when the job is over (see loam_job_result), LOAM_E_TIMEOUT if it is not
+ * within wait_ms (0 = do not wait; UINT32_MAX = for ever). It does not go on by itself: call this whenever on_ready says
+ * so. One caller at a time. */
+int loam_job_poll(loam_job *j, uint32_t wait_ms);
+
+/* Asks for an early end: obeyed in the queue and between steps; poll tells. Any thread. */
+void loam_job_cancel(loam_job *j);
+
+/* How it went; finish is LOAM_FINISH_NONE until loam_job_poll has returned 0. */
+void loam_job_result(const loam_job *j, loam_outcome *out);
+
+/* Cancels if still running, frees; on_ready is not called any more. Does not wait: memory that the engine still writes to goes
+ * when it has let go. NULL is fine. */
+void loam_job_close(loam_job *j);
+
+/* The same, waiting: embeddings of texts, out[n_texts][embed_dims]. An error concerns the text *failed (may be NULL). */
+int loam_embed(loam_engine *e, const loam_tokens *texts, uint32_t n_texts, loam_pooling pooling, float *out,
+               uint32_t *failed, loam_err *err);
+
+/* Likewise the scores of one text, n at least 2 and at most context_tokens: logprobs[n-1]. */
+int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err);
+
+/* The same, with ranks[n-1] and top[n-1][n_top]; either may be NULL. */
+int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
+                   loam_logprob *top, loam_err *err);
+
 /* ---- what an answer is made of ---------------------------------------------------------------------------- */
 
 /* Models write reasoning and calls of tools into their text, each family with markers of its own; a parser takes
@@ -375,7 +457,7 @@ typedef struct loam_engine_state {
     uint64_t disk_hits;             /* of those, tokens that came from kv_dir */
     uint64_t preemptions;
     uint64_t speculated, speculated_right; /* tokens guessed; of them, what the model chose */
-    uint64_t finished[LOAM_FINISHES]; /* requests by loam_finish */
+    uint64_t finished[LOAM_FINISHES]; /* requests by loam_finish; of a job, each text is one. So they are in running and waiting */
     uint64_t timeouts;              /* of finished[LOAM_FINISH_ERROR] */
     uint64_t refused;               /* submits that found the queue full */
 
@@ -390,31 +472,6 @@ void loam_engine_stat(const loam_engine *e, loam_engine_state *out);
 
 /* Logits after the last of n tokens: logits[vocab_tokens]. Runs between requests, alone. */
 int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits, loam_err *err);
-
-/* Natural log-probabilities of tokens[1..n) each given those before: logprobs[n-1]. n at most context_tokens. */
-int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err);
-
-/* The same, with ranks[n-1] (1 = the likeliest) and the n_top likeliest tokens of each place: top[n-1][n_top], at most
- * LOAM_MAX_LOGPROBS. */
-int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
-                   loam_logprob *top, loam_err *err);
-
-/* How the final norm's outputs, one a token, become one vector. */
-typedef enum loam_pooling {
-    LOAM_POOL_MODEL = 0,       /* as the folder's 1_Pooling/config.json (sentence-transformers) says; otherwise MEAN */
-    LOAM_POOL_MEAN,
-    LOAM_POOL_LAST,            /* the last token's */
-} loam_pooling;
-
-typedef struct loam_tokens {
-    const int32_t *ids;        /* [n] */
-    uint32_t n;
-} loam_tokens;
-
-/* Embeddings of texts, each of length 1: out[n_texts][embed_dims]. Runs beside other requests, several texts a step.
- * An error concerns the text *failed (may be NULL). */
-int loam_embed(loam_engine *e, const loam_tokens *texts, uint32_t n_texts, loam_pooling pooling, float *out,
-               uint32_t *failed, loam_err *err);
 
 /* ---- the machine ------------------------------------------------------------------------------------------ */
 

@@ -436,12 +436,26 @@ static uint64_t random_seed(const loam_stream *s)
     return z + 0x9e3779b97f4a7c15u * (atomic_fetch_add(&count, 1) + 1);
 }
 
+/* With the lock held. Who will start at once does not wait. */
+static bool full(const loam_engine *e)
+{
+    return e->n_waiting >= e->max_queued + (e->max_running - e->stat.running);
+}
+
+bool loami_engine_full(loam_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    bool is = full(e);
+    pthread_mutex_unlock(&e->lock);
+    return is;
+}
+
 int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err)
 {
     int rc = 0;
     if (!s->request.how.has_seed) s->sampler.seed = random_seed(s);
     pthread_mutex_lock(&e->lock);
-    if (e->n_waiting >= e->max_queued + (e->max_running - e->stat.running)) { /* who will start at once does not wait */
+    if (full(e) && !s->let_in) {
         e->n_refused++;
         rc = loami_fail(err, LOAM_E_BUSY, "%u requests are waiting already: try again later", e->n_waiting);
     } else {
@@ -469,13 +483,13 @@ int loam_submit(loam_engine *e, loam_stream **out, const loam_request *request, 
     return rc;
 }
 
-/* Runs a checking job to its end. */
-static int run_job(loam_engine *e, loami_job job, const int32_t *tokens, uint32_t n, const loami_job_out *out, loam_err *err)
+int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits, loam_err *err)
 {
     loam_stream *s;
     loam_token t;
     loam_result r;
-    int rc = loami_stream_new(&s, e, &(loam_request){ .tokens = tokens, .n_tokens = n }, job, out, err);
+    loami_job_out out = { .floats = logits };
+    int rc = loami_stream_new(&s, e, &(loam_request){ .tokens = tokens, .n_tokens = n }, LOAMI_JOB_LOGITS, &out, err);
     if (rc < 0) return rc;
     rc = loami_engine_enqueue(e, s, err);
     if (rc == 0) {
@@ -485,24 +499,4 @@ static int run_job(loam_engine *e, loami_job job, const int32_t *tokens, uint32_
     }
     loam_stream_close(s);
     return rc;
-}
-
-int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits, loam_err *err)
-{
-    return run_job(e, LOAMI_JOB_LOGITS, tokens, n, &(loami_job_out){ .floats = logits }, err);
-}
-
-int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err)
-{
-    return loam_score_top(e, tokens, n, 0, logprobs, NULL, NULL, err);
-}
-
-int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
-                   loam_logprob *top, loam_err *err)
-{
-    loami_job_out out = { .floats = logprobs, .ranks = ranks, .top = top, .n_top = n_top };
-    if (n < 2) return loami_fail(err, LOAM_E_ARG, "to score takes at least two tokens");
-    if (n_top > LOAM_MAX_LOGPROBS || n_top > e->info.vocab_tokens)
-        return loami_fail(err, LOAM_E_ARG, "%u logprobs of each token, at most %d", n_top, LOAM_MAX_LOGPROBS);
-    return run_job(e, LOAMI_JOB_SCORE, tokens, n, &out, err);
 }

@@ -31,8 +31,17 @@ enum {
 
 typedef enum loami_job { LOAMI_JOB_GENERATE, LOAMI_JOB_LOGITS, LOAMI_JOB_SCORE, LOAMI_JOB_EMBED } loami_job;
 
-/* Where the results of a job that is no generation go: the caller's memory. */
+/* Memory that several streams write results to: goes with the last of them, and of those who read it. */
+typedef struct loami_results {
+    atomic_uint refs;
+    float *floats;
+    uint32_t *ranks;
+    loam_logprob *top;
+} loami_results;
+
+/* Where the results of a job that is no generation go: into `results`, or if that is NULL, into memory of a caller who waits. */
 typedef struct loami_job_out {
+    loami_results *results;
     float *floats;             /* logits [vocab], log-probabilities [n_tokens - 1] or the sum of rows [dim] */
     uint32_t *ranks;           /* of score: [n_tokens - 1], or NULL */
     loam_logprob *top;         /* likewise [n_tokens - 1][n_top] */
@@ -60,6 +69,7 @@ struct loam_stream {
     loami_job job;
     loami_arena arena;
     loami_job_out out;
+    bool let_in;               /* goes on with a loam_job: a full queue does not stop it */
 
     /* the engine thread's */
     int32_t *tokens;           /* [n_tokens of capacity n_reserved] prompt, then answer */
@@ -166,6 +176,9 @@ struct loam_engine {
 /* engine.c: puts a stream into the queue; takes a reference for the engine. */
 int loami_engine_enqueue(loam_engine *e, loam_stream *s, loam_err *err);
 
+/* engine.c: nothing more is let in. */
+bool loami_engine_full(loam_engine *e);
+
 /* engine.c: wakes the engine thread: something to read, a ring that has room again, a flag that was set. */
 void loami_engine_kick(loam_engine *e);
 
@@ -189,8 +202,14 @@ void loami_engine_took(loam_engine *e);
 /* engine.c: between two steps of one turn: others see how it stands. False: somebody wants something. */
 bool loami_engine_glance(loam_engine *e);
 
+/* job.c */
+void loami_results_unref(loami_results *r); /* NULL is fine */
+
 /* embed.c: what 1_Pooling/config.json says, if it is there. */
 int loami_embed_pooling(loam_pooling *out, const char *dir, loam_err *err);
+
+/* embed.c: v[n] of length 1, unless it is nothing. */
+void loami_embed_normalise(float *v, uint32_t n);
 
 /* open.c: on the engine thread: substrate, model, text, KV cache, and what steps need. */
 int loami_engine_load(loam_engine *e, loam_err *err);
@@ -206,6 +225,9 @@ void loami_stream_tell(loam_stream *s); /* the reader of what was pushed, which 
 void loami_stream_finish(loam_stream *s, loam_finish finish, int code, const char *msg); /* and lets go of it */
 void loami_stream_unref(loam_stream *s);
 struct timespec loami_time_in(uint32_t ms); /* for pthread_cond_timedwait */
+
+/* stream.c: whether a request makes sense here. */
+int loami_stream_check(const loam_engine *e, const loam_request *r, loami_job job, loam_err *err);
 
 /* stream.c: a request checked and copied. */
 int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, const loami_job_out *where, loam_err *err);

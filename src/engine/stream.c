@@ -9,7 +9,7 @@
 
 /* ---- a request, checked and copied ---------------------------------------------------------------------- */
 
-static int check(const loam_engine *e, const loam_request *r, loami_job job, loam_err *err)
+int loami_stream_check(const loam_engine *e, const loam_request *r, loami_job job, loam_err *err)
 {
     uint32_t most = e->info.context_tokens - (job == LOAMI_JOB_GENERATE); /* an answer needs room */
     if (!r->tokens || r->n_tokens == 0) return loami_fail(err, LOAM_E_ARG, "the prompt is empty");
@@ -65,6 +65,7 @@ static void destroy(loam_stream *s)
 {
     loami_detok_close(s->detok);
     loami_sampler_close(&s->sampler);
+    loami_results_unref(s->out.results);
     loami_buf_free(&s->text);
     loami_buf_free(&s->handed);
     loami_arena_free(&s->arena);
@@ -75,7 +76,7 @@ static void destroy(loam_stream *s)
 
 int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, loami_job job, const loami_job_out *where, loam_err *err)
 {
-    int rc = check(e, r, job, err);
+    int rc = loami_stream_check(e, r, job, err);
     if (rc < 0) return rc;
     loam_stream *s = calloc(1, sizeof *s);
     if (!s) return loami_fail_nomem(err);
@@ -83,6 +84,7 @@ int loami_stream_new(loam_stream **out, loam_engine *e, const loam_request *r, l
     s->request = *r;
     s->job = job;
     if (where) s->out = *where;
+    if (s->out.results) atomic_fetch_add(&s->out.results->refs, 1);
     s->refs = 1;
     s->hungry = true;
     s->submitted_s = loami_now_s();

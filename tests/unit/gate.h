@@ -25,15 +25,26 @@ static inline void at_gate(void *arg)
     pthread_mutex_unlock(&g->lock);
 }
 
-static inline void gate_close(gate *g, loam_engine *e)
+static inline void gate_make(gate *g)
 {
     *g = (gate){ .held = false };
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->change, NULL);
-    g->s = submit(e, "G", (loam_request){ .max_new = 1, .ignore_eos = true, .on_ready = at_gate, .on_ready_arg = g });
+}
+
+/* Until some on_ready is at the gate. */
+static inline void gate_wait(gate *g)
+{
     pthread_mutex_lock(&g->lock);
     while (!g->held) pthread_cond_wait(&g->change, &g->lock);
     pthread_mutex_unlock(&g->lock);
+}
+
+static inline void gate_close(gate *g, loam_engine *e)
+{
+    gate_make(g);
+    g->s = submit(e, "G", (loam_request){ .max_new = 1, .ignore_eos = true, .on_ready = at_gate, .on_ready_arg = g });
+    gate_wait(g);
 }
 
 static inline void gate_open(gate *g)
