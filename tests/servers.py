@@ -114,6 +114,13 @@ class Server:
             self.process.stdout.close()
 
 
+def leave(s, hard):
+    """Closes a connection; hard: with a reset."""
+    if hard:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    s.close()
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -1,5 +1,5 @@
 /* What a run took: into the statistics of its model, and into the request's line of the access log. */
-#include "api/run.h"
+#include "api/errand.h"
 
 #include "base/clock.h"
 
@@ -102,9 +102,30 @@ void loami_run_account(loami_run *run, loami_ending ending, const char *finish)
 {
     if (!run->hold.served) return;
     if (run->fault.status == 429) run->hold.served->stats.refused++;
-    if (run->n_choices == 0 || (run->n_choices == 1 && !run->choices[0].stream && !run->choices[0].done))
-        return;
+    bool refused = run->n_choices == 0 || (run->n_choices == 1 && !run->choices[0].stream && !run->choices[0].done);
+    if (refused && !run->scoring) return;
     account_request(run, ending);
     note(run, finish);
     if (run->api->config.log_prompts) log_texts(run);
+}
+
+void loami_errand_account(const loami_errand *e, loami_ending ending, const char *finish)
+{
+    double total_s = loami_now_s() - loami_reply_start_s(e->reply);
+    if (!e->hold.served) return;
+    loami_stats *s = &e->hold.served->stats;
+    s->refused += e->fault.status == 429;
+    if (!e->job) return;
+    loami_job_stats *jobs = (loami_job_stats *)((char *)s + e->kind->stats_at);
+    jobs->ended[ending]++;
+    s->timeouts += ending == LOAMI_ENDED_ERROR && e->fault.status == 408;
+    if (ending == LOAMI_ENDED_STOP) loami_hist_add(&jobs->e2e, loami_bounds_request, total_s);
+    loami_reply_charge(e->reply, e->tokens);
+    loami_reply_note_text(e->reply, "model", e->hold.served->config->names[0]);
+    loami_reply_note(e->reply, "prompt_tokens", e->tokens);
+    if (e->outcome.finish != LOAM_FINISH_NONE) {
+        loami_reply_note(e->reply, "queue_s", e->outcome.queue_s);
+        loami_reply_note(e->reply, "prefill_s", e->outcome.run_s);
+    }
+    loami_reply_note_text(e->reply, "finish", finish);
 }

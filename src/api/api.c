@@ -39,7 +39,6 @@ int loami_api_open(loami_api **out, loami_loop *loop, const loami_api_config *co
     LIST_INIT(&a->shares);
     int rc = loami_workers_open(&a->workers, loop, config->workers ? config->workers : WORKERS, MAX_WAITING,
                                 err);
-    if (rc == 0) rc = loami_workers_open(&a->patient, loop, 1, MAX_WAITING, err);
     if (rc < 0) loami_api_close(a);
     else *out = a;
     return rc;
@@ -50,7 +49,6 @@ void loami_api_close(loami_api *a)
     if (!a) return;
     loami_models_stop(&a->models);
     loami_workers_close(a->workers);
-    loami_workers_close(a->patient);
     loami_run_abandon_all(a);
     loami_errand_abandon_all(a);
     loami_share_abandon_all(a);

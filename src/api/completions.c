@@ -177,7 +177,7 @@ static void put_echoed(loami_run *run, const loami_prompt *p, loami_buf *list)
     const char *at = p->text;
     size_t offset = 0;
     for (uint32_t i = 0; i < p->n; i++) {
-        const loam_logprob *top = i ? p->top + (size_t)(i - 1) * n_top : NULL;
+        const loam_logprob *top = i && n_top ? p->top + (size_t)(i - 1) * n_top : NULL;
         put_entry(run, list, p->ids[i], i ? p->logprobs[i - 1] : NAN, top, q->logprobs, offset);
         size_t n = covered(run, p->ids[i], at);
         offset += count_chars(at, n);

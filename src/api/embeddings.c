@@ -2,6 +2,7 @@
 #include "api/embeddings.h"
 #include "api/endpoints.h"
 #include "api/errand.h"
+#include "api/params.h"
 #include "api/prompt.h"
 
 #include <openssl/evp.h>
@@ -12,7 +13,6 @@
 enum {
     MAX_TEXTS = 2048,    /* OpenAI's */
     MAX_TOKENS = 300000, /* of a request, likewise */
-    AT_ONCE = 64,        /* texts; between, a client that left is noticed */
 };
 
 static int read_input(void *to, const json_t *v, const char *where, loami_fault *f)
@@ -37,6 +37,8 @@ static const loami_field fields[] = {
     { .name = "pooling", .kind = LOAMI_F_CHOICE, .at = offsetof(loami_embedding, pooling), .words = "mean|last" },
     LOAMI_RANGE(U32, "dimensions", loami_embedding, dims, 1, 1e6),
     LOAMI_READ_AT("add_special_tokens", offsetof(loami_embedding, no_special), loami_read_not),
+    LOAMI_READ_AT("timeout", offsetof(loami_embedding, timeout_s), loami_read_timeout),
+    LOAMI_READ_AT("priority", offsetof(loami_embedding, priority), loami_read_priority),
     LOAMI_HINT("user", STRING),
     { 0 },
 };
@@ -81,6 +83,7 @@ int loami_embedding_read(loami_embedding *q, const loami_api *a, const loami_ser
     if (q->dims > all)
         return loami_fault_set(f, 400, "invalid_value", "dimensions", "'dimensions' can be at most %u: the model has no more.", all);
     if (q->dims == 0) q->dims = all;
+    q->base64 = q->encoding && strcmp(q->encoding, "base64") == 0;
     return read_texts(q, m, f);
 }
 
@@ -90,28 +93,12 @@ void loami_embedding_free(loami_embedding *q)
     free(q->texts);
 }
 
-static int embed(loami_errand *e, const loami_served *m, const loami_embedding *q, float *out, loami_fault *f)
-{
-    uint32_t dims = m->info->embed_dims, n = q->n_texts;
-    loam_pooling pooling = !q->pooling ? LOAM_POOL_MODEL : q->pooling[0] == 'm' ? LOAM_POOL_MEAN : LOAM_POOL_LAST;
-    for (uint32_t i = 0; i < n; i += AT_ONCE) {
-        uint32_t failed = 0, some = n - i < AT_ONCE ? n - i : AT_ONCE;
-        loam_err err;
-        char where[32];
-        if (atomic_load(&e->gone)) return loami_fault_set(f, 503, "cancelled", "", "The client left.");
-        if (loam_embed(m->engine, q->texts + i, some, pooling, out + (size_t)i * dims, &failed, &err) == 0) continue;
-        snprintf(where, sizeof where, n > 1 ? "input[%u]" : "input", i + failed);
-        return loami_fault_from(f, &err, where);
-    }
-    return 0;
-}
-
 /* The first n numbers of a vector of length 1 are scaled to be one again (Matryoshka, Kusupati et al. 2022). */
-static void cut(float *v, uint32_t n)
+static void cut(float *to, const float *v, uint32_t n)
 {
     double sum = 0;
     for (uint32_t i = 0; i < n; i++) sum += (double)v[i] * v[i];
-    for (uint32_t i = 0; sum > 0 && i < n; i++) v[i] = (float)(v[i] / sqrt(sum));
+    for (uint32_t i = 0; i < n; i++) to[i] = sum > 0 ? (float)(v[i] / sqrt(sum)) : v[i];
 }
 
 static void put_vector(loami_buf *out, const float *v, uint32_t n, bool base64)
@@ -129,42 +116,48 @@ static void put_vector(loami_buf *out, const float *v, uint32_t n, bool base64)
     loami_buf_putc(out, '"');
 }
 
-static void put_answer(loami_buf *out, const loami_embedding *q, float *vectors, uint32_t all_dims)
+static int embed(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
 {
-    bool base64 = q->encoding && strcmp(q->encoding, "base64") == 0;
+    loami_embedding *q = e->state;
+    (void)out;
+    if (loami_embedding_read(q, e->api, m, body, f) < 0) return -1;
+    loam_job_request request = {
+        .kind = LOAM_JOB_EMBED,
+        .texts = q->texts,
+        .n_texts = q->n_texts,
+        .pooling = !q->pooling ? LOAM_POOL_MODEL : q->pooling[0] == 'm' ? LOAM_POOL_MEAN : LOAM_POOL_LAST,
+        .priority = q->priority,
+    };
+    return loami_errand_begin(e, m, &request, "input", f);
+}
+
+static void put(loami_errand *e, const loami_served *m, const loam_outcome *r, loami_buf *out)
+{
+    const loami_embedding *q = e->state;
+    uint32_t all_dims = m->info->embed_dims;
+    float *some = malloc(q->dims * sizeof *some);
+    out->failed |= !some;
     loami_buf_puts(out, "{\"object\":\"list\",\"data\":[");
-    for (uint32_t i = 0; i < q->n_texts; i++) {
-        float *v = vectors + (size_t)i * all_dims;
-        if (q->dims < all_dims) cut(v, q->dims);
+    for (uint32_t i = 0; some && i < q->n_texts; i++) {
+        const float *v = r->floats + (size_t)i * all_dims;
+        if (q->dims < all_dims) cut(some, v, q->dims);
         loami_buf_printf(out, "%s{\"object\":\"embedding\",\"index\":%u,\"embedding\":", i ? "," : "", i);
-        put_vector(out, v, q->dims, base64);
+        put_vector(out, q->dims < all_dims ? some : v, q->dims, q->base64);
         loami_buf_putc(out, '}');
     }
     loami_buf_puts(out, "],\"model\":");
     loami_json_put(out, q->name, strlen(q->name));
     loami_buf_printf(out, ",\"usage\":{\"prompt_tokens\":%u,\"total_tokens\":%u}}", q->n_tokens, q->n_tokens);
+    free(some);
 }
 
-static int embeddings(loami_errand *e, const loami_served *m, const json_t *body, loami_buf *out, loami_fault *f)
+static void clear(void *state)
 {
-    loami_embedding q = { 0 };
-    uint32_t all_dims = m->info->embed_dims;
-    float *vectors = NULL;
-    int rc = loami_embedding_read(&q, e->api, m, body, f);
-    if (rc == 0 && !(vectors = calloc((size_t)q.n_texts * all_dims, sizeof *vectors)))
-        rc = loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
-    if (rc == 0) rc = embed(e, m, &q, vectors, f);
-    if (rc == 0) {
-        e->tokens = q.n_tokens;
-        put_answer(out, &q, vectors, all_dims);
-    }
-    free(vectors);
-    loami_embedding_free(&q);
-    return rc;
+    loami_embedding_free(state);
 }
 
 void loami_api_embeddings(loami_reply *r, void *api)
 {
-    loami_api *a = api;
-    loami_errand_open(a, a->patient, r, embeddings);
+    static const loami_errand_kind kind = { sizeof(loami_embedding), embed, put, clear, offsetof(loami_stats, embeddings) };
+    loami_errand_open(api, r, &kind);
 }

@@ -3,28 +3,38 @@
 
 #include <stdlib.h>
 
-static int score(loami_run *run, loami_prompt *p, loami_fault *f)
+int loami_score_begin(loami_run *run, void (*on_ready)(void *arg), loami_fault *f)
 {
-    uint32_t n_top = run->request->n_prompt_logprobs;
     loam_err err;
-    if (p->n < 2) return 0;
-    size_t n = p->n - 1;
-    p->logprobs = malloc(n * sizeof *p->logprobs);
-    p->ranks = malloc(n * sizeof *p->ranks);
-    p->top = calloc(n * n_top + 1, sizeof *p->top);
-    if (!p->logprobs || !p->ranks || !p->top) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
-    if (loam_score_top(run->hold.served->engine, p->ids, p->n, n_top, p->logprobs, p->ranks, p->top, &err) < 0)
-        return loami_fault_from(f, &err, run->shape->prompt_field);
-    return 0;
+    run->texts = calloc(run->n_prompts, sizeof *run->texts);
+    if (!run->texts) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
+    for (uint32_t i = 0; i < run->n_prompts; i++) run->texts[i] = (loam_tokens){ run->prompts[i].ids, run->prompts[i].n };
+    loam_job_request request = {
+        .kind = LOAM_JOB_SCORE,
+        .texts = run->texts,
+        .n_texts = run->n_prompts,
+        .want_ranks = true,
+        .n_top = run->request->n_prompt_logprobs,
+        .priority = run->request->priority,
+        .client = run->client,
+        .timeout_ms = loami_deadline_ms(run->deadline_s),
+        .on_ready = on_ready,
+        .on_ready_arg = run,
+    };
+    if (loam_job_begin(run->hold.served->engine, &run->scoring, &request, NULL, &err) == 0) return 0;
+    return err.code == LOAM_E_BUSY ? loami_fault_busy(f, run->hold.served, err.msg) : loami_fault_from(f, &err, run->shape->prompt_field);
 }
 
-int loami_score_prompts(loami_run *run, loami_fault *f)
+void loami_score_take(loami_run *run, const loam_outcome *r)
 {
+    size_t place = 0;
     for (uint32_t i = 0; i < run->n_prompts; i++) {
-        if (atomic_load(&run->gone)) return loami_fault_set(f, 503, "cancelled", "", "The client left.");
-        if (score(run, &run->prompts[i], f) < 0) return -1;
+        loami_prompt *p = &run->prompts[i];
+        p->logprobs = r->floats + place;
+        p->ranks = r->ranks + place;
+        p->top = r->top ? r->top + place * run->request->n_prompt_logprobs : NULL;
+        place += p->n - 1;
     }
-    return 0;
 }
 
 static void put_entry(loami_buf *out, const loami_run *run, int32_t id, float logprob, uint32_t rank)
@@ -39,7 +49,7 @@ static void put_logprobs(loami_buf *out, const loami_run *run, const loami_promp
     uint32_t n_top = run->request->n_prompt_logprobs;
     loami_buf_puts(out, ",\"prompt_logprobs\":[null");
     for (uint32_t i = 1; i < p->n; i++) {
-        const loam_logprob *top = p->top + (size_t)(i - 1) * n_top;
+        const loam_logprob *top = n_top ? p->top + (size_t)(i - 1) * n_top : NULL;
         loami_buf_puts(out, ",{");
         put_entry(out, run, p->ids[i], p->logprobs[i - 1], p->ranks[i - 1]);
         for (uint32_t k = 0; k < n_top; k++) {

@@ -11,6 +11,7 @@ typedef struct loami_hold {
     loami_served *wanted; /* to be waited for; NULL once held */
     json_t *body;         /* parsed */
     loami_wait wait;
+    loami_timer late;
     loami_workers *workers;
     loami_task *task; /* to run again when the model is there */
     void (*failed)(void *arg, const loami_fault *f);
@@ -21,9 +22,9 @@ typedef struct loami_hold {
  * for, with loami_hold_wait on the loop; -1 with f filled. */
 int loami_hold_take(loami_hold *h, loami_models *m, loami_reply *r, loami_fault *f);
 
-/* On the loop: runs task on workers again when the model is there, and calls failed if that will not be. -1
- * with f filled: at once, and failed is not called. */
-int loami_hold_wait(loami_hold *h, loami_workers *workers, loami_task *task,
+/* On the loop: runs task on workers again when the model is there, and calls failed if that will not be, or not
+ * before deadline_s (0 = none). -1 with f filled: at once, and failed is not called. */
+int loami_hold_wait(loami_hold *h, loami_workers *workers, loami_task *task, double deadline_s,
                     void (*failed)(void *arg, const loami_fault *f), void *arg, loami_fault *f);
 
 /* It waits on the loop now. */

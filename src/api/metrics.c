@@ -115,17 +115,21 @@ static const loami_prom_hist hists[] = { /* in loami_stats */
     { "vllm:request_generation_tokens", "Tokens of an answer.", offsetof(loami_stats, answer_tokens),
       loami_bounds_tokens },
     { "vllm:request_params_n", "The parameter n of requests.", offsetof(loami_stats, n), loami_bounds_n },
+    { "loam_embedding_latency_seconds", "Of requests for embeddings answered well, from arrival to the answer.",
+      offsetof(loami_stats, embeddings.e2e), loami_bounds_request },
+    { "loam_score_latency_seconds", "Likewise, for scores.", offsetof(loami_stats, scores.e2e), loami_bounds_request },
     { "vllm:request_params_max_tokens", "The parameter max_tokens of requests that have it.",
       offsetof(loami_stats, max_tokens), loami_bounds_tokens },
 };
 
-static void put_success(loami_buf *o, const sample *m, uint32_t n)
+static void put_ended(loami_buf *o, const sample *m, uint32_t n, const char *name, const char *help, size_t at)
 {
-    loami_prom_head(o, "vllm:request_success_total", "counter", "Requests that ended, by how.");
-    for (uint32_t i = 0; i < n; i++)
+    loami_prom_head(o, name, "counter", help);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t *ended = (const uint64_t *)((const char *)&m[i].s->stats + at);
         for (int k = 0; k < LOAMI_ENDINGS; k++)
-            loami_prom_put_by(o, "vllm:request_success_total", &m[i].labels, "finished_reason", loami_ending_names[k],
-                              (double)m[i].s->stats.ended[k]);
+            loami_prom_put_by(o, name, &m[i].labels, "finished_reason", loami_ending_names[k], (double)ended[k]);
+    }
 }
 
 /* The engine's state as a series each, of which one is 1. */
@@ -159,7 +163,9 @@ static void put_models(loami_buf *o, const loami_api *a, const sample *m, uint32
         loami_prom_head(o, table[k].name, table[k].type, table[k].help);
         for (uint32_t i = 0; i < n; i++) loami_prom_put(o, table[k].name, &m[i].labels, table[k].of(&m[i]));
     }
-    put_success(o, m, n);
+    put_ended(o, m, n, "vllm:request_success_total", "Requests that ended, by how.", offsetof(loami_stats, ended));
+    put_ended(o, m, n, "loam_embedding_requests_total", "Those for embeddings.", offsetof(loami_stats, embeddings.ended));
+    put_ended(o, m, n, "loam_score_requests_total", "Those for scores.", offsetof(loami_stats, scores.ended));
     put_states(o, a, m, n);
     put_steps(o, m, n);
     for (size_t k = 0; k < sizeof hists / sizeof hists[0]; k++) {

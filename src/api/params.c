@@ -135,23 +135,21 @@ int loami_read_skip_special(void *params, const json_t *v, const char *where, lo
     return 0;
 }
 
-int loami_read_timeout(void *params, const json_t *v, const char *where, loami_fault *f)
+int loami_read_timeout(void *to, const json_t *v, const char *where, loami_fault *f)
 {
-    loami_params *p = params;
     double s = json_number_value(v);
     if (!json_is_number(v) || !(s > 0 && s <= LOAMI_TIMEOUT_MAX_S))
         return loami_field_wrong(f, where, "a number of seconds, above 0 and at most 1000000");
-    p->timeout_s = (float)s;
+    *(float *)to = (float)s;
     return 0;
 }
 
-int loami_read_priority(void *params, const json_t *v, const char *where, loami_fault *f)
+int loami_read_priority(void *to, const json_t *v, const char *where, loami_fault *f)
 {
-    loami_params *p = params;
     json_int_t i;
     if (!loami_whole(v, &i) || i < INT32_MIN || i > INT32_MAX)
         return loami_field_wrong(f, where, "an integer of 32 bits (the lower, the sooner)");
-    p->priority = (int32_t)i;
+    *(int32_t *)to = (int32_t)i;
     return 0;
 }
 

@@ -47,8 +47,8 @@ typedef struct loami_params {
     LOAMI_READ("skip_special_tokens", loami_read_skip_special),                                              \
     LOAMI_FIELD(BOOL, "return_token_ids", loami_params, return_token_ids),                                   \
     LOAMI_READ("prompt_logprobs", loami_read_prompt_logprobs),                                               \
-    LOAMI_READ("timeout", loami_read_timeout),                                                               \
-    LOAMI_READ("priority", loami_read_priority),                                                             \
+    LOAMI_READ_AT("timeout", offsetof(loami_params, timeout_s), loami_read_timeout),                         \
+    LOAMI_READ_AT("priority", offsetof(loami_params, priority), loami_read_priority),                        \
     LOAMI_READ("cache_salt", loami_read_cache_salt),                                                         \
     LOAMI_HINT("user", STRING),                                                                              \
     LOAMI_HINT("metadata", OBJECT),                                                                          \
@@ -65,8 +65,8 @@ int loami_read_stop_tokens(void *params, const json_t *v, const char *where, loa
 int loami_read_bias(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_stream_options(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_prompt_logprobs(void *params, const json_t *v, const char *where, loami_fault *f);
-int loami_read_timeout(void *params, const json_t *v, const char *where, loami_fault *f);
-int loami_read_priority(void *params, const json_t *v, const char *where, loami_fault *f);
+int loami_read_timeout(void *to, const json_t *v, const char *where, loami_fault *f);  /* a float: seconds */
+int loami_read_priority(void *to, const json_t *v, const char *where, loami_fault *f); /* an int32_t */
 int loami_read_cache_salt(void *params, const json_t *v, const char *where, loami_fault *f);
 int loami_read_skip_special(void *params, const json_t *v, const char *where, loami_fault *f);
 

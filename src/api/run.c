@@ -75,14 +75,13 @@ bool loami_run_prompts(loami_run *run, uint32_t n)
 
 void loami_run_forget_request(loami_run *run)
 {
+    loam_job_close(run->scoring); /* first: what it reads is freed next */
+    free(run->texts);
     for (uint32_t i = 0; i < run->n_prompts; i++) {
         loami_prompt *p = &run->prompts[i];
         free(p->ids);
         free(p->text);
         free(p->echo);
-        free(p->logprobs);
-        free(p->ranks);
-        free(p->top);
     }
     if (run->request) loami_params_free(run->request);
     free(run->request);
@@ -112,7 +111,6 @@ static void run_free(loami_run *run)
     }
     loami_loop_unpost(run->api->loop, &run->ready);
     loami_timer_clear(&run->keep_alive);
-    loami_timer_clear(&run->late);
     loami_run_forget_request(run);
     free(run->choices);
     loami_buf_free(&run->out);
@@ -181,20 +179,27 @@ static void fail_waiting(void *arg, const loami_fault *f)
     end_failed(run);
 }
 
+static void cancel(loami_run *run)
+{
+    if (run->scoring) loam_job_cancel(run->scoring);
+    for (uint32_t i = 0; i < run->n_choices; i++)
+        if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
+}
+
 void loami_api_cancel_all(loami_api *a)
 {
     loami_run *next;
     loami_fault f;
     loami_fault_set(&f, 503, "shutting_down", "", "The server is shutting down.");
-    loami_errand_fail_waiting(a, &f);
+    a->ending = true;
+    loami_errand_cancel_all(a, &f);
     for (loami_run *run = LIST_FIRST(&a->runs); run; run = next) {
         next = LIST_NEXT(run, next);
         if (loami_hold_waits(&run->hold)) {
             fail_waiting(run, &f);
             continue;
         }
-        for (uint32_t i = 0; run->live && i < run->n_choices; i++)
-            if (run->choices[i].stream) loam_stream_cancel(run->choices[i].stream);
+        if (run->live) cancel(run); /* otherwise when it is back from its worker */
     }
 }
 
@@ -289,6 +294,14 @@ static void take(loami_run *run, loami_choice *c, const loam_token *t)
         fail_nomem(run);
 }
 
+static void fail_by(loami_run *run, int code, const char *msg)
+{
+    loam_err err = { .code = code ? code : LOAM_E_CANCELLED };
+    snprintf(err.msg, sizeof err.msg, "%s", err.code == LOAM_E_CANCELLED ? "The server is shutting down." : msg);
+    run->failed = true;
+    loami_fault_from(&run->fault, &err, run->shape->prompt_field);
+}
+
 static void take_end(loami_run *run, loami_choice *c)
 {
     loam_stream_result(c->stream, &c->result);
@@ -299,11 +312,7 @@ static void take_end(loami_run *run, loami_choice *c)
     c->done = true;
     run->n_done++;
     if (c->result.finish == LOAM_FINISH_ERROR || c->result.finish == LOAM_FINISH_CANCELLED) {
-        loam_err err = { .code = c->result.code ? c->result.code : LOAM_E_CANCELLED };
-        snprintf(err.msg, sizeof err.msg, "%s",
-                 c->result.msg[0] ? c->result.msg : "The server is shutting down.");
-        run->failed = true;
-        loami_fault_from(&run->fault, &err, run->shape->prompt_field);
+        fail_by(run, c->result.code, c->result.msg);
     } else if (run->started) {
         run->shape->finish(run, c);
     }
@@ -317,12 +326,37 @@ static void flush(loami_run *run)
     loami_buf_clear(&run->out);
 }
 
+static void submit_scored(void *arg);
+
+/* The prompts' log-probabilities are there, or will never be; answers come next, by way of a worker. */
+static void take_scores(loami_run *run)
+{
+    loam_outcome r;
+    if (loam_job_poll(run->scoring, 0) < 0) return;
+    loam_job_result(run->scoring, &r);
+    run->unscored = false;
+    if (r.finish != LOAM_FINISH_STOP) {
+        fail_by(run, r.code, r.msg);
+        end_failed(run);
+        return;
+    }
+    loami_score_take(run, &r);
+    run->live = false;
+    run->task.work = submit_scored;
+    run->task.again = true;
+    loami_workers_run(run->api->workers, &run->task);
+}
+
 /* Takes what the engine has, and no more than the client reads. */
 static void pump(void *arg)
 {
     loami_run *run = arg;
     loam_token t;
     if (!run->live) return;
+    if (run->unscored) {
+        take_scores(run);
+        return;
+    }
     for (uint32_t i = 0; i < run->n_choices && !run->failed; i++) {
         loami_choice *c = &run->choices[i];
         for (int taken = 0; !c->done && !run->paused && !run->failed; taken++) {
@@ -398,6 +432,7 @@ static int check_places(const loami_run *run, loami_fault *f)
 {
     loam_engine_state e;
     uint32_t n = run->n_prompts * run->request->n;
+    if (n == 1) return 0;
     loam_engine_stat(run->hold.served->engine, &e);
     if (n <= e.requests_max) return 0;
     return loami_fault_set(f, 400, "too_many_choices", run->request->n > 1 ? "n" : run->shape->prompt_field,
@@ -418,11 +453,7 @@ static int submit(loami_run *run, loami_fault *f)
     request.on_ready_arg = run;
     request.client = run->client;
     request.cache_salt ^= run->salt;
-    if (run->deadline_s > 0) {
-        double left_ms = (run->deadline_s - loami_now_s()) * 1e3;
-        request.timeout_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
-    }
-    if (run->n_prompts * n > 1 && check_places(run, f) < 0) return -1;
+    request.timeout_ms = loami_deadline_ms(run->deadline_s);
     run->choices = calloc((size_t)run->n_prompts * n, sizeof *run->choices);
     if (!run->choices) return loami_fault_set(f, 503, "out_of_memory", "", "Out of memory.");
     for (uint32_t i = 0; i < run->n_prompts * n; i++) {
@@ -448,106 +479,58 @@ static int submit(loami_run *run, loami_fault *f)
     return 0;
 }
 
-/* How long it may take: the least of what the field, the header and the server say. The field's value is checked with
- * the others. */
-static void set_deadline(loami_run *run)
-{
-    const double said[] = { json_number_value(json_object_get(run->hold.body, "timeout")), run->header_s,
-                            run->api->config.timeout_s };
-    double limit_s = INFINITY;
-    for (int i = 0; i < 3; i++)
-        if (said[i] > 0 && said[i] < limit_s) limit_s = said[i];
-    if (limit_s < INFINITY) run->deadline_s = run->arrived_s + limit_s;
-}
-
 static void prepare(void *arg) /* on a worker */
 {
     loami_run *run = arg;
     run->failed = true;
     if (atomic_load(&run->gone)) return;
     int rc = loami_hold_take(&run->hold, &run->api->models, run->reply, &run->fault);
-    if (rc >= 0) set_deadline(run);
+    if (rc >= 0) run->deadline_s = loami_deadline(run->api, run->hold.body, run->header_s, run->arrived_s);
     if (rc == 0) rc = run->shape->parse(run, run->hold.body, &run->fault);
+    if (rc == 0) rc = check_places(run, &run->fault);
     if (rc == 0 && atomic_load(&run->gone)) rc = -1;
     run->unscored = rc == 0 && run->request->score_prompt;
-    if (rc == 0 && !run->unscored) rc = submit(run, &run->fault);
+    if (rc == 0) rc = run->unscored ? loami_score_begin(run, on_ready, &run->fault) : submit(run, &run->fault);
     run->failed = rc < 0;
 }
 
-static void score(void *arg) /* on the patient worker */
+static void submit_scored(void *arg) /* on a worker */
 {
     loami_run *run = arg;
-    run->unscored = false;
-    run->failed = atomic_load(&run->gone) || loami_score_prompts(run, &run->fault) < 0 || submit(run, &run->fault) < 0;
+    run->failed = atomic_load(&run->gone) || submit(run, &run->fault) < 0;
 }
 
-static void on_late(void *arg)
+static void begin_stream(loami_run *run)
 {
-    loami_fault f;
-    loami_run *run = arg;
-    if (!loami_hold_waits(&run->hold)) return; /* the engine has its own clock */
-    loami_fault_set(&f, 408, "timeout", "", "The time that the request has is over; its model is not loaded yet.");
-    fail_waiting(run, &f);
-}
-
-/* The model has to be loaded, and perhaps others have to go before. */
-static void wait_for_model(loami_run *run)
-{
-    double left_s = run->deadline_s - loami_now_s();
-    run->live = false; /* a worker gets it again */
-    if (run->deadline_s > 0)
-        loami_timer_set(run->api->loop, &run->late, left_s > 0 ? left_s : 0, on_late, run);
-    if (loami_hold_wait(&run->hold, run->api->workers, &run->task, fail_waiting, run, &run->fault) < 0)
-        end_failed(run);
+    loami_reply_set(run->reply, "Cache-Control", "no-cache");
+    loami_reply_set(run->reply, "X-Accel-Buffering", "no");
+    loami_reply_start(run->reply, 200, "text/event-stream; charset=utf-8");
+    run->started = true;
+    run->shape->begin(run);
+    flush(run);
+    set_keep_alive(run);
 }
 
 static void prepared(void *arg)
 {
     loami_run *run = arg;
-    if (run->unscored && !run->failed && !atomic_load(&run->gone)) {
-        run->task.work = score;
-        if (loami_workers_run(run->api->patient, &run->task)) return;
-        run->failed = true;
-        loami_fault_busy(&run->fault, NULL, "The server has too many requests waiting. Try again later.");
-    }
     run->live = true;
     if (atomic_load(&run->gone)) {
         end_gone(run);
         return;
     }
     if (!run->failed && run->hold.wanted) {
-        wait_for_model(run);
+        run->live = false; /* a worker gets it again, when the model is loaded; perhaps others have to go before */
+        if (loami_hold_wait(&run->hold, run->api->workers, &run->task, run->deadline_s, fail_waiting, run, &run->fault) < 0) end_failed(run);
         return;
     }
     if (run->failed) {
         end_failed(run);
         return;
     }
-    if (run->request->stream) {
-        loami_reply_set(run->reply, "Cache-Control", "no-cache");
-        loami_reply_set(run->reply, "X-Accel-Buffering", "no");
-        loami_reply_start(run->reply, 200, "text/event-stream; charset=utf-8");
-        run->started = true;
-        run->shape->begin(run);
-        flush(run);
-        set_keep_alive(run);
-    }
+    if (run->api->ending) cancel(run);
+    if (run->request->stream && !run->unscored) begin_stream(run);
     pump(run);
-}
-
-static int read_timeout(loami_reply *r, double *out, loami_fault *f)
-{
-    const char *given = loami_reply_header(r, "X-Request-Timeout");
-    char *end;
-    *out = 0;
-    if (!given) return 0;
-    double s = strtod(given, &end);
-    if (end == given || *end || !(s > 0 && s <= LOAMI_TIMEOUT_MAX_S))
-        return loami_fault_set(f, 400, "invalid_value", "X-Request-Timeout",
-                               "The header X-Request-Timeout must be a number of seconds, above 0 and at most %d.",
-                               LOAMI_TIMEOUT_MAX_S);
-    *out = s;
-    return 0;
 }
 
 void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape)
@@ -556,7 +539,7 @@ void loami_run_open(loami_api *a, loami_reply *r, const loami_shape *shape)
     loami_run *run = NULL;
 
     double header_s;
-    if (loami_api_check_ready(a, &f) < 0 || read_timeout(r, &header_s, &f) < 0) goto fail;
+    if (loami_api_check_ready(a, &f) < 0 || loami_header_timeout(r, &header_s, &f) < 0) goto fail;
     run = calloc(1, sizeof *run);
     if (run) run->request = calloc(1, shape->request_size);
     if (!run || !run->request) {

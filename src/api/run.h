@@ -18,12 +18,10 @@ struct loami_api {
     loami_api_config config;
     loami_loop *loop;
     loami_workers *workers;
-    loami_workers
-        *patient;        /* one thread, for calls that wait for the engine: nobody else should wait for it */
     loami_models models;
     loami_timer watch;   /* looks for a stalled engine while requests run */
     bool watching;
-    bool draining;
+    bool draining, ending; /* ending: what still runs is told to stop */
     int64_t opened_s; /* unix time */
     uint64_t id_salt, n_runs, n_calls;
     LIST_HEAD(loami_runs, loami_run) runs;
@@ -36,9 +34,9 @@ typedef struct loami_prompt {
     uint32_t n;
     char *text; /* malloc'd, for echo; may be NULL */
     char *echo; /* malloc'd: what the answer begins with, though it is the prompt's end; may be NULL */
-    float *logprobs;   /* [n - 1] of ids[1..n), if the request wants them: see given.c. NULL when n is 1 */
-    uint32_t *ranks;   /* [n - 1] */
-    loam_logprob *top; /* [n - 1][request->n_prompt_logprobs] */
+    const float *logprobs;   /* [n - 1] of ids[1..n), if the request wants them: run->scoring's. See given.c */
+    const uint32_t *ranks;   /* [n - 1] */
+    const loam_logprob *top; /* [n - 1][request->n_prompt_logprobs] */
 } loami_prompt;
 
 typedef struct loami_call {
@@ -108,7 +106,9 @@ struct loami_run {
     loami_choice *choices; /* [n_choices], prompt by prompt */
     uint32_t n_choices, n_done;
     bool parsed;           /* answers go through a loam_parser */
-    bool unscored;         /* its prompts' log-probabilities come first */
+    loam_job *scoring;     /* its prompts' log-probabilities come first; NULL: nobody wants them */
+    loam_tokens *texts;    /* [n_prompts] what they are of */
+    bool unscored;         /* they are not there yet */
     bool one_call;         /* no more than one call of a tool is wanted */
     bool hide_reasoning;
     char *tools;           /* JSON for the parser, malloc'd, or NULL */
@@ -125,7 +125,7 @@ struct loami_run {
     loami_buf out;
     loami_task task;
     loami_post ready;
-    loami_timer keep_alive, late;
+    loami_timer keep_alive;
     LIST_ENTRY(loami_run) next;
 };
 
@@ -151,8 +151,19 @@ int loami_fault_from(loami_fault *f, const loam_err *err, const char *param);
 /* Room for n prompts; false when memory ran out. */
 bool loami_run_prompts(loami_run *run, uint32_t n);
 
-/* given.c: fills the prompts' logprobs, ranks and top. Waits for the engine: on the patient worker. */
-int loami_score_prompts(loami_run *run, loami_fault *f);
+/* limits.c: what the header X-Request-Timeout says, in seconds; 0 = nothing. */
+int loami_header_timeout(const loami_reply *r, double *out, loami_fault *f);
+
+/* limits.c: when a request is over its time, by the least of what the field "timeout", the header and the server say; 0 = never. The
+ * field's value is checked with the others. And the milliseconds until then, for the engine: 0 = no limit. */
+double loami_deadline(const loami_api *a, const json_t *body, double header_s, double arrived_s);
+uint32_t loami_deadline_ms(double deadline_s);
+
+/* given.c: begins the job of the prompts' log-probabilities; on_ready(run) on the engine's thread when it is to be polled. */
+int loami_score_begin(loami_run *run, void (*on_ready)(void *arg), loami_fault *f);
+
+/* given.c: it is over and well: the prompts' logprobs, ranks and top. */
+void loami_score_take(loami_run *run, const loam_outcome *r);
 
 /* given.c: ,"prompt_token_ids":[…],"prompt_logprobs":[null,{"ID":{"logprob","rank","decoded_token"},…},…] as far as they
  * were asked for. */

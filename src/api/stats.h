@@ -19,6 +19,12 @@ typedef enum loami_ending {
 } loami_ending;
 extern const char *const loami_ending_names[LOAMI_ENDINGS];
 
+/* Of requests of one kind that have no answer in tokens. */
+typedef struct loami_job_stats {
+    loami_hist e2e;    /* of those answered well */
+    uint64_t ended[LOAMI_ENDINGS];
+} loami_job_stats;
+
 typedef struct loami_stats {
     loami_hist ttft; /* from the request's arrival to its first token, seconds */
     loami_hist gap;  /* between two tokens of an answer */
@@ -26,6 +32,7 @@ typedef struct loami_stats {
     loami_hist e2e, queue, prefill, decode, inference; /* of a request */
     loami_hist prompt_tokens, answer_tokens, n, max_tokens;
     uint64_t ended[LOAMI_ENDINGS];
+    loami_job_stats embeddings, scores; /* in none of the above, but in what follows */
     uint64_t refused;  /* answered 429: too much is waiting */
     uint64_t timeouts; /* ended by their own time limit */
 } loami_stats;

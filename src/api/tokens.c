@@ -125,15 +125,18 @@ static int apply_template(loami_errand *e, const loami_served *m, const json_t *
 
 void loami_api_tokenize(loami_reply *r, void *api)
 {
-    loami_errand_open(api, ((loami_api *)api)->workers, r, tokenize);
+    static const loami_errand_kind kind = { .work = tokenize };
+    loami_errand_open(api, r, &kind);
 }
 
 void loami_api_detokenize(loami_reply *r, void *api)
 {
-    loami_errand_open(api, ((loami_api *)api)->workers, r, detokenize);
+    static const loami_errand_kind kind = { .work = detokenize };
+    loami_errand_open(api, r, &kind);
 }
 
 void loami_api_template(loami_reply *r, void *api)
 {
-    loami_errand_open(api, ((loami_api *)api)->workers, r, apply_template);
+    static const loami_errand_kind kind = { .work = apply_template };
+    loami_errand_open(api, r, &kind);
 }

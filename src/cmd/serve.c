@@ -240,8 +240,8 @@ static void on_drain_late(void *arg)
     loami_api_cancel_all(arg);
 }
 
-/* When all was told to end, something may not: a step that hangs, an errand that nobody can cancel. Whoever stops a server has waited for
- * --drain-timeout already. */
+/* When all was told to end, something may not: a step that hangs, or a disk that pages are written to. Whoever stops a server has waited
+ * for --drain-timeout already. */
 static void *leave(void *unused)
 {
     static const char left[] = "loam serve: something still runs and does not end: left as it is\n";

@@ -87,7 +87,7 @@ bool loami_workers_run(loami_workers *w, loami_task *task)
     task->back = (loami_post){ .run = task->done, .arg = task->arg };
     task->next = NULL;
     pthread_mutex_lock(&w->lock);
-    room = w->n_queued < w->max_queued;
+    room = task->again || w->n_queued < w->max_queued;
     if (room) {
         *w->last = task;
         w->last = &task->next;

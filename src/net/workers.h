@@ -12,6 +12,7 @@ typedef struct loami_task {
     void (*work)(void *arg); /* on a worker's thread */
     void (*done)(void *arg); /* on the loop's thread, always, after work */
     void *arg;
+    bool again;              /* a part of what was let in before: a full queue does not refuse it */
     struct loami_task *next; /* the pool's */
     loami_post back;
 } loami_task;

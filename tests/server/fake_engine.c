@@ -6,7 +6,8 @@
  * first, fail=N (the machine fails after N tokens), busy=N (queue full, come again after N seconds), hang=MS (the first step
  * takes so long, and nothing else happens meanwhile). The answer is "abcdefghij" over and over, or with echo=1 the
  * prompt, with say=1 what follows the "]", to its end, with try=1 what became of it: "open PATH", "write PATH", "connect PORT", "exec PATH" are
- * attempted here, in the server's own process. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading; so do, of one
+ * attempted here, in the server's own process. Of embeddings and scores, each text takes prefill=MS, one after another; busy and hang
+ * are as above, and fail=N is the text at which the machine fails. LOAM_FAKE_LOAD_MS and LOAM_FAKE_LOAD_FAIL concern the loading; so do, of one
  * model, files in its folder: load_ms, fail, and bytes (what it takes in memory). */
 #include "base/buf.h"
 #include "base/clock.h"
@@ -49,6 +50,19 @@ struct loam_stream {
     loam_logprob top[LOAM_MAX_LOGPROBS];
 };
 
+struct loam_job {
+    loam_engine *engine;
+    loam_job *next;
+    loam_job_request request; /* texts are not read once it has begun: it is closed at any time */
+    uint32_t n_done, fail_at, hang_ms;
+    bool closed, cancelled;
+    double began_s, text_s, deadline_s;
+    float *floats;
+    uint32_t *ranks;
+    loam_logprob *top;
+    loam_outcome result;
+};
+
 struct loam_engine {
     struct loam_text text;
     loam_model_info info;
@@ -57,6 +71,7 @@ struct loam_engine {
     pthread_cond_t change;
     pthread_t thread;
     loam_stream *streams;
+    loam_job *jobs;
     bool closing;
     uint64_t prompt_tokens, new_tokens, steps, timeouts;
     uint32_t requests_max;
@@ -208,6 +223,48 @@ static void free_stream(loam_stream *s)
     free(s);
 }
 
+static void free_job(loam_job *j)
+{
+    free(j->floats);
+    free(j->ranks);
+    free(j->top);
+    free(j);
+}
+
+static double finish_job(loam_job *j, loam_finish why, int code, const char *msg)
+{
+    j->result.finish = why;
+    j->result.code = code;
+    j->result.failed = j->n_done;
+    j->result.run_s = loami_now_s() - j->began_s;
+    snprintf(j->result.msg, sizeof j->result.msg, "%s", msg);
+    if (!j->closed && j->request.on_ready) j->request.on_ready(j->request.on_ready_arg);
+    return 1e18;
+}
+
+/* The same for a job. */
+static double advance_job(loam_engine *e, loam_job *j, double now)
+{
+    double next_s = j->began_s + (j->n_done + 1) * j->text_s;
+    if (j->result.finish) return 1e18;
+    if (j->cancelled || j->closed) return finish_job(j, LOAM_FINISH_CANCELLED, LOAM_E_CANCELLED, "cancelled");
+    if (j->deadline_s > 0 && now >= j->deadline_s) {
+        e->timeouts++;
+        return finish_job(j, LOAM_FINISH_ERROR, LOAM_E_TIMEOUT, "the time that the request has is over");
+    }
+    for (; now >= next_s; next_s += j->text_s) {
+        if (j->fail_at && j->n_done + 1 == j->fail_at) return finish_job(j, LOAM_FINISH_ERROR, LOAM_E_MACHINE, "the machine failed");
+        e->steps++;
+        if (++j->n_done == j->request.n_texts) {
+            j->result.floats = j->floats;
+            j->result.ranks = j->ranks;
+            j->result.top = j->top;
+            return finish_job(j, LOAM_FINISH_STOP, 0, "");
+        }
+    }
+    return j->deadline_s > 0 && j->deadline_s < next_s ? j->deadline_s : next_s;
+}
+
 static void sleep_ms(long ms)
 {
     struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
@@ -217,17 +274,21 @@ static void sleep_ms(long ms)
 /* What a step that does not come back looks like: without the lock, and no heartbeat. */
 static void hang(loam_engine *e)
 {
-    for (loam_stream *s = e->streams; s; s = s->next) {
-        if (!s->hang_ms) continue;
-        long ms = s->hang_ms;
+    uint32_t ms = 0;
+    for (loam_stream *s = e->streams; s && !ms; s = s->next) {
+        ms = s->hang_ms;
         s->hang_ms = 0;
-        e->step_since_s = loami_now_s();
-        pthread_mutex_unlock(&e->lock);
-        sleep_ms(ms);
-        pthread_mutex_lock(&e->lock);
-        e->step_since_s = 0;
-        return;
     }
+    for (loam_job *j = e->jobs; j && !ms; j = j->next) {
+        ms = j->hang_ms;
+        j->hang_ms = 0;
+    }
+    if (!ms) return;
+    e->step_since_s = loami_now_s();
+    pthread_mutex_unlock(&e->lock);
+    sleep_ms(ms);
+    pthread_mutex_lock(&e->lock);
+    e->step_since_s = 0;
 }
 
 static void beat(loam_engine *e, double now)
@@ -235,6 +296,8 @@ static void beat(loam_engine *e, double now)
     loam_phase phase = LOAM_PHASE_IDLE;
     for (loam_stream *s = e->streams; s; s = s->next)
         if (!s->done && phase != LOAM_PHASE_PREFILL) phase = s->n_new ? LOAM_PHASE_DECODE : LOAM_PHASE_PREFILL;
+    for (loam_job *j = e->jobs; j; j = j->next)
+        if (!j->result.finish) phase = LOAM_PHASE_PREFILL;
     if (phase == e->phase && e->phase_since_s > 0) return;
     e->phase = phase;
     e->phase_since_s = now;
@@ -257,6 +320,17 @@ static void *engine(void *arg)
                 free_stream(s);
             } else {
                 at = &s->next;
+            }
+        }
+        for (loam_job **at = &e->jobs; *at;) {
+            loam_job *j = *at;
+            double due = advance_job(e, j, now);
+            if (due < next) next = due;
+            if (j->result.finish && j->closed) {
+                *at = j->next;
+                free_job(j);
+            } else {
+                at = &j->next;
             }
         }
         beat(e, now);
@@ -350,6 +424,11 @@ void loam_engine_close(loam_engine *e)
         e->streams = s->next;
         free_stream(s);
     }
+    while (e->jobs) {
+        loam_job *j = e->jobs;
+        e->jobs = j->next;
+        free_job(j);
+    }
     loami_vocab_close(e->vocab);
     free(e);
 }
@@ -398,6 +477,7 @@ void loam_engine_stat(const loam_engine *e, loam_engine_state *out)
                                 .requests_max = e->requests_max,
                                 .retry_s = e->retry_s };
     for (loam_stream *s = e->streams; s; s = s->next) out->running += !s->done;
+    for (loam_job *j = e->jobs; j; j = j->next) out->running += !j->result.finish;
     pthread_mutex_unlock(&shared->lock);
 }
 
@@ -409,41 +489,117 @@ int loam_logits(loam_engine *e, const int32_t *tokens, uint32_t n, float *logits
 
 int loam_score(loam_engine *e, const int32_t *tokens, uint32_t n, float *logprobs, loam_err *err)
 {
-    return loam_score_top(e, tokens, n, 0, logprobs, NULL, NULL, err);
+    return loam_logits(e, tokens, n, logprobs, err);
+}
+
+/* ---- jobs --------------------------------------------------------------------------------------------- */
+
+/* How many of its tokens leave each remainder, scaled; of the last one alone for LAST. */
+static void embed(float *out, const loam_tokens *t, loam_pooling pooling)
+{
+    float sum = 0;
+    for (uint32_t k = pooling == LOAM_POOL_LAST ? t->n - 1 : 0; k < t->n; k++) out[t->ids[k] % DIMS] += 1;
+    for (int k = 0; k < DIMS; k++) sum += out[k] * out[k];
+    for (int k = 0; k < DIMS; k++) out[k] /= sqrtf(sum);
 }
 
 /* Every token is the second likeliest; 'a', 'b', ... are the likeliest. */
-int loam_score_top(loam_engine *e, const int32_t *tokens, uint32_t n, uint32_t n_top, float *logprobs, uint32_t *ranks,
-                   loam_logprob *top, loam_err *err)
+static bool make_results(loam_job *j)
 {
-    (void)tokens;
-    if (n > e->info.context_tokens)
-        return loami_fail(err, LOAM_E_TOO_LONG, "%u tokens, the context takes %u", n, e->info.context_tokens);
-    for (uint32_t i = 0; i + 1 < n; i++) {
-        logprobs[i] = -1;
-        if (ranks) ranks[i] = 2;
-        for (uint32_t k = 0; k < n_top; k++)
-            top[(size_t)i * n_top + k] = (loam_logprob){ 'a' + (int32_t)k, -0.5f - (float)k };
+    const loam_job_request *r = &j->request;
+    size_t n = 0;
+    for (uint32_t i = 0; i < r->n_texts; i++) n += r->texts[i].n;
+    j->floats = calloc(n + (size_t)r->n_texts * DIMS, sizeof *j->floats);
+    j->ranks = r->want_ranks ? calloc(n, sizeof *j->ranks) : NULL;
+    j->top = r->n_top ? calloc(n * r->n_top, sizeof *j->top) : NULL;
+    if (!j->floats || (r->want_ranks && !j->ranks) || (r->n_top && !j->top)) return false;
+    for (uint32_t i = 0; r->kind == LOAM_JOB_EMBED && i < r->n_texts; i++) embed(j->floats + (size_t)i * DIMS, &r->texts[i], r->pooling);
+    for (size_t i = 0; r->kind == LOAM_JOB_SCORE && i < n; i++) {
+        j->floats[i] = -1;
+        if (j->ranks) j->ranks[i] = 2;
+        for (uint32_t k = 0; k < r->n_top; k++) j->top[i * r->n_top + k] = (loam_logprob){ 'a' + (int32_t)k, -0.5f - (float)k };
     }
-    return 0;
+    return true;
 }
 
-/* The vector of a text: how many of its tokens leave each remainder, scaled; of the last one alone for LAST. */
-int loam_embed(loam_engine *e, const loam_tokens *texts, uint32_t n_texts, loam_pooling pooling, float *out,
-               uint32_t *failed, loam_err *err)
+/* The options are those of the first text. */
+static void command(loam_job *j, uint32_t *busy)
 {
-    for (uint32_t i = 0; i < n_texts; i++, out += DIMS) {
-        float sum = 0;
-        if (texts[i].n > e->info.context_tokens) {
-            *failed = i;
-            return loami_fail(err, LOAM_E_TOO_LONG, "%u tokens, the context takes %u", texts[i].n, e->info.context_tokens);
-        }
-        memset(out, 0, DIMS * sizeof *out);
-        for (uint32_t k = pooling == LOAM_POOL_LAST ? texts[i].n - 1 : 0; k < texts[i].n; k++) out[texts[i].ids[k] % DIMS] += 1;
-        for (int k = 0; k < DIMS; k++) sum += out[k] * out[k];
-        for (int k = 0; k < DIMS; k++) out[k] /= sqrtf(sum);
+    const loam_tokens *t = &j->request.texts[0];
+    char *text = malloc(t->n + 1);
+    for (uint32_t i = 0; text && i < t->n; i++) text[i] = (char)t->ids[i];
+    if (!text) return;
+    text[t->n] = 0;
+    *busy = option(text, "busy", 0);
+    j->text_s = option(text, "prefill", 0) * 1e-3 + 1e-9;
+    j->fail_at = option(text, "fail", 0);
+    j->hang_ms = option(text, "hang", 0);
+    free(text);
+}
+
+int loam_job_begin(loam_engine *e, loam_job **out, const loam_job_request *r, uint32_t *failed, loam_err *err)
+{
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < r->n_texts; i++) {
+        if (r->texts[i].n <= e->info.context_tokens) continue;
+        if (failed) *failed = i;
+        return loami_fail(err, LOAM_E_TOO_LONG, "%u tokens, the context takes %u", r->texts[i].n, e->info.context_tokens);
     }
-    return 0;
+    loam_job *j = calloc(1, sizeof *j);
+    if (!j) return loami_fail_nomem(err);
+    j->engine = e;
+    j->request = *r;
+    j->began_s = loami_now_s();
+    if (r->timeout_ms) j->deadline_s = j->began_s + r->timeout_ms * 1e-3;
+    command(j, &busy);
+    bool made = make_results(j);
+    pthread_mutex_lock(&e->lock);
+    if (busy) e->retry_s = busy;
+    if (made && !busy) {
+        for (uint32_t i = 0; i < r->n_texts; i++) e->prompt_tokens += r->texts[i].n;
+        j->next = e->jobs;
+        e->jobs = *out = j;
+        pthread_cond_broadcast(&e->change);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (made && !busy) return 0;
+    free_job(j);
+    return busy ? loami_fail(err, LOAM_E_BUSY, "the queue is full") : loami_fail_nomem(err);
+}
+
+int loam_job_poll(loam_job *j, uint32_t wait_ms)
+{
+    (void)wait_ms; /* the server never waits */
+    pthread_mutex_lock(&j->engine->lock);
+    int rc = j->result.finish ? 0 : LOAM_E_TIMEOUT;
+    pthread_mutex_unlock(&j->engine->lock);
+    return rc;
+}
+
+static void mark(loam_job *j, bool *flag)
+{
+    loam_engine *e = j->engine;
+    pthread_mutex_lock(&e->lock);
+    *flag = true;
+    pthread_cond_broadcast(&e->change);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void loam_job_cancel(loam_job *j)
+{
+    mark(j, &j->cancelled);
+}
+
+void loam_job_result(const loam_job *j, loam_outcome *out)
+{
+    pthread_mutex_lock(&j->engine->lock);
+    *out = j->result;
+    pthread_mutex_unlock(&j->engine->lock);
+}
+
+void loam_job_close(loam_job *j)
+{
+    if (j) mark(j, &j->closed);
 }
 
 /* ---- streams ------------------------------------------------------------------------------------------ */

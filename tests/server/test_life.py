@@ -5,13 +5,12 @@ import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 
 import pytest
 
-from servers import PATIENCE, FAKE, Server, chat_bytes, dechunk, environment, events, free_port, read_all, read_answer, read_until
+from servers import PATIENCE, FAKE, Server, chat_bytes, dechunk, environment, events, free_port, leave, read_all, read_answer, read_until
 
 
 def test_loading_answers_at_once(start):
@@ -105,12 +104,6 @@ def test_a_large_prompt_does_not_stall_a_stream(server):
             worst, last = max(worst, now - last), now
         assert worst < 1.0
     server.until("the stream's end", lambda h: h["running"] == 0)
-
-
-def leave(s, hard):
-    if hard:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    s.close()
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["close", "reset"])
