@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import select
 import shutil
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import COMMAND
-from servers import Server, chat_bytes, environment, read_until
+from servers import Server, chat_bytes, environment, read_answer, read_until
 
 WORDS = "The quick brown fox jumps over the lazy dog. "
 MIB = 1 << 20
@@ -112,6 +113,37 @@ def test_one_keys_prompts_are_not_anothers(smollm2, tmp_path):
     assert cached("ann") > 50 and cached("bob") > 50
     assert cached("ann", cache_salt="x") == 0 and cached("ann", cache_salt="x") > 50 and cached("bob", cache_salt="x") == 0
     assert s.stop() == 0
+
+
+def embed_bytes(n_texts, text, **headers):
+    body = json.dumps({"input": [text] * n_texts}).encode()
+    head = "".join(f"{k}: {v}\r\n" for k, v in {"Host": "localhost", "Content-Type": "application/json", "Content-Length": len(body), **headers}.items())
+    return f"POST /v1/embeddings HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def test_a_large_embedding_keeps_nobody_away_and_ends_with_its_client(smollm2, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("".join(f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n" for name in ("ann", "bob")))
+    s = Server(COMMAND, smollm2, "--port", 0, "--context", 2048, "--api-key-file", keys, env=environment(tmp_path))
+    bob = {"headers": {"Authorization": "Bearer bob"}}
+    with s.connect() as ann:
+        ann.sendall(embed_bytes(150, WORDS * 150, Authorization="Bearer ann"))
+        s.until("the start", lambda h: h["prompt_tokens"] > 0)
+        for path, body in (("/v1/embeddings", {"input": "hello"}), ("/v1/score", {"prompt": "hello", "continuation": " world"})):
+            assert s.post(path, body, **bob)[0] == 200
+        assert not select.select([ann], [], [], 0)[0] and s.health()["running"] >= 1, "ann's goes on"
+        before = metrics(s)["loam_engine_steps_total", None]
+    state = s.until("the end of all work", lambda h: h["running"] == 0 and h["waiting"] == 0)
+    assert state["pages_used"] == 0 and state["prompt_tokens"] < 150 * 1500 / 2
+    assert metrics(s)["loam_engine_steps_total", None] - before <= 8  # one that ran, and those between counting and leaving
+    late = s.post("/v1/embeddings", {"input": [WORDS * 150] * 100, "timeout": 0.3}, **bob)
+    assert late[0] == 408 and late[2]["error"]["code"] == "timeout"
+    with s.connect() as c:
+        c.sendall(embed_bytes(3, WORDS * 60, Authorization="Bearer ann"))
+        s.until("the start", lambda h: h["running"] >= 1)
+        s.signal()
+        assert read_answer(c)[0] == 200
+    assert s.wait() == 0
 
 
 @pytest.fixture(scope="module")
