@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 enum { RUNS_MAX = 100, STREAMS_MAX = 256 };
+static const double PASS_S = 0.3; /* of reading memory, between two runs */
 
 typedef struct bench {
     loami_model_opts run;
@@ -16,7 +17,7 @@ typedef struct bench {
 } bench;
 
 typedef struct figures {
-    double prompt_tps[RUNS_MAX], generation_tps[RUNS_MAX];
+    double prompt_tps[RUNS_MAX], generation_tps[RUNS_MAX], read_gbs[RUNS_MAX];
     double open_s;
     uint64_t salt;             /* each run's its own: a prompt that the last one left in the cache costs nothing */
     uint32_t cached_tokens;    /* found there all the same */
@@ -101,18 +102,20 @@ static int report(const bench *b, const loam_engine *e, figures *f)
 {
     const loam_model_info *i = loam_engine_info(e);
     double prompt = median(f->prompt_tps, b->runs), gen = median(f->generation_tps, b->runs);
-    double gbs = gen * (double)i->active_bytes * 1e-9;
+    double gbs = gen * (double)i->active_bytes * 1e-9, read = b->bandwidth ? median(f->read_gbs, b->runs) : 0;
     if (b->json)
         return loami_cmd_print_json(json_pack(
-            "{ss ss si si si si si sf sf sI sI sf sf sI sI si}", "model", i->name, "device", i->device, "threads", (int)i->threads, "prompt_tokens",
+            "{ss ss si si si si si sf sf sI sI sf sf sf sI sI si}", "model", i->name, "device", i->device, "threads", (int)i->threads, "prompt_tokens",
             (int)b->n_prompt, "new_tokens", (int)b->n_new, "streams", (int)b->streams, "runs", (int)b->runs, "prompt_tps", prompt,
             "generation_tps", gen, "weight_bytes", (json_int_t)i->weight_bytes, "active_bytes", (json_int_t)i->active_bytes,
-            "weight_gb_per_s", b->streams == 1 ? gbs : 0, "open_s", f->open_s, "kv_bytes", (json_int_t)i->kv_bytes, "peak_memory_bytes", (json_int_t)loami_peak_memory_bytes(),
+            "weight_gb_per_s", b->streams == 1 ? gbs : 0, "read_gb_per_s", read, "open_s", f->open_s, "kv_bytes", (json_int_t)i->kv_bytes, "peak_memory_bytes", (json_int_t)loami_peak_memory_bytes(),
             "cached_tokens", (int)f->cached_tokens));
     printf("%s on %s, %u threads, median of %u\n", i->name, i->device, i->threads, b->runs);
     printf("  prompt      %5u tokens x %u  %9.1f tok/s\n", b->n_prompt, b->streams, prompt);
     printf("  generation  %5u tokens x %u  %9.1f tok/s", b->n_new, b->streams, gen);
     if (b->streams == 1) printf("  (%.1f GB/s of weights)", gbs);
+    if (read > 0 && b->streams == 1)
+        printf("\n  memory is read at %.1f GB/s, measured in turns with the runs: %.0f %% of it", read, 100 * gbs / read);
     printf("\n  open %.3f s, weights %.3f GB, peak memory %.3f GB\n", f->open_s, (double)i->weight_bytes * 1e-9,
            (double)loami_peak_memory_bytes() * 1e-9);
     return LOAMI_EXIT_OK;
@@ -124,7 +127,11 @@ static int run(const bench *b, loam_engine *e, figures *f)
     double warm_up[2];
     int32_t *ids = malloc(b->n_prompt * sizeof *ids);
     int rc = ids ? run_once(b, e, ids, f, &warm_up[0], &warm_up[1], &err) : -1;
-    for (uint32_t i = 0; rc == 0 && i < b->runs; i++) rc = run_once(b, e, ids, f, &f->prompt_tps[i], &f->generation_tps[i], &err);
+    for (uint32_t i = 0; rc == 0 && i < b->runs; i++) {
+        rc = run_once(b, e, ids, f, &f->prompt_tps[i], &f->generation_tps[i], &err);
+        if (rc == 0 && b->bandwidth) rc = loami_read_bandwidth(&f->read_gbs[i], loam_engine_info(e)->threads, PASS_S, &err);
+        f->read_gbs[i] *= 1e-9;
+    }
     free(ids);
     return rc < 0 ? loami_cmd_fail("bench", &err) : report(b, e, f);
 }
@@ -149,7 +156,7 @@ int loami_cmd_bench(int argc, char **argv)
         { "--new-tokens", 'n', "N", "tokens to generate (default 128)", LOAMI_OPT_U32, &b.n_new, NULL, 2, 1 << 20 },
         { "--streams", 's', "N", "requests at the same time (default 1)", LOAMI_OPT_U32, &b.streams, NULL, 1, STREAMS_MAX },
         { "--runs", 'r', "N", "runs, of which the median counts (default 3)", LOAMI_OPT_U32, &b.runs, NULL, 1, RUNS_MAX },
-        { "--bandwidth", 0, NULL, "measure how fast memory is read instead, with --threads threads", LOAMI_OPT_FLAG, &b.bandwidth, NULL, 0, 0 },
+        { "--bandwidth", 0, NULL, "measure how fast memory is read, with --threads threads: alone, or with -m in turns with the runs", LOAMI_OPT_FLAG, &b.bandwidth, NULL, 0, 0 },
         { "--json", 0, NULL, "print one JSON object", LOAMI_OPT_FLAG, &b.json, NULL, 0, 0 },
         { "--url", 0, "URL", "measure a running server instead: five prompts, 200 tokens each; -m is its word for the model",
           LOAMI_OPT_STRING, &u.url, NULL, 0, 0 },
@@ -165,7 +172,7 @@ int loami_cmd_bench(int argc, char **argv)
     };
     int rc = loami_opt_parse(argc, argv, table, "measure prompt and generation speed, of a model here or of a running server");
     if (rc != 0) return rc > 0 ? LOAMI_EXIT_OK : LOAMI_EXIT_USAGE;
-    if (b.bandwidth) return bandwidth(&b);
+    if (b.bandwidth && !b.run.model) return bandwidth(&b);
     u.model = b.run.model;
     u.json = b.json;
     if (u.url) return loami_bench_url_run(&u);

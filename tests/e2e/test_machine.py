@@ -176,6 +176,13 @@ def test_bandwidth(loam):
     assert loam.json("bench", "--bandwidth", "--json")["read_gb_per_s"] > 0.1
 
 
+def test_bandwidth_in_turns_with_a_model(loam, smollm2):
+    run = ["bench", "-m", smollm2, "-p", 8, "-n", 8, "-r", 2, "--json"]
+    told = loam.json(*run, "--bandwidth")
+    assert told["read_gb_per_s"] > 0.1 and told["generation_tps"] > 0
+    assert loam.json(*run)["read_gb_per_s"] == 0
+
+
 def test_du_and_unfinished(loam, tmp_path, model):
     """What is on the disk, whole or not, and how the unfinished goes."""
     here = Loam(tmp_path)
