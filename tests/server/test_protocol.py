@@ -293,6 +293,7 @@ def test_many_at_once_do_not_refuse_each_other_all(start):
     s.until("the budget is free again", lambda _: held_bytes(s) < mb)
 
 
+@pytest.mark.heavy  # sanitizers keep freed memory for a while
 def test_memory_of_bodies_goes_back(start):
     """Neither clients that left nor connections that stay open keep what their requests took."""
     mb = 1 << 20
