@@ -225,7 +225,7 @@ static void time_runs_out_in_the_queue_and_half_way(void **unused)
     assert_int_equal(o.failed, 1);
     expect_all_pages_back(e);
     loam_engine_stat(e, &st);
-    assert_true(st.timeouts == 3 && st.prompt_tokens <= 1 + 3 + LONG);
+    assert_true(st.timeouts >= 2 && st.timeouts <= 3 && st.prompt_tokens <= 1 + 3 + LONG); /* when one text is late, the others are cancelled */
     loam_job_close(half);
     gate_free(&g);
     loam_engine_close(e);
