@@ -340,6 +340,43 @@ static void a_full_queue_refuses_new_ones_only(void **unused)
     loam_engine_close(e);
 }
 
+/* Who was let in goes on however full the queue is by then. */
+static void a_job_that_was_let_in_is_not_turned_away(void **unused)
+{
+    (void)unused;
+    loam_engine *e = open_with((loam_options){ .max_running = 1, .max_queued = 1 });
+    loam_request one = { .max_new = 3, .ignore_eos = true };
+    loam_engine_state st;
+    loam_stream *refused;
+    answer a;
+    loam_err err;
+    gate first, second;
+    texts t;
+    make_texts(&t, (const uint32_t[]){ 20, 20, 20 }, 3);
+    gate_close(&first, e);
+    loam_job *j = begin(e, &t, (loam_job_request){ .kind = LOAM_JOB_EMBED }); /* one text fills the queue */
+    gate_open(&first);
+    do loam_engine_stat(e, &st);
+    while (st.finished[LOAM_FINISH_STOP] < 1 || st.running || st.waiting);
+    gate_close(&second, e);
+    loam_stream *waits = submit(e, "w", one);
+    loam_request r = one;
+    r.tokens = t.ids;
+    r.n_tokens = 4;
+    assert_int_equal(loam_submit(e, &refused, &r, &err), LOAM_E_BUSY);
+    assert_int_equal(loam_job_poll(j, 0), LOAM_E_TIMEOUT);
+    gate_open(&second);
+    assert_int_equal(end(j).finish, LOAM_FINISH_STOP);
+    read_all(waits, &a);
+    assert_int_equal(a.n, 3);
+    loami_buf_free(&a.text);
+    loam_job_close(j);
+    loam_stream_close(waits);
+    gate_free(&first);
+    gate_free(&second);
+    loam_engine_close(e);
+}
+
 static void ready(void *arg)
 {
     atomic_fetch_add((atomic_int *)arg, 1);
@@ -377,6 +414,7 @@ int main(void)
         cmocka_unit_test(one_client_cannot_keep_another_away),
         cmocka_unit_test(long_texts_leave_room_for_others),
         cmocka_unit_test(a_full_queue_refuses_new_ones_only),
+        cmocka_unit_test(a_job_that_was_let_in_is_not_turned_away),
         cmocka_unit_test(who_polls_is_told),
     };
     folder = temp_make();
