@@ -96,12 +96,12 @@ int loami_errand_begin(loami_errand *e, const loami_served *m, loam_job_request 
     request->timeout_ms = loami_deadline_ms(e->deadline_s);
     request->on_ready = on_ready;
     request->on_ready_arg = e;
-    if (loam_job_begin(m->engine, &e->job, request, &failed, &err) < 0)
-        return err.code == LOAM_E_BUSY ? loami_fault_busy(f, m, err.msg) : fail_text(e, failed, &err, f);
     json_decref(e->hold.body); /* all of it is read */
     e->hold.body = NULL;
     loami_reply_body_done(e->reply);
-    return 0;
+    if (loami_reply_answer_charge(e->reply, loami_job_bytes(request, m->info->embed_dims), f) < 0) return -1;
+    if (loam_job_begin(m->engine, &e->job, request, &failed, &err) == 0) return 0;
+    return err.code == LOAM_E_BUSY ? loami_fault_busy(f, m, err.msg) : fail_text(e, failed, &err, f);
 }
 
 static void answer(void *arg) /* on a worker */

@@ -21,6 +21,7 @@ int loami_score_begin(loami_run *run, void (*on_ready)(void *arg), loami_fault *
         .on_ready = on_ready,
         .on_ready_arg = run,
     };
+    if (loami_reply_answer_charge(run->reply, loami_job_bytes(&request, 0), f) < 0) return -1;
     if (loam_job_begin(run->hold.served->engine, &run->scoring, &request, NULL, &err) == 0) return 0;
     return err.code == LOAM_E_BUSY ? loami_fault_busy(f, run->hold.served, err.msg) : loami_fault_from(f, &err, run->shape->prompt_field);
 }

@@ -1,4 +1,4 @@
-/* How long a request may take. */
+/* How long a request may take, and how much memory its answer. */
 #include "api/run.h"
 
 #include "base/clock.h"
@@ -35,4 +35,13 @@ uint32_t loami_deadline_ms(double deadline_s)
     double left_ms = (deadline_s - loami_now_s()) * 1e3;
     if (deadline_s <= 0) return 0;
     return left_ms > 1 ? (uint32_t)left_ms : 1;
+}
+
+size_t loami_job_bytes(const loam_job_request *r, uint32_t embed_dims)
+{
+    enum { NUMBER = 14, ENTRY = 64 }; /* bytes of text: a vector's number, a token with its log-probability */
+    size_t places = 0;
+    if (r->kind == LOAM_JOB_EMBED) return (size_t)r->n_texts * embed_dims * (sizeof(float) + NUMBER);
+    for (uint32_t i = 0; i < r->n_texts; i++) places += r->texts[i].n;
+    return places * (sizeof(float) + sizeof(uint32_t) + ENTRY + (size_t)r->n_top * (sizeof(loam_logprob) + ENTRY));
 }

@@ -159,6 +159,9 @@ int loami_header_timeout(const loami_reply *r, double *out, loami_fault *f);
 double loami_deadline(const loami_api *a, const json_t *body, double header_s, double arrived_s);
 uint32_t loami_deadline_ms(double deadline_s);
 
+/* About what a job's results and the answer made of them take. */
+size_t loami_job_bytes(const loam_job_request *r, uint32_t embed_dims);
+
 /* given.c: begins the job of the prompts' log-probabilities; on_ready(run) on the engine's thread when it is to be polled. */
 int loami_score_begin(loami_run *run, void (*on_ready)(void *arg), loami_fault *f);
 

@@ -65,18 +65,28 @@ void loami_bodies_fault(const struct loami_server *s, loami_fault *f)
                     s->config.max_bodies_bytes);
 }
 
-int loami_reply_body_charge(loami_reply *r, size_t n, loami_fault *f)
+static int charge(loami_reply *r, atomic_size_t *held, size_t n, const char *what, loami_fault *f)
 {
     struct loami_server *s = r->server;
     size_t most = s->config.max_bodies_bytes;
     if (n > most)
         return loami_fault_set(f, 413, "request_too_large", "",
-                               "What the body says takes %zu bytes of memory, and all requests together may take %zu.", n, most);
+                               "%s takes %zu bytes of memory, and all requests together may take %zu: ask for less at once.", what, n, most);
     if (n > SMALL_BYTES && hold(s, n) > most) {
         loami_bodies_drop(s, n);
         loami_bodies_fault(s, f);
         return -1;
     }
-    if (n > SMALL_BYTES) atomic_fetch_add(&r->held_bytes, n);
+    if (n > SMALL_BYTES) atomic_fetch_add(held, n);
     return 0;
+}
+
+int loami_reply_body_charge(loami_reply *r, size_t n, loami_fault *f)
+{
+    return charge(r, &r->held_bytes, n, "What the body says", f);
+}
+
+int loami_reply_answer_charge(loami_reply *r, size_t n, loami_fault *f)
+{
+    return charge(r, &r->answer_bytes, n, "The answer", f);
 }

@@ -38,7 +38,8 @@ struct loami_reply {
     struct loami_conn *conn;    /* NULL once the client is gone */
     struct evhttp_request *req; /* NULL once evhttp has it back */
     struct evbuffer *body;
-    atomic_size_t held_bytes; /* of the server's, for the body and what is made of it */
+    atomic_size_t held_bytes;   /* of the server's, for the body and what is made of it */
+    atomic_size_t answer_bytes; /* likewise for an answer that is made whole */
     const char *tail;
     char *path, *decoded;
     char id[72], peer[64], method[8];

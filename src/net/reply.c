@@ -93,6 +93,7 @@ static void release(loami_reply *r)
     s->state.bytes_sent += r->sent_bytes;
     loami_reply_body_free(r);
     loami_reply_body_done(r);
+    loami_bodies_drop(s, atomic_load(&r->answer_bytes));
     loami_bodies_tidy(s);
     free(r->decoded);
     free(r->path);

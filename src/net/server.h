@@ -154,6 +154,9 @@ int loami_fault_set(loami_fault *f, int status, const char *code, const char *pa
  * filled when they don't fit. Any thread. */
 int loami_reply_body_charge(loami_reply *r, size_t n, loami_fault *f);
 
+/* Likewise an answer that is there as a whole before it is sent: until its reply ends. */
+int loami_reply_answer_charge(loami_reply *r, size_t n, loami_fault *f);
+
 /* {"error":{"message","type","param","code"}} as text. */
 void loami_fault_json(loami_buf *out, const loami_fault *f);
 

@@ -76,6 +76,23 @@ def test_timeouts_are_those_of_answers(server, start, path):
     refused(server.post(path, body_of(path, "") if path in PATHS else {"messages": []}, headers={"X-Request-Timeout": "soon"}), 400, "X-Request-Timeout")
 
 
+def test_answers_count_among_what_requests_may_hold(start):
+    """A vector of the fake engine is four numbers, with their text 72 bytes: 2000 of them are more than the limit, 1500 leave no room for 500 more."""
+    def texts(n, first=""):
+        return {"input": [f"[fake {first}]"] + ["x"] * (n - 1)}
+
+    s = start("--max-body", 65536, "--body-memory", 140000)
+    refused(s.post("/v1/embeddings", texts(2000)), 413, None, "request_too_large")
+    assert s.post("/v1/embeddings", texts(1500))[0] == 200
+    held = begin(s, "/v1/embeddings", "", **texts(1500, "prefill=100000"))
+    s.until("it waits", lambda h: h["running"] > 0)
+    refused(s.post("/v1/embeddings", texts(500)), 503, None, "too_many_bytes")
+    assert s.post("/v1/embeddings", texts(2))[0] == 200
+    held.close()
+    s.until("the end", lambda h: h["running"] == 0)
+    assert s.post("/v1/embeddings", texts(500))[0] == 200 and counter(s, "loam_http_held_bytes") < 16384
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_limits_are_checked(server, path):
     for wrong in ({"timeout": 0}, {"timeout": "1"}, {"priority": 0.5}, {"priority": 1 << 31}):
