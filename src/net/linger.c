@@ -1,5 +1,6 @@
 #include "net/conn.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -45,7 +46,7 @@ void loami_linger(struct loami_server *s, int fd)
     lingerer *l = s->n_lingers < LINGERERS_MAX ? calloc(1, sizeof *l) : NULL;
     if (!l) return;
     l->server = s;
-    l->fd = dup(fd);
+    l->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (l->fd < 0) {
         free(l);
         return;
