@@ -85,11 +85,11 @@ def test_prompt_that_nobody_waits_for_is_not_run_to_its_end(model, tmp_path):
             client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
                            % (len(body), body))
             end = time.monotonic() + 60
-            while metric(s, "vllm:prompt_tokens_total") == 0:
+            while metric(s, "loam_prompt_tokens_computed_total") == 0:
                 assert time.monotonic() < end, "no step of the prompt was ever run"
         while running(s):
             assert time.monotonic() < end, "what nobody reads any more still runs"
-        assert 0 < metric(s, "vllm:prompt_tokens_total") < len(long) - 512
+        assert 0 < metric(s, "loam_prompt_tokens_computed_total") < len(long) - 512
     finally:
         assert s.stop() == 0
 
