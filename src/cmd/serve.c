@@ -341,6 +341,39 @@ static int contain(service *v, const settings *s, loam_err *err)
     return loami_contain_begin(c, err);
 }
 
+static int open_server(service *v, const settings *s, loam_err *err)
+{
+    loami_server_config server = {
+        .host = s->host,
+        .port = (uint16_t)s->port,
+        .routes = v->routes,
+        .arg = v->api,
+        .max_body_bytes = (size_t)s->max_body,
+        .max_bodies_bytes = (size_t)s->body_memory,
+        .max_connections = s->max_connections,
+        .max_per_address = s->max_per_address,
+        .keys = v->keys,
+        .tls = v->tls,
+        .request_s = s->request_s,
+        .idle_s = s->idle_s,
+        .drain_s = s->drain_s,
+        .hosts = s->hosts.item,
+        .n_hosts = s->hosts.n,
+        .origins = s->origins.item,
+        .n_origins = s->origins.n,
+        .log_off = s->quiet,
+        .log_json = s->log_json,
+        .take_ids = true,
+        .on_drain = on_drain,
+        .on_drain_late = on_drain_late,
+    };
+    int rc = loami_server_open(&v->server, v->loop, &server, err);
+    if (rc == 0 && !v->keys && !is_local(s->host))
+        fprintf(stderr, "loam serve: note: whoever reaches %s may use this server; --api-key-file says who may\n",
+                s->host);
+    return rc;
+}
+
 static int run(service *v, const settings *s, loam_err *err)
 {
     loami_api_config api = {
@@ -373,34 +406,7 @@ static int run(service *v, const settings *s, loam_err *err)
     if (rc == 0) rc = loami_loop_open(&v->loop, err);
     if (rc == 0) rc = loami_api_open(&v->api, v->loop, &api, err);
     if (rc < 0) return rc;
-    loami_server_config server = {
-        .host = s->host,
-        .port = (uint16_t)s->port,
-        .routes = v->routes,
-        .arg = v->api,
-        .max_body_bytes = (size_t)s->max_body,
-        .max_bodies_bytes = (size_t)s->body_memory,
-        .max_connections = s->max_connections,
-        .max_per_address = s->max_per_address,
-        .keys = v->keys,
-        .tls = v->tls,
-        .request_s = s->request_s,
-        .idle_s = s->idle_s,
-        .drain_s = s->drain_s,
-        .hosts = s->hosts.item,
-        .n_hosts = s->hosts.n,
-        .origins = s->origins.item,
-        .n_origins = s->origins.n,
-        .log_off = s->quiet,
-        .log_json = s->log_json,
-        .take_ids = true,
-        .on_drain = on_drain,
-        .on_drain_late = on_drain_late,
-    };
-    rc = loami_server_open(&v->server, v->loop, &server, err);
-    if (rc == 0 && !v->keys && !is_local(s->host))
-        fprintf(stderr, "loam serve: note: whoever reaches %s may use this server; --api-key-file says who may\n",
-                s->host);
+    rc = open_server(v, s, err);
     if (rc == 0) rc = loami_api_start(v->api, err);
     if (rc < 0) return rc;
     loami_loop_run(v->loop);
