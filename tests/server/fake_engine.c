@@ -309,8 +309,8 @@ static void *engine(void *arg)
     pthread_mutex_lock(&e->lock);
     while (!e->closing) {
         double now = loami_now_s(), next = 1e18;
+        beat(e, now);              /* first: one that hangs says what it was about to do */
         hang(e);
-        beat(e, now);
         for (loam_stream **at = &e->streams; *at;) {
             loam_stream *s = *at;
             double due = advance(e, s, now);

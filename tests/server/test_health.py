@@ -59,7 +59,7 @@ def test_stall_ends_the_program(start, flags, env):
 
 
 def test_stall_ends_the_program_when_nobody_waits_any_more(start):
-    s = start("--stall-timeout", 3, "--exit-on-stall")
+    s = start("--stall-timeout", 2, "--exit-on-stall")
     with s.connect() as c:
         c.sendall(chat_bytes("[fake hang=100000]"))
         s.until("it hangs", lambda h: h["running"] == 1 and h["state"] != "idle")
