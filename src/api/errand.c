@@ -122,8 +122,7 @@ static void pump(void *arg)
         loami_workers_run(e->api->workers, &e->task);
         return;
     }
-    loam_err err = { .code = e->outcome.code };
-    snprintf(err.msg, sizeof err.msg, "%s", err.code == LOAM_E_CANCELLED ? "The server is shutting down." : e->outcome.msg);
+    loam_err err = loami_end_err(e->outcome.code, e->outcome.msg);
     fail_text(e, e->outcome.failed, &err, &e->fault);
     end_failed(e);
 }

@@ -16,6 +16,13 @@ enum {
 
 /* ---- what the endpoints share ------------------------------------------------------------------------- */
 
+loam_err loami_end_err(int code, const char *msg)
+{
+    loam_err err = { .code = code ? code : LOAM_E_CANCELLED };
+    snprintf(err.msg, sizeof err.msg, "%s", err.code == LOAM_E_CANCELLED ? "The server is shutting down." : msg);
+    return err;
+}
+
 int loami_fault_busy(loami_fault *f, const loami_served *s, const char *msg)
 {
     loam_engine_state e = { 0 };
@@ -296,8 +303,7 @@ static void take(loami_run *run, loami_choice *c, const loam_token *t)
 
 static void fail_by(loami_run *run, int code, const char *msg)
 {
-    loam_err err = { .code = code ? code : LOAM_E_CANCELLED };
-    snprintf(err.msg, sizeof err.msg, "%s", err.code == LOAM_E_CANCELLED ? "The server is shutting down." : msg);
+    loam_err err = loami_end_err(code, msg);
     run->failed = true;
     loami_fault_from(&run->fault, &err, run->shape->prompt_field);
 }

@@ -148,6 +148,9 @@ int loami_fault_busy(loami_fault *f, const loami_served *s, const char *msg);
 /* A library error as an HTTP one. Returns -1. */
 int loami_fault_from(loami_fault *f, const loam_err *err, const char *param);
 
+/* How a stream or a job ended badly, in the words that its client reads. */
+loam_err loami_end_err(int code, const char *msg);
+
 /* Room for n prompts; false when memory ran out. */
 bool loami_run_prompts(loami_run *run, uint32_t n);
 
@@ -159,7 +162,7 @@ int loami_header_timeout(const loami_reply *r, double *out, loami_fault *f);
 double loami_deadline(const loami_api *a, const json_t *body, double header_s, double arrived_s);
 uint32_t loami_deadline_ms(double deadline_s);
 
-/* About what a job's results and the answer made of them take. */
+/* limits.c: about what a job's results and the answer made of them take. */
 size_t loami_job_bytes(const loam_job_request *r, uint32_t embed_dims);
 
 /* given.c: begins the job of the prompts' log-probabilities; on_ready(run) on the engine's thread when it is to be polled. */
