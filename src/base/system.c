@@ -39,6 +39,11 @@ uint64_t loami_memory_bytes(void)
     return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
 }
 
+uint64_t loami_memory_share_bytes(void)
+{
+    return loami_memory_bytes() / 4 * 3;
+}
+
 void loami_memory_lean(void)
 {
 #ifdef __GLIBC__

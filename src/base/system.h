@@ -8,6 +8,7 @@
 uint64_t loami_peak_memory_bytes(void);   /* largest resident size of this process so far */
 uint64_t loami_resident_memory_bytes(void); /* now; 0 when the system does not say */
 uint64_t loami_memory_bytes(void);        /* the machine's */
+uint64_t loami_memory_share_bytes(void);  /* of it, what models may take together when nobody says: three quarters */
 
 /* Keeps the allocator from holding on to what was freed because such sizes were asked for before; and gives back what it
  * holds now. No-ops where it is not glibc's. Any thread. */

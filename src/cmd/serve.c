@@ -399,7 +399,7 @@ static int run(service *v, const settings *s, loam_err *err)
         .stall_arg = v,
         .share = s->share ? &shared : NULL,
     };
-    if (!api.models.memory_bytes && v->models.n > 1) api.models.memory_bytes = loami_memory_bytes() / 4 * 3;
+    if (!api.models.memory_bytes && v->models.n > 1) api.models.memory_bytes = loami_memory_share_bytes();
     collect_routes(v->routes, s->share);
     int rc = open_guards(v, s, err);
     if (rc == 0) rc = contain(v, s, err); /* before any thread: those to come are held by it too */

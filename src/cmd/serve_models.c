@@ -117,7 +117,7 @@ static int guess_all(loami_serve_models *m, const loam_options *o, loam_err *err
     guess *g = loami_arena_array(&m->arena, m->n, sizeof *g);
     if (!g) return loami_fail_nomem(err);
     for (uint32_t i = 0; i < m->n; i++) g[i] = guess_one(&m->list[i]);
-    if (m->n > 1) cap(m, g, o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3);
+    if (m->n > 1) cap(m, g, o->memory_bytes ? o->memory_bytes : loami_memory_share_bytes());
     for (uint32_t i = 0; i < m->n; i++) {
         loami_served_config *c = &m->list[i];
         if (c->bytes) c->bytes += c->options.kv_bytes ? c->options.kv_bytes : g[i].full;

@@ -48,7 +48,7 @@ static void print_memory(const loami_need *n, const loami_config *c)
     loami_bytes_text(machine, loami_memory_bytes());
     printf("memory          %s: weights %s, KV cache %s for %u tokens, scratch about %s\n", sum, weights, cache, tokens, rest);
     printf("this machine    %s: %s (loam fit tells more)\n", machine,
-           all <= loami_memory_bytes() / 4 * 3 ? "it fits" : "it does not fit");
+           all <= loami_memory_share_bytes() ? "it fits" : "it does not fit");
 }
 
 static void print(const char *name, const char *path, const loami_info *i, const loami_need *n)

@@ -39,7 +39,6 @@ void loami_meter_end(loami_meter *m, double now, uint32_t n)
     m->busy_s = m->busy_s * fade + took;
     m->tokens = m->tokens * fade + n;
     m->done *= fade;
-    m->step_at = 0;
     m->turn_at = now;          /* a long step is not held against what comes after it */
     m->steps++;
     m->tokens_run += n;

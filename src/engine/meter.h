@@ -8,7 +8,7 @@
 
 typedef struct loami_meter {
     loam_phase phase;
-    double phase_at, step_at;  /* when the phase and the step running now began; step_at 0: none runs */
+    double phase_at, step_at;  /* when the phase and the last step began */
     double turn_at;            /* the last sign of life between steps; 0: the engine sleeps */
     double step_max_s;
     uint64_t steps, steps_ahead;

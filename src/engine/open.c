@@ -148,7 +148,7 @@ static cache_plan plan_cache(const loam_engine *e, const loam_kv_config *kv)
 static int choose_pages(loam_engine *e, loam_kv_config *kv, loam_err *err)
 {
     const loam_options *o = &e->options;
-    uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_bytes() / 4 * 3, taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
+    uint64_t limit = o->memory_bytes ? o->memory_bytes : loami_memory_share_bytes(), taken = e->info.weight_bytes + e->sub_info.scratch_bytes;
     if (e->disk) taken += loami_disk_memory(e->disk);
     const cache_plan p = plan_cache(e, kv);
     uint64_t left = limit > taken ? limit - taken : 0, page = e->sub_info.page_tokens, least = bytes_for(&p, p.room.each);
